@@ -72,7 +72,7 @@ class InputError(Exception):
 
 
 def refuse(message: str, allowed: str = "", place: Place | None = None) -> InputError:
-    """An ``InputError`` of a single fault, for input that has no document (a command-line value)."""
+    """An ``InputError`` of one fault, for input that has no document (a command-line value)."""
     return InputError([Fault(place or Place("<command line>"), message, allowed)])
 
 

@@ -1,0 +1,1 @@
+"""The nouns: cascade, operations, problem, architecture, mapping; the language's NumPy meaning."""

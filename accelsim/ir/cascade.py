@@ -128,7 +128,7 @@ Expr: TypeAlias = Access | Const | Size | Map
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """``:: max(m)``: the named reduction over variables.  ``into`` is for selections (``topk(j -> r)``)."""
+    """``:: max(m)``: a reduction over variables.  ``into``: for selections (``topk(j -> r)``)."""
 
     op: str
     over: tuple[str, ...]
@@ -169,7 +169,7 @@ class Einsum:
 
     @property
     def name(self) -> str:
-        """The tensor that is written; with its constant slot where that sets it apart (``RM@0``)."""
+        """The tensor written; with its constant slot where that sets it apart (``RM@0``)."""
         slots = [str(i.offset) for i in self.output.indices if isinstance(i, Index) and not i.terms]
         return self.output.tensor + "".join(f"@{s}" for s in slots)
 

@@ -1,0 +1,1 @@
+"""Prices a mapping on an architecture; chooses nothing."""
