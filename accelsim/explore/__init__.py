@@ -1,0 +1,1 @@
+"""The whole story on one page: load, analyse, map, estimate.  Alone composes all layers."""

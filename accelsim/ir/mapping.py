@@ -1,0 +1,139 @@
+"""The nouns of a mapping: Loop, Hold, Leaf, Node, Stage, Group, Mapping.
+
+A mapping is a forest of loop nests with Einsums at the leaves.  Each tree is
+a fused *group*; groups run one after the other.  A node's loops enclose its
+children, which may share the tiles that the node *holds* at a level.  All
+numbers are bound: a mapping belongs to one problem on one architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+from accelsim.errors import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A temporal loop over one part of a rank, ``trips`` long."""
+
+    part: str
+    trips: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A tensor's tile, kept at ``level`` for each iteration of the node that carries it.
+
+    ``copies`` counts buffers (2 for double buffering).  ``spill``: where the
+    level is too small, the share of the tile that does not fit is served by
+    the next level outwards, instead of an error.  ``shares`` names a tensor
+    whose space this tile reuses.  ``staged`` gives a tile that only passes
+    through (it takes room but is not kept): extents of rank parts.
+    """
+
+    tensor: str
+    level: str
+    copies: int = 1
+    spill: bool = False
+    shares: str = ""
+    staged: tuple[tuple[str, int], ...] | None = None
+    place: Place = field(default=Place(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One Einsum on one unit: own temporal loops, and parts spread over rows and columns."""
+
+    einsum: str
+    unit: str
+    loops: tuple[Loop, ...] = ()
+    rows: tuple[Loop, ...] = ()
+    cols: tuple[Loop, ...] = ()
+    place: Place = field(default=Place(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Loops, the tiles held inside them, and what runs there, in order."""
+
+    loops: tuple[Loop, ...]
+    holds: tuple[Hold, ...]
+    children: tuple[Node | Leaf, ...]
+
+
+Tree: TypeAlias = Node | Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Cycles in which a stage waits: ``times`` the work of ``einsum``, for the reason ``why``."""
+
+    einsum: str
+    times: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Einsums that run at once, each unit working through its own one after the other."""
+
+    einsums: tuple[str, ...]
+    stalls: tuple[Stall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A fused loop nest and its steady-state schedule."""
+
+    name: str
+    tree: Node
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A bound mapping.
+
+    ``parts`` lists, for every rank, its parts and their extents, outermost
+    first; ``partial_sums`` says whether partial sums that leave for an outer
+    level are counted (FLAT's own model does not count them); ``spill_adds``
+    says whether a spilled tensor keeps all of its own traffic besides the
+    spilled accesses (FLAT's own model) or only the share that is kept.
+    """
+
+    name: str
+    groups: tuple[Group, ...]
+    parts: tuple[tuple[str, tuple[Loop, ...]], ...]
+    values: tuple[tuple[str, int | float | str | bool], ...] = ()
+    partial_sums: bool = True
+    spill_adds: bool = False
+    source: str = ""
+
+    @cached_property
+    def extent(self) -> dict[str, int]:
+        """Extent of every part."""
+        return {p.part: p.trips for _, parts in self.parts for p in parts}
+
+    @cached_property
+    def rank(self) -> dict[str, str]:
+        """Rank (of the cascade: a part of a cascade split is a rank here) of every part."""
+        return {p.part: r for r, parts in self.parts for p in parts}
+
+
+def walk(tree: Tree, above: tuple[Node, ...] = ()) -> Iterator[tuple[Tree, tuple[Node, ...]]]:
+    """Every node and leaf with the nodes above it, outermost first, in text order."""
+    yield tree, above
+    if isinstance(tree, Node):
+        for child in tree.children:
+            yield from walk(child, (*above, tree))
+
+
+def leaves(tree: Tree) -> Iterator[Leaf]:
+    """Every leaf, in text order."""
+    for found, _ in walk(tree):
+        if isinstance(found, Leaf):
+            yield found

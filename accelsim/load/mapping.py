@@ -1,0 +1,452 @@
+"""Mapping files: rules in YAML, bound to a problem and a machine as an ``ir.mapping.Mapping``.
+
+A file states tile sizes as rules over rank sizes and the machine's fields, so
+that one file serves every model, length and machine.  ``bind`` computes the
+rules, checks that splits divide and that every Einsum is placed once with all
+of its ranks, and returns plain numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from accelsim.errors import Fault, InputError, Place, one_of, refuse
+from accelsim.ir.arch import Architecture
+from accelsim.ir.cascade import Cascade, rank_of
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage, Stall, Tree
+from accelsim.ir.problem import Problem
+from accelsim.ir.problem import bind as bind_problem
+from accelsim.ir.rule import Rule, Value, rule
+from accelsim.load import catalog
+from accelsim.load.source import Document, read, validate
+
+Scalar = str | int | float | bool
+Step = str | int
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class HoldText(_Record):
+    """A tile that is held; a bare tensor name stands for one with all defaults."""
+
+    tensor: str
+    copies: int = Field(1, ge=1, description="buffers: 2 for double buffering")
+    spill: bool | str = Field(False, description="what does not fit is served from outside")
+    shares: str = Field("", description="tensor whose room the tile reuses")
+    staged: dict[str, str | int] | None = Field(
+        None, description="the tile only passes through: its extents by rank"
+    )
+    when: str | None = None
+
+
+class LeafText(_Record):
+    """One Einsum on one unit."""
+
+    einsum: str
+    unit: str
+    rows: list[str] = Field(default_factory=list, description="parts spread over rows")
+    cols: list[str] = Field(default_factory=list, description="parts spread over columns")
+    for_: list[str] = Field(default_factory=list, alias="for", description="loops, outermost first")
+    when: str | None = None
+
+
+class NodeText(_Record):
+    """Loops, what is held inside them, and what runs there."""
+
+    for_: list[str] = Field(default_factory=list, alias="for")
+    hold: dict[str, list[str | HoldText]] = Field(default_factory=dict)
+    do: list[TreeText]
+    when: str | None = None
+
+
+def _kind(value: Any) -> str:
+    known = isinstance(value, LeafText) or (isinstance(value, dict) and "einsum" in value)
+    return "einsum" if known else "nest"
+
+
+TreeText = Annotated[
+    Annotated[LeafText, Tag("einsum")] | Annotated[NodeText, Tag("nest")], Discriminator(_kind)
+]
+
+
+class StallText(_Record):
+    """Cycles in which a stage waits."""
+
+    einsum: str
+    times: str | int | float
+    why: str
+
+
+class StageText(_Record):
+    """Einsums that run at once on their units."""
+
+    run: list[str] = Field(min_length=1)
+    stall: list[StallText] = Field(default_factory=list)
+
+
+class GroupText(_Record):
+    """A fused loop nest and its steady-state schedule."""
+
+    group: str
+    nest: NodeText
+    schedule: list[StageText] = Field(min_length=1)
+
+
+class MappingText(_Record):
+    """A mapping file."""
+
+    mapping: str
+    about: str = ""
+    source: str
+    cascade: str
+    choices: str | None = Field(None, description="file of published choices")
+    let: dict[str, Scalar] = Field(default_factory=dict, description="rules, in order")
+    split: dict[str, list[str]] = Field(default_factory=dict)
+    groups: list[GroupText] = Field(min_length=1)
+
+
+class ChoicesText(_Record):
+    """A table of published choices: rows of the ``when`` columns, then the ``let`` columns."""
+
+    choices: str
+    about: str = ""
+    source: str
+    when: list[str] = Field(min_length=1)
+    let: list[str] = Field(min_length=1)
+    rows: list[list[Scalar]]
+
+
+@dataclass(frozen=True)
+class MappingRule:
+    """A mapping file, read and parsed but not bound."""
+
+    text: MappingText
+    document: Document
+    table: MappingType[tuple[Scalar, ...], dict[str, Scalar]]
+    table_keys: tuple[str, ...]
+
+    def bind(
+        self,
+        cascade: Cascade,
+        sizes: MappingType[str, int],
+        arch: Architecture,
+        choose: MappingType[str, Scalar] | None = None,
+    ) -> tuple[Problem, Mapping]:
+        """The problem with all parts bound, and the mapping in plain numbers.
+
+        ``choose`` overrides values of ``let``.  Raises InputError with every
+        fault: rules without a value, splits that do not divide, unknown parts,
+        levels, units or tensors, an Einsum that is placed twice or nowhere.
+        """
+        return _Binder(self, cascade, arch).bind(dict(sizes), choose or {})
+
+    @cached_property
+    def lets(self) -> tuple[tuple[str, Rule], ...]:
+        """The rules of ``let``, parsed."""
+        found: list[tuple[str, Rule]] = []
+        faults: list[Fault] = []
+        for name, text in self.text.let.items():
+            try:
+                found.append((name, rule(text, self.document.place(("let", name)))))
+            except InputError as error:
+                faults += error.faults
+        if faults:
+            raise InputError(faults)
+        return tuple(found)
+
+
+class _Binder:
+    """Binds one mapping file; collects faults."""
+
+    def __init__(self, source: MappingRule, cascade: Cascade, arch: Architecture) -> None:
+        self.source, self.cascade, self.arch = source, cascade, arch
+        self.faults: list[Fault] = []
+        self.scope: dict[str, Any] = {}
+        self.extent: dict[str, int] = {}
+        self.rank: dict[str, str] = {}
+        self.placed: dict[str, str] = {}
+
+    def fault(self, path: Iterable[Step], message: str, allowed: str = "") -> None:
+        self.faults.append(Fault(self.source.document.place(tuple(path)), message, allowed))
+
+    def bind(
+        self, sizes: dict[str, int], choose: MappingType[str, Scalar]
+    ) -> tuple[Problem, Mapping]:
+        text = self.source.text
+        if text.cascade != self.cascade.name:
+            self.fault(
+                ("cascade",), f"the mapping is for {text.cascade}, not for {self.cascade.name}"
+            )
+            raise InputError(self.faults)
+        values = self._values(sizes, choose)
+        for name, rank in self.cascade.whole.items():
+            if name != rank and isinstance(values.get(name), int):
+                sizes.setdefault(name, values[name])  # type: ignore[arg-type]
+        self._whole_numbers(sizes, values)
+        problem = bind_problem(self.cascade, sizes)
+        parts = self._parts(problem, values)
+        if self.faults:
+            raise InputError(self.faults)
+        groups = tuple(self._group(g, ("groups", i)) for i, g in enumerate(text.groups))
+        constant = {e.name for e in self.cascade.einsums if not e.reads}
+        for einsum in self.cascade.einsums:
+            if einsum.name not in self.placed and einsum.name not in constant:
+                self.fault(("groups",), f"{einsum.name} is placed nowhere")
+        if self.faults:
+            raise InputError(self.faults)
+        return problem, Mapping(
+            text.mapping, groups, parts, tuple(values.items()), source=text.source
+        )
+
+    def _values(
+        self, sizes: MappingType[str, int], choose: MappingType[str, Scalar]
+    ) -> dict[str, Value]:
+        arch, lets = self.arch, self.source.lets
+        self.scope = {**arch.level, **arch.unit, **sizes, "word": arch.word_bytes}
+        unknown = [n for n in choose if n not in dict(lets)]
+        if unknown:
+            raise refuse(
+                f"the mapping {self.source.text.mapping} has no value '{unknown[0]}' to choose",
+                one_of(dict(lets)),
+            )
+        known: dict[str, Scalar] = {**sizes, "arch": arch.name}
+        key = tuple(known.get(k, "") for k in self.source.table_keys)
+        chosen: dict[str, Scalar] = {**self.source.table.get(key, {}), **choose}
+        values: dict[str, Value] = {}
+        for name, text in lets:
+            value = chosen[name] if name in chosen else text.value(self.scope)
+            values[name] = self.scope[name] = value
+        return values
+
+    def _whole_numbers(self, sizes: MappingType[str, int], values: MappingType[str, Value]) -> None:
+        splits = {**dict(self.cascade.splits), **self.source.text.split}
+        for whole, parts in splits.items():
+            for part in parts:
+                value = values.get(part, sizes.get(part))
+                if value is None or (isinstance(value, int) and value > 0):
+                    continue
+                known = ", ".join(f"{p} = {values.get(p, sizes.get(p))}" for p in parts)
+                size = sizes.get(whole, values.get(whole))
+                message = f"{whole} = {size} does not split into {known}"
+                other = [values.get(p) for p in parts if p != part]
+                unit = math.prod(v for v in other if isinstance(v, int))
+                allowed = ""
+                if isinstance(size, int) and unit > 1:
+                    low = size // unit * unit
+                    near = ([low] if low else []) + [low + unit]
+                    allowed = f"a multiple of {unit}, as {' or '.join(map(str, near))}"
+                self.fault(("let", part), message, allowed)
+        if self.faults:
+            raise InputError(self.faults)
+
+    def _parts(
+        self, problem: Problem, values: MappingType[str, Value]
+    ) -> tuple[tuple[str, tuple[Loop, ...]], ...]:
+        found = []
+        used = {rank_of(v) for e in self.cascade.einsums for v in e.variables}
+        splits = self.source.text.split
+        for name in splits:
+            if name not in used:
+                self.fault(("split", name), f"{name} is no rank of the cascade", one_of(used))
+        for name in sorted(used):
+            size = problem.extent(name)
+            parts = []
+            for part in splits.get(name, [name]):
+                value = values.get(part, size if part == name else None)
+                if not isinstance(value, int):
+                    self.fault(("split", name), f"no rule for {part}", f"let: {{{part}: ...}}")
+                    continue
+                parts.append(Loop(part, value))
+            product = math.prod(p.trips for p in parts)
+            if product != size:
+                shown = " x ".join(f"{p.part} = {p.trips}" for p in parts)
+                self.fault(("split", name), f"{shown} is {product}, but {name} is {size}")
+            found.append((name, tuple(parts)))
+            self.extent.update({p.part: p.trips for p in parts})
+            self.rank.update({p.part: name for p in parts})
+        return tuple(found)
+
+    def _true(self, text: bool | str | None, path: Iterable[Step], default: bool) -> bool:
+        if text is None:
+            return default
+        if isinstance(text, bool):
+            return text
+        return bool(rule(text, self.source.document.place(tuple(path))).value(self.scope))
+
+    def _loops(self, names: Iterable[str], path: tuple[Step, ...]) -> tuple[Loop, ...]:
+        loops = []
+        for i, name in enumerate(names):
+            if name not in self.extent:
+                self.fault((*path, i), f"no part '{name}' of a rank", one_of(self.extent))
+            else:
+                loops.append(Loop(name, self.extent[name]))
+        return tuple(loops)
+
+    def _group(self, text: GroupText, path: tuple[Step, ...]) -> Group:
+        tree = self._node(text.nest, (*path, "nest"), ())
+        run: dict[str, int] = {}
+        stages = []
+        for i, stage in enumerate(text.schedule):
+            at = (*path, "schedule", i)
+            for j, name in enumerate(stage.run):
+                if self.placed.get(name) != text.group:
+                    allowed = one_of(n for n, g in self.placed.items() if g == text.group)
+                    self.fault((*at, "run", j), f"{name} is not placed in this group", allowed)
+                if name in run:
+                    self.fault((*at, "run", j), f"{name} runs in two stages", "one stage")
+                run[name] = i
+            stages.append(Stage(tuple(stage.run), self._stalls(stage, at)))
+        for name, group in self.placed.items():
+            if group == text.group and name not in run:
+                self.fault((*path, "schedule"), f"{name} is in no stage of the schedule")
+        return Group(text.group, tree, tuple(stages))
+
+    def _stalls(self, stage: StageText, at: tuple[Step, ...]) -> tuple[Stall, ...]:
+        stalls = []
+        for k, stall in enumerate(stage.stall):
+            where = (*at, "stall", k, "times")
+            times = rule(stall.times, self.source.document.place(where)).value(self.scope)
+            if stall.einsum not in self.placed:
+                self.fault((*at, "stall", k, "einsum"), f"{stall.einsum} is placed nowhere")
+            if isinstance(times, str) or times < 0:
+                self.fault(where, f"times is {times}", "a number, not negative")
+                continue
+            stalls.append(Stall(stall.einsum, float(times), stall.why))
+        return tuple(stalls)
+
+    def _node(self, text: NodeText, path: tuple[Step, ...], above: tuple[str, ...]) -> Node:
+        loops = self._loops(text.for_, (*path, "for"))
+        inside = (*above, *(loop.part for loop in loops))
+        holds: list[Hold] = []
+        for level, items in text.hold.items():
+            if level not in self.arch.level:
+                allowed = one_of(self.arch.level)
+                self.fault((*path, "hold", level), f"no level '{level}' in the machine", allowed)
+            for i, item in enumerate(items):
+                held = self._hold(item, level, (*path, "hold", level, i))
+                if held is not None:
+                    holds.append(held)
+        children: list[Tree] = []
+        for i, child in enumerate(text.do):
+            at = (*path, "do", i)
+            if not self._true(child.when, (*at, "when"), True):
+                continue
+            if isinstance(child, LeafText):
+                children.append(self._leaf(child, at, inside, str(path[1])))
+            else:
+                children.append(self._node(child, at, inside))
+        return Node(loops, tuple(holds), tuple(children))
+
+    def _hold(self, item: str | HoldText, level: str, path: tuple[Step, ...]) -> Hold | None:
+        text = item if isinstance(item, HoldText) else HoldText(tensor=item)
+        if not self._true(text.when, (*path, "when"), True):
+            return None
+        tensors = self.cascade.tensors
+        for name in (text.tensor, text.shares):
+            if name and name not in tensors:
+                self.fault(path, f"no tensor '{name}' in the cascade", one_of(tensors))
+        staged = None
+        if text.staged is not None:
+            where = {k: self.source.document.place((*path, "staged", k)) for k in text.staged}
+            extents = {k: rule(v, where[k]).value(self.scope) for k, v in text.staged.items()}
+            staged = tuple((k, int(v)) for k, v in extents.items())
+        spill = self._true(text.spill, (*path, "spill"), False)
+        place = self.source.document.place(path)
+        return Hold(text.tensor, level, text.copies, spill, text.shares, staged, place)
+
+    def _leaf(
+        self, text: LeafText, path: tuple[Step, ...], above: tuple[str, ...], group: str
+    ) -> Leaf:
+        steps = {e.name: e for e in self.cascade.einsums}
+        einsum = steps.get(text.einsum)
+        place = self.source.document.place(path)
+        own = self._loops(text.for_, (*path, "for"))
+        rows = self._loops(text.rows, (*path, "rows"))
+        cols = self._loops(text.cols, (*path, "cols"))
+        leaf = Leaf(text.einsum, text.unit, own, rows, cols, place)
+        if text.unit not in self.arch.unit:
+            self.fault((*path, "unit"), f"no unit '{text.unit}' in the machine",
+                       one_of(self.arch.unit))  # fmt: skip
+        if einsum is None:
+            self.fault((*path, "einsum"), f"no Einsum '{text.einsum}' in the cascade",
+                       one_of(steps))  # fmt: skip
+            return leaf
+        if text.einsum in self.placed:
+            self.fault((*path, "einsum"), f"{text.einsum} is placed twice", "one place")
+        self.placed[text.einsum] = self.source.text.groups[int(group)].group
+        inside = [*above, *(loop.part for loop in (*own, *rows, *cols))]
+        ranks = {rank_of(v) for v in einsum.variables}
+        for name in dict.fromkeys(inside):
+            if inside.count(name) > 1:
+                self.fault(path, f"{text.einsum} runs twice over {name}", "once")
+            if self.rank.get(name, "") not in ranks:
+                self.fault(path, f"{text.einsum} has no rank {self.rank.get(name, name)}, "
+                           f"but runs under a loop over {name}", one_of(ranks))  # fmt: skip
+        for part, rank in self.rank.items():
+            if rank in ranks and part not in inside:
+                self.fault(path, f"{text.einsum} never runs over {part}", f"a loop over {part}")
+        return leaf
+
+
+def mapping_rule(document: Document, table: Document | None = None) -> MappingRule:
+    """Parse a mapping document; ``table`` is its document of published choices."""
+    text = validate(document, MappingText)
+    if table is None:
+        return MappingRule(text, document, {}, ())
+    choices = validate(table, ChoicesText)
+    rows, faults = {}, []
+    width = len(choices.when) + len(choices.let)
+    for i, row in enumerate(choices.rows):
+        if len(row) != width:
+            faults.append(Fault(table.place(("rows", i)), f"{len(row)} columns", f"{width}"))
+            continue
+        key = tuple(row[: len(choices.when)])
+        if key in rows:
+            faults.append(Fault(table.place(("rows", i)), "this case is given twice", "once"))
+        rows[key] = dict(zip(choices.let, row[len(choices.when) :], strict=True))
+    for i, name in enumerate(choices.let):
+        if name not in text.let:
+            place = table.place(("let", i))
+            faults.append(Fault(place, f"the mapping has no value '{name}'", one_of(text.let)))
+    if faults:
+        raise InputError(faults)
+    return MappingRule(text, document, rows, tuple(choices.when))
+
+
+def load_mapping(name: str | Path) -> MappingRule:
+    """The mapping of a name or a file; cached until the file changes."""
+    path = catalog.find("mapping", name)
+    return _loaded(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, _changed: int) -> MappingRule:
+    document = read(path)
+    wanted = document.value.get("choices") if isinstance(document.value, dict) else None
+    table = None
+    if isinstance(wanted, str):
+        found = [
+            path.parent / f"{wanted}.yaml",
+            catalog.folder("arch_configs") / "choices" / f"{wanted}.yaml",
+        ]
+        existing = [f for f in found if f.is_file() and f != path]
+        if not existing:
+            place = document.place(("choices",))
+            raise InputError([Fault(place, f"no choices file '{wanted}'", "arch_configs/choices")])
+        table = read(existing[0])
+    return mapping_rule(document, table)
+
+
+def place_of(rule_: MappingRule) -> Place:
+    """The place of the whole document."""
+    return rule_.document.place(())

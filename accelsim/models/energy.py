@@ -1,0 +1,55 @@
+"""Energy by component: operations by unit, accesses by level, and what published totals leave out.
+
+Activity times energy an event.  The published FuseMax totals count neither
+leakage nor the register files of all PEs; ``physical`` adds both where the
+architecture gives them: a register access for every operand and result of
+every operation, and static power times latency.
+"""
+
+from __future__ import annotations
+
+from accelsim.analysis.work import work
+from accelsim.ir.arch import Architecture, Operation, Unit
+from accelsim.ir.cascade import Einsum
+
+
+def joules_an_operation(unit: Unit, operation: Operation) -> float:
+    """Energy of one operation, through what it is made of."""
+    table = dict(unit.operations)
+    made = sum(count * table[name].energy_j for name, count in operation.uses)
+    return operation.energy_j + made
+
+
+def operation_joules(unit: Unit, einsum: Einsum, points: float) -> float:
+    """Energy of an Einsum's operations on its unit, absorbed ones included."""
+    total = 0.0
+    for name, count in work(einsum).items():
+        operation = unit.operation(name)
+        if operation is not None:
+            total += count * points * joules_an_operation(unit, operation)
+    return total
+
+
+def register_accesses(unit: Unit, einsum: Einsum) -> float:
+    """Register-file accesses a point: two operands and a result for each primitive operation.
+
+    A multiply-add reads its accumulator too.
+    """
+    accesses = 0.0
+    for name, count in work(einsum).items():
+        operation = unit.operation(name)
+        parts = dict(operation.uses) if operation and operation.uses else {name: 1.0}
+        for part, times in parts.items():
+            accesses += count * times * (4.0 if part == "mac" else 3.0)
+    return accesses
+
+
+def static_watts(arch: Architecture) -> float:
+    """Leakage of all levels and PEs."""
+    levels = sum(level.leakage_w for level in arch.levels)
+    return levels + sum(unit.leakage_w * unit.pes for unit in arch.units)
+
+
+def register_joules(unit: Unit, einsum: Einsum, points: float) -> float:
+    """Register-file energy of an Einsum in the physical accounting."""
+    return register_accesses(unit, einsum) * points * unit.register_energy_j

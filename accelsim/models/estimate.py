@@ -1,0 +1,256 @@
+"""Prices one mapping of one problem on one spatial architecture.
+
+Latency, energy, area, traffic, utilisation, occupancy and what binds.  Chooses
+nothing: the mapping comes bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from accelsim import units
+from accelsim.errors import Fault, InputError, Place
+from accelsim.ir.arch import Architecture
+from accelsim.ir.mapping import Group, Leaf, Mapping, Node, walk
+from accelsim.ir.problem import Problem
+from accelsim.models import energy
+from accelsim.models.area import area_m2
+from accelsim.models.counts import Nest, Transfer, group_transfers, occupancy
+from accelsim.models.latency import Busy, StageTime, busy, fill_cycles, stages
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEstimate:
+    """One fused group: its latency, what competes for it, and its schedule."""
+
+    name: str
+    latency_s: float
+    compute_s: float
+    memory_s: dict[str, float]
+    stages: tuple[StageTime, ...]
+    busy: tuple[Busy, ...]
+    transfers: tuple[Transfer, ...]
+    spilled: dict[str, float]
+    binding_s: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A prediction for one problem, mapping and architecture; SI units throughout."""
+
+    cascade: str
+    arch: str
+    mapping: str
+    sizes: dict[str, int]
+    choices: dict[str, int | float | str | bool]
+    clock_hz: float
+    latency_s: float
+    energy_by_j: dict[str, float]
+    area_by_m2: dict[str, float]
+    read_bytes: dict[str, float]
+    write_bytes: dict[str, float]
+    utilisation: dict[str, float]
+    peak_bytes: dict[str, float]
+    capacity_bytes: dict[str, float]
+    bound_by: str
+    binding: dict[str, float]
+    groups: tuple[GroupEstimate, ...]
+
+    @property
+    def energy_j(self) -> float:
+        """Total energy in joules."""
+        return sum(self.energy_by_j.values())
+
+    @property
+    def traffic_bytes(self) -> dict[str, float]:
+        """Bytes read and written, by level."""
+        return {name: self.read_bytes[name] + self.write_bytes[name] for name in self.read_bytes}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``accelsim estimate`` (design section 5), with its extras."""
+        return {
+            "cascade": self.cascade,
+            "arch": self.arch,
+            "mapping": self.mapping,
+            "latency_s": self.latency_s,
+            "energy_j": self.energy_j,
+            "area_mm2": sum(self.area_by_m2.values()) * 1e6,
+            "traffic_bytes": self.traffic_bytes,
+            "utilisation": self.utilisation,
+            "peak_bytes": self.peak_bytes,
+            "bound_by": self.bound_by,
+            "einsums": [
+                {
+                    "name": b.einsum,
+                    "unit": b.unit,
+                    "busy_s": b.cycles / self.clock_hz,
+                    "utilisation": b.useful_cycles / self.clock_hz / self.latency_s,
+                }
+                for g in self.groups
+                for b in g.busy
+            ],
+            "energy_by_j": self.energy_by_j,
+            "area_by_mm2": {k: v * 1e6 for k, v in self.area_by_m2.items()},
+            "read_bytes": self.read_bytes,
+            "write_bytes": self.write_bytes,
+            "capacity_bytes": {
+                k: (v if math.isfinite(v) else None) for k, v in self.capacity_bytes.items()
+            },
+            "binding": self.binding,
+            "groups": [self._group(g) for g in self.groups],
+            "sizes": self.sizes,
+            "choices": self.choices,
+        }
+
+    def _group(self, group: GroupEstimate) -> dict[str, Any]:
+        clock = self.clock_hz
+        return {
+            "name": group.name,
+            "latency_s": group.latency_s,
+            "compute_s": group.compute_s,
+            "memory_s": group.memory_s,
+            "spilled": group.spilled,
+            "stages": [
+                {
+                    "einsums": list(s.einsums),
+                    "latency_s": s.cycles / clock,
+                    "unit_s": {u: c / clock for u, c in s.unit_cycles},
+                    "stall_s": {why: c / clock for why, c in s.stalls},
+                }
+                for s in group.stages
+            ],
+        }
+
+
+def estimate(
+    problem: Problem, arch: Architecture, mapping: Mapping, physical: bool = False
+) -> Estimate:
+    """Price a mapping.  ``physical`` adds register files of every PE and leakage to the energy.
+
+    Raises InputError if a level's tiles do not fit and may not spill, or a
+    unit lacks an operation.
+    """
+    groups, peaks, faults = [], dict.fromkeys(arch.level, 0.0), []
+    for group in mapping.groups:
+        nest = Nest(problem, mapping, group)
+        shares: dict[str, float] = {}
+        for level in arch.levels:
+            room = occupancy(nest, level.name, arch.word_bytes)
+            share = room.share(level.capacity_bytes)
+            held = room.total_bytes - share * room.spillable_bytes
+            peaks[level.name] = max(peaks[level.name], held)
+            if held > level.capacity_bytes * (1 + 1e-12):
+                faults.append(_overfull(group, level.name, held, level.capacity_bytes))
+            if share:
+                shares[level.name] = share
+        if not faults:
+            groups.append(_group_estimate(nest, arch, shares))
+    if faults:
+        raise InputError(faults)
+    return _total(problem, arch, mapping, tuple(groups), peaks, physical)
+
+
+def _overfull(group: Group, level: str, held: float, capacity: float) -> Fault:
+    places = [
+        hold.place
+        for found, _ in walk(group.tree)
+        if isinstance(found, Node)
+        for hold in found.holds
+        if hold.level == level
+    ]
+    over = units.show(held - capacity, "bytes")
+    return Fault(
+        places[0] if places else Place(),
+        f"the tiles that '{group.name}' holds in {level} need {units.show(held, 'bytes')}, "
+        f"{over} more than its {units.show(capacity, 'bytes')}",
+        "smaller tiles, or a larger capacity",
+    )
+
+
+def _group_estimate(nest: Nest, arch: Architecture, shares: dict[str, float]) -> GroupEstimate:
+    times = busy(nest, arch)
+    schedule = stages(nest.group, times)
+    fill = fill_cycles(nest.group, arch)
+    cycles = sum(s.cycles for s in schedule) + fill
+    moved = group_transfers(nest, arch, shares)
+    reads, writes = level_bytes(moved, arch)
+    memory = {name: level.seconds(reads[name], writes[name]) for name, level in arch.level.items()}
+    compute = cycles / arch.clock_hz
+    latency = max(compute, *memory.values())
+    slowest = max(memory, key=lambda name: memory[name])
+    if memory[slowest] > compute:
+        binding = {slowest: latency}
+    else:
+        binding = {"fill and drain": fill / arch.clock_hz} if fill else {}
+        for stage in schedule:
+            for what, count in stage.binding().items():
+                binding[what] = binding.get(what, 0.0) + count / arch.clock_hz
+    return GroupEstimate(
+        nest.group.name, latency, compute, memory, schedule, times, moved, shares, binding
+    )
+
+
+def level_bytes(
+    moved: Iterable[Transfer], arch: Architecture
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Bytes read and bytes written by level."""
+    reads, writes = dict.fromkeys(arch.level, 0.0), dict.fromkeys(arch.level, 0.0)
+    for transfer in moved:
+        reads[transfer.level] += transfer.reads * arch.word_bytes
+        writes[transfer.level] += transfer.writes * arch.word_bytes
+    return reads, writes
+
+
+def _total(
+    problem: Problem,
+    arch: Architecture,
+    mapping: Mapping,
+    groups: tuple[GroupEstimate, ...],
+    peaks: dict[str, float],
+    physical: bool,
+) -> Estimate:
+    latency = sum(g.latency_s for g in groups)
+    reads, writes = level_bytes((t for g in groups for t in g.transfers), arch)
+    joules = {n: v.joules(reads[n], writes[n]) for n, v in arch.level.items()}
+    joules.update(dict.fromkeys(arch.unit, 0.0))
+    steps = {e.name: e for e in problem.cascade.einsums}
+    useful = dict.fromkeys(arch.unit, 0.0)
+    registers = 0.0
+    for group in mapping.groups:
+        for leaf, _ in walk(group.tree):
+            if isinstance(leaf, Leaf):
+                unit, einsum = arch.unit[leaf.unit], steps[leaf.einsum]
+                points = problem.points(einsum)
+                joules[unit.name] += energy.operation_joules(unit, einsum, points)
+                registers += energy.register_joules(unit, einsum, points)
+    if physical:
+        joules["register files"] = registers
+        joules["leakage"] = energy.static_watts(arch) * latency
+    binding: dict[str, float] = {}
+    for g in groups:
+        for b in g.busy:
+            useful[b.unit] += b.useful_cycles / arch.clock_hz
+        for what, seconds in g.binding_s.items():
+            binding[what] = binding.get(what, 0.0) + seconds / latency
+    return Estimate(
+        problem.cascade.name,
+        arch.name,
+        mapping.name,
+        dict(problem.sizes),
+        dict(mapping.values),
+        arch.clock_hz,
+        latency,
+        {name: value for name, value in joules.items() if value},
+        area_m2(arch),
+        reads,
+        writes,
+        {name: seconds / latency for name, seconds in useful.items()},
+        peaks,
+        {name: level.capacity_bytes for name, level in arch.level.items()},
+        max(binding, key=lambda what: binding[what]),
+        binding,
+        groups,
+    )
