@@ -34,15 +34,17 @@ def rank_of(variable: str) -> str:
 class Index:
     """An affine index: ``(sum(c * v for v, c in terms) + offset) // divisor``.
 
-    ``divisor`` is an integer or the name of a rank, whose size it stands for.
-    ``border`` says what a read beyond the rank's extent means: ``"clamp"``
-    (the nearest element), ``"zero"`` (the value 0), or ``""`` (not allowed).
+    A factor ``c``, and the ``divisor``, is an integer or the name of a rank,
+    whose size it stands for: ``m1*M0+m0``, ``h // G``.  ``border`` says what a
+    read beyond the rank's extent means: ``"clamp"`` (the nearest element),
+    ``"zero"`` (the value 0), or ``""`` (not allowed).
     """
 
-    terms: tuple[tuple[str, int], ...] = ()
+    terms: tuple[tuple[str, int | str], ...] = ()
     offset: int = 0
     divisor: int | str = 1
     border: str = ""
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -66,6 +68,7 @@ class Last:
     """The last slot of an iterative rank, written as the rank's upper-case name."""
 
     rank: str
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -133,6 +136,7 @@ class Reduction:
     op: str
     over: tuple[str, ...]
     into: str = ""
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ class Compare:
     left: Index
     relation: str
     right: Index
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def variables(self) -> tuple[str, ...]:
