@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from accelsim.errors import refuse
+from accelsim.ir.arch import Architecture
+from accelsim.ir.mapping import Mapping as BoundMapping
+from accelsim.ir.problem import Problem
 from accelsim.load.arch import load_architecture
 from accelsim.load.cascade import load_cascade
-from accelsim.load.design import Design, load_design
+from accelsim.load.design import load_design
 from accelsim.load.mapping import load_mapping
 from accelsim.load.workload import workload
 from accelsim.models.estimate import Estimate
@@ -17,7 +21,7 @@ from accelsim.models.estimate import estimate as price
 Name = str | Path
 
 
-def estimate(
+def bind(
     cascade: Name | None = None,
     *,
     arch: Name | None = None,
@@ -29,20 +33,8 @@ def estimate(
     config: Name | None = None,
     sets: Iterable[str] = (),
     choose: Mapping[str, str | int | float] | None = None,
-    physical: bool = False,
-) -> Estimate:
-    """Latency, energy, area, traffic, utilisation and occupancy of a mapping of a cascade.
-
-    Either a ``design`` names cascade, architecture and mapping (each may be
-    replaced by its own argument), or all three are given.  The workload is a
-    ``model`` with a length ``seq``, a ``shape`` of rank sizes, or a Hugging
-    Face ``config``.  ``sets`` overrides architecture fields (``path=value``),
-    ``choose`` the mapping's rules.  Raises InputError for anything that does
-    not fit together.
-
-    >>> round(estimate(design="fusemax", model="BERT", seq=4096).latency_s, 6)
-    0.0297
-    """
+) -> tuple[Problem, Architecture, BoundMapping]:
+    """The problem, machine and mapping that ``estimate`` prices; same arguments, same errors."""
     base = load_design(design) if design is not None else None
     parts = {"cascade": cascade, "arch": arch, "mapping": mapping}
     if base is not None:
@@ -50,16 +42,34 @@ def estimate(
     missing = [name for name, given in parts.items() if given is None]
     if missing:
         raise refuse(f"estimate needs {' and '.join(missing)}", "a design, or all three parts")
-    own = base if base is not None and arch is None else None
-    overrides = (*(own.sets if own else ()), *sets)
-    machine = load_architecture(parts["arch"] or "", overrides)
+    own = base.sets if base is not None and arch is None else ()
+    machine = load_architecture(parts["arch"] or "", (*own, *sets))
     text = load_cascade(str(parts["cascade"]))
     sizes = workload(model=model, seq=seq, shape=shape, config=config)
-    chosen = {**_choices(base, mapping), **(choose or {})}
-    problem, bound = load_mapping(parts["mapping"] or "").bind(text, sizes, machine, chosen)
-    return price(problem, machine, bound, physical=physical)
+    chosen = dict(base.choose) if base is not None and mapping is None else {}
+    rules = load_mapping(parts["mapping"] or "")
+    problem, bound = rules.bind(text, sizes, machine, {**chosen, **(choose or {})})
+    return problem, machine, bound
 
 
-def _choices(base: Design | None, mapping: Name | None) -> dict[str, str | int | float]:
-    """A design's own choices, unless its mapping was replaced."""
-    return dict(base.choose) if base is not None and mapping is None else {}
+def estimate(
+    cascade: Name | None = None,
+    *,
+    physical: bool = False,
+    **parts: Any,
+) -> Estimate:
+    """Latency, energy, area, traffic, utilisation and occupancy of a mapping of a cascade.
+
+    Keywords are those of ``bind``: a ``design`` names cascade, architecture
+    and mapping (each may be replaced by its own argument), or all three are
+    given.  The workload is a ``model`` with a length ``seq``, a ``shape`` of
+    rank sizes, or a Hugging Face ``config``.  ``sets`` overrides architecture
+    fields (``path=value``), ``choose`` the mapping's rules.  ``physical`` adds
+    register files of every PE and leakage.  Raises InputError for anything
+    that does not fit together.
+
+    >>> round(estimate(design="fusemax", model="BERT", seq=4096).latency_s, 6)
+    0.0297
+    """
+    problem, machine, mapping = bind(cascade, **parts)
+    return price(problem, machine, mapping, physical=physical)
