@@ -229,6 +229,18 @@ class Tensor:
     ranks: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What an access spans: the ranks it depends on, and its positions that make up a tile.
+
+    A position is a rank with None for a plain index, else with the affine
+    index.  The last slot and the rank that a recurrence runs along span nothing.
+    """
+
+    ranks: tuple[str, ...]
+    positions: tuple[tuple[str, Index | None], ...]
+
+
 @dataclass(frozen=True)
 class Cascade:
     """A cascade: declared ranks and inputs, splits, Einsums in text order, outputs.
@@ -303,6 +315,41 @@ class Cascade:
                     found[e.output.tensor] = rank_of(i.terms[0][0])
         return found
 
+    @cached_property
+    def steps(self) -> dict[str, Einsum]:
+        """Einsums by name, in text order."""
+        return {e.name: e for e in self.einsums}
+
+    @cached_property
+    def users(self) -> dict[str, frozenset[str]]:
+        """For each tensor the Einsums that read or write it, constant slots left out."""
+        found: dict[str, set[str]] = {}
+        for einsum in self.einsums:
+            if einsum.reads:
+                for name in (einsum.output.tensor, *(a.tensor for a in einsum.reads)):
+                    found.setdefault(name, set()).add(einsum.name)
+        return {name: frozenset(names) for name, names in found.items()}
+
+    @cached_property
+    def geometry(self) -> dict[int, Geometry]:
+        """What every access spans, by the identity of the access (``id``)."""
+        found = {}
+        for einsum in self.einsums:
+            for access in (*einsum.reads, einsum.output):
+                recurrent = self.iterative.get(access.tensor)
+                positions: list[tuple[str, Index | None]] = []
+                for index, rank in zip(access.indices, self.tensors[access.tensor], strict=True):
+                    if isinstance(index, Index) and rank != recurrent:
+                        one = index.plain
+                        positions.append((rank_of(one), None) if one else (rank, index))
+                ranks = tuple(rank_of(v) for v in access.variables)
+                found[id(access)] = Geometry(ranks, tuple(positions))
+        return found
+
     def __hash__(self) -> int:
         """Structural, so that results can be cached by cascade."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash((self.name, self.ranks, self.inputs, self.einsums, self.outputs, self.splits))

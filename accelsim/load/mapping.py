@@ -367,7 +367,7 @@ class _Binder:
     def _leaf(
         self, text: LeafText, path: tuple[Step, ...], above: tuple[str, ...], group: str
     ) -> Leaf:
-        steps = {e.name: e for e in self.cascade.einsums}
+        steps = self.cascade.steps
         einsum = steps.get(text.einsum)
         place = self.source.document.place(path)
         own = self._loops(text.for_, (*path, "for"))

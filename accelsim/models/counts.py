@@ -21,11 +21,10 @@ import math
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from functools import lru_cache
 
 from accelsim.errors import Fault, InputError
 from accelsim.ir.arch import Architecture
-from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, rank_of
+from accelsim.ir.cascade import Access, Cascade, Index, rank_of
 from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Tree, leaves, walk
 from accelsim.ir.problem import Problem
 
@@ -94,15 +93,6 @@ def distinct(loops: Iterable[Loop], relevant: frozenset[str]) -> int:
     return math.prod(loop.trips for loop in loops if loop.part in relevant)
 
 
-@lru_cache(maxsize=8192)
-def relevant_parts(
-    access: Access, parts: tuple[tuple[str, tuple[Loop, ...]], ...]
-) -> frozenset[str]:
-    """Parts of the ranks that an access depends on."""
-    by_rank = dict(parts)
-    return frozenset(p.part for v in access.variables for p in by_rank[rank_of(v)])
-
-
 class Nest:
     """A group of a mapping, with what the counts need looked up once.
 
@@ -112,9 +102,12 @@ class Nest:
     def __init__(self, problem: Problem, mapping: Mapping, group: Group) -> None:
         self.problem, self.mapping, self.group = problem, mapping, group
         self.cascade: Cascade = problem.cascade
+        self.geometry = problem.cascade.geometry
         self.by_rank: dict[str, tuple[Loop, ...]] = dict(mapping.parts)
-        self.steps = {e.name: e for e in self.cascade.einsums}
+        self.steps = self.cascade.steps
+        self.homes: dict[str, tuple[Node, Hold] | None] = {}
         self.uses: dict[str, list[Use]] = {}
+        self.placed = frozenset(leaf.einsum for leaf in leaves(group.tree))
         for found, above in walk(group.tree):
             if isinstance(found, Leaf):
                 einsum = self.steps[found.einsum]
@@ -126,7 +119,8 @@ class Nest:
 
     def relevant(self, access: Access) -> frozenset[str]:
         """Parts that the access depends on."""
-        return relevant_parts(access, self.mapping.parts)
+        ranks = self.geometry[id(access)].ranks
+        return frozenset(p.part for rank in ranks for p in self.by_rank[rank])
 
     def tile(self, access: Access, bound: MappingType[str, int]) -> float:
         """Elements of an access's tile, where ``bound`` gives parts that are not at full extent.
@@ -134,12 +128,12 @@ class Nest:
         The slot of a recurrence counts once: the state is updated in place.
         """
         words = 1.0
-        recurrent = self.cascade.iterative.get(access.tensor)
-        ranks = self.cascade.tensors[access.tensor]
-        for position, rank in zip(access.indices, ranks, strict=True):
-            if isinstance(position, Last) or rank == recurrent:
-                continue
-            words *= self._extent(position, rank, bound)
+        for rank, index in self.geometry[id(access)].positions:
+            if index is None:
+                for part in self.by_rank[rank]:
+                    words *= bound.get(part.part, part.trips)
+            else:
+                words *= self._extent(index, rank, bound)
         return words
 
     def _extent(self, index: Index, rank: str, bound: MappingType[str, int]) -> float:
@@ -149,8 +143,6 @@ class Nest:
             span += abs(self._number(factor)) * (size - 1)
         divisor = self._number(index.divisor)
         span = span if divisor == 1 else math.ceil(span / divisor)
-        if index.plain or not index.terms:
-            return span
         return min(span, self.problem.extent(rank))
 
     def _number(self, value: int | str) -> int:
@@ -159,26 +151,34 @@ class Nest:
     def home(self, tensor: str) -> tuple[Node, Hold] | None:
         """The hold where an intermediate lives for good; None: the backing level.
 
-        It is the innermost hold whose node encloses every use of the tensor.
+        It is the innermost hold whose node encloses every use of the tensor;
+        for the state of a recurrence, one that also stands outside the loop it
+        recurs along, since its tile must survive from one step to the next.
         Inputs, outputs and tensors of several groups live at the backing level.
         """
-        if not self.inside(tensor):
-            return None
+        if tensor not in self.homes:
+            self.homes[tensor] = self._home(tensor) if self.inside(tensor) else None
+        return self.homes[tensor]
+
+    def _home(self, tensor: str) -> tuple[Node, Hold] | None:
         uses = self.uses[tensor]
-        chain: list[tuple[Node, Hold]] = []
+        along = {p.part for p in self.by_rank.get(self.cascade.iterative.get(tensor, ""), ())}
+        found: tuple[Node, Hold] | None = None
         for depth, node in enumerate(uses[0].above):
-            if all(len(u.above) > depth and u.above[depth] is node for u in uses):
-                chain += [(node, h) for h in node.holds if h.tensor == tensor and h.staged is None]
-        return chain[-1] if chain else None
+            if not all(len(u.above) > depth and u.above[depth] is node for u in uses):
+                break
+            if any(loop.part in along for loop in node.loops):
+                break
+            for hold in node.holds:
+                if hold.tensor == tensor and hold.staged is None:
+                    found = (node, hold)
+        return found
 
     def inside(self, tensor: str) -> bool:
         """Whether the tensor is made and used up within this group."""
         if tensor in self.cascade.outputs or tensor not in self.cascade.writers:
             return False
-        everywhere = {e.name for e in self.cascade.einsums if touches(e, tensor)}
-        constant = {e.name for e in self.cascade.writers[tensor] if not e.reads}
-        here = {leaf.einsum for leaf in leaves(self.group.tree)}
-        return everywhere - constant <= here
+        return self.cascade.users[tensor] <= self.placed
 
     def chain(self, tensor: str, above: tuple[Node, ...]) -> list[tuple[int, Hold]]:
         """Holds of the tensor on a path, from its home inwards, each with the depth of its node."""
@@ -193,11 +193,6 @@ class Nest:
             while found and (found[0][1] is not home[1] or above[found[0][0]] is not home[0]):
                 found.pop(0)
         return found
-
-
-def touches(einsum: Einsum, tensor: str) -> bool:
-    """Whether an Einsum reads or writes the tensor."""
-    return einsum.output.tensor == tensor or any(a.tensor == tensor for a in einsum.reads)
 
 
 def loops_of(above: tuple[Node, ...]) -> tuple[Loop, ...]:

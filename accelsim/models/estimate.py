@@ -216,7 +216,7 @@ def _total(
     reads, writes = level_bytes((t for g in groups for t in g.transfers), arch)
     joules = {n: v.joules(reads[n], writes[n]) for n, v in arch.level.items()}
     joules.update(dict.fromkeys(arch.unit, 0.0))
-    steps = {e.name: e for e in problem.cascade.einsums}
+    steps = problem.cascade.steps
     useful = dict.fromkeys(arch.unit, 0.0)
     registers = 0.0
     for group in mapping.groups:
