@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args
@@ -50,6 +50,24 @@ class Document:
         >>> d.place(["a", 0], column=3).line, d.place(["a", 0], column=3).column
         (2, 10)
         """
+        if column is not None:
+            return self.within(path, key)(column)
+        return self._at(*self._find(path, key).start)
+
+    def within(self, path: Steps, key: bool = False) -> Callable[[int], Place]:
+        """``place`` of a scalar as a function of the column, for many columns of one scalar."""
+        node = self._find(path, key)
+        table: list[tuple[int, int]] = []
+
+        def place(column: int) -> Place:
+            if not table:
+                table.extend(tree.offsets(node, self.lines))
+            return self._at(*table[min(column, len(table) - 1)])
+
+        return place
+
+    def _find(self, path: Steps, key: bool) -> tree.Node:
+        """The node at a path, as far as the path goes in the document."""
         node, owner = self._root, None
         for step in path:
             parts = node.parts
@@ -58,10 +76,7 @@ class Document:
                     owner, node = parts[str(step)]
             elif parts and isinstance(step, int) and 0 <= step < len(parts):
                 node, owner = parts[step], None
-        if key and owner is not None:
-            node = owner
-        line, at = node.start if column is None else tree.inside(node, column, self.lines)
-        return self._at(line, at)
+        return owner if key and owner is not None else node
 
     def _at(self, line: int, column: int) -> Place:
         """A place from the parser's counts."""

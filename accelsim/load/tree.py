@@ -218,30 +218,27 @@ def _number(found: re.Match[str]) -> int | float:
             return float(text)
 
 
-def inside(node: Node, offset: int, lines: Sequence[str]) -> tuple[int, int]:
-    """Line and column of the character at ``offset`` of a scalar's value.
+def offsets(node: Node, lines: Sequence[str]) -> list[tuple[int, int]]:
+    """Line and column of each character of a scalar's value, and of its end.
 
     Characters of the value that are not white space stand in the file in
     the same order, whatever happens to the white space between them.
     """
-    (line, column), text = node.start, node.value
-    if not isinstance(text, str):
-        return node.start
+    text = node.value if isinstance(node.value, str) else ""
+    line, column = node.start
     if not node.style and line == node.end[0]:
-        return line, column + offset
-    before = "".join(text[:offset].split())
-    count, last = 0, node.start
-    blank = offset >= len(text) or text[offset].isspace()
-    for line, column, width, character in _characters(node, lines):
-        if character.isspace():
-            continue
-        if count == len(before) and not blank:
-            return line, column
-        count, last = count + 1, (line, column + width)
-        if count == len(before) and blank:
-            break
-    spaces = len(text[:offset]) - len(text[:offset].rstrip())
-    return last[0], min(last[1] + spaces, len(lines[last[0]]))
+        return [(line, column + n) for n in range(len(text) + 1)]
+    there = (c for c in _characters(node, lines) if not c[3].isspace())
+    found: list[tuple[int, int]] = []
+    for character in text:
+        if not character.isspace():
+            line, at, width, _ = next(there, (line, column, 0, ""))
+            found.append((line, at))
+            column = at + width
+        else:
+            found.append((line, column))
+            column = min(column + 1, len(lines[line]))
+    return [*found, (line, column)]
 
 
 def _characters(node: Node, lines: Sequence[str]) -> Iterator[tuple[int, int, int, str]]:

@@ -1,0 +1,412 @@
+"""One line of text to one ``Einsum``: the grammar of ``einsum.lark``, then what the names mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from accelsim.errors import Fault, InputError, Place, one_of
+from accelsim.ir.cascade import (
+    Access,
+    Compare,
+    Condition,
+    Const,
+    Einsum,
+    Expr,
+    Index,
+    Last,
+    Map,
+    Position,
+    Reduction,
+    Size,
+)
+from accelsim.ir.ops import MAPS, REDUCTIONS
+from accelsim.load.source import closest
+
+#: An expression whose operations are nested deeper is refused.
+DEEPEST: Final = 100
+
+#: What a terminal of the grammar is to a reader.
+_WORDS: Final = {
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "RELATION": "<=, <, >=, >, == or !=",
+    "WHERE": "'where'",
+    "AND": "'and'",
+    "$END": "the end of the Einsum",
+}
+_OPERATORS: Final = frozenset(("PLUS", "MINUS", "STAR", "SLASH"))
+_CLOSES: Final = {"(": ")", "[": "]"}
+_BORDERS: Final = ("clamp", "zero")
+
+#: A tree or a token: the grammar says which stands where.
+_Tree: TypeAlias = Any
+#: The place of the character at an offset of the Einsum's text.
+At: TypeAlias = Callable[[int], Place]
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that a cascade declares: ranks, how they are split, constants with their values."""
+
+    ranks: Sequence[str]
+    splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The ranks that index variables run over: parts of split ranks, and the unsplit ones."""
+        return tuple(p for r in self.ranks for p in self.splits.get(r, (r,)))
+
+    @cached_property
+    def sizes(self) -> frozenset[str]:
+        """The ranks that have a size: the declared ones and the parts."""
+        return frozenset((*self.ranks, *self.parts))
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """Every index variable."""
+        return tuple(p.lower() for p in self.parts)
+
+
+def parse(text: str, names: Names, at: At | None = None) -> Einsum:
+    """The Einsum that ``text`` says.  Raises ``InputError`` with every fault of the line.
+
+    The implicit sum over variables that are absent on the left comes out as an
+    explicit ``Reduction``, last.
+
+    >>> e = parse("QK[m,p] = Q[p,e] * K[m,e]", Names(("M", "P", "E")))
+    >>> e.name, e.expr.op, e.reductions[0].over
+    ('QK', 'mul', ('e',))
+    """
+    at = at or (lambda offset: Place("<einsum>", 1, offset + 1, text))
+    tree = syntax(text, at)
+    lowering = _Lowering(names, at)
+    einsum = lowering.einsum(tree)
+    if lowering.faults:
+        raise InputError(lowering.faults)
+    return einsum
+
+
+@cache
+def _grammar() -> Lark:
+    return Lark((Path(__file__).parent / "einsum.lark").read_text("utf-8"), parser="lalr")
+
+
+def syntax(text: str, at: At) -> Tree[Token]:
+    """The parse tree of an Einsum.  Raises ``InputError`` with what was expected, in words."""
+    try:
+        tree = _grammar().parse(text)
+    except UnexpectedInput as error:
+        raise InputError([_unbalanced(text, at) or _unexpected(text, error, at)]) from None
+    deep = _deeper_than(tree, DEEPEST)
+    if deep is not None:
+        message = f"operations nested deeper than {DEEPEST}"
+        raise InputError([Fault(at(deep), message, "several Einsums")])
+    return tree
+
+
+def _unbalanced(text: str, at: At) -> Fault | None:
+    """The fault of the first bracket that has no partner."""
+    open_: list[tuple[str, int]] = []
+    for offset, character in enumerate(text):
+        if character in _CLOSES:
+            open_.append((character, offset))
+        elif character in _CLOSES.values():
+            if not open_:
+                return Fault(at(offset), f"unbalanced {character!r}: nothing is open here", "")
+            last, begin = open_.pop()
+            if _CLOSES[last] != character:
+                message = f"unbalanced {character!r}: {last!r} in column {at(begin).column} is open"
+                return Fault(at(offset), message, repr(_CLOSES[last]))
+    if open_:
+        last, begin = open_[-1]
+        return Fault(at(begin), f"unbalanced {last!r}: it is never closed", repr(_CLOSES[last]))
+    return None
+
+
+def _unexpected(text: str, error: UnexpectedInput, at: At) -> Fault:
+    """The fault of a token that cannot stand where it stands."""
+    if isinstance(error, UnexpectedCharacters):
+        offset = error.pos_in_stream or 0
+        allowed = "names in plain letters, numbers, operators, brackets"
+        return Fault(at(offset), f"unexpected {text[offset]!r}", allowed)
+    assert isinstance(error, UnexpectedToken)
+    token, parser = error.token, error.interactive_parser
+    offset, found = token.start_pos or 0, f"unexpected {str(token)[:40]!r}"
+    if token.type == "$END":
+        offset, found = len(text.rstrip()), "the Einsum ends too early"
+    wanted = set(parser.accepts() if parser else ())  # type: ignore[no-untyped-call]
+    words = {"an operator"} if wanted >= _OPERATORS else set()
+    wanted -= _OPERATORS if words else set()
+    literals = {t.name: t.pattern.value for t in _grammar().terminals}
+    words |= {_WORDS.get(w, f"'{literals.get(w, w)}'") for w in wanted}
+    return Fault(at(offset), found, ", ".join(sorted(words)))
+
+
+def _deeper_than(tree: _Tree, most: int) -> int | None:
+    """The offset of something nested deeper than ``most``, if there is such a thing."""
+    todo: list[tuple[_Tree, int]] = [(tree, 0)]
+    while todo:
+        node, depth = todo.pop()
+        if depth > most:
+            return _leftmost(node).start_pos or 0
+        todo += [(child, depth + 1) for child in node.children if isinstance(child, Tree)]
+    return None
+
+
+def _leftmost(tree: _Tree) -> Token:
+    """The first token of a tree."""
+    while isinstance(tree, Tree):
+        tree = tree.children[0]
+    assert isinstance(tree, Token)
+    return tree
+
+
+class _Lowering:
+    """Trees to nouns, with the faults found on the way; a faulty part becomes a harmless one."""
+
+    def __init__(self, names: Names, at: At) -> None:
+        self.names, self.at = names, at
+        self.faults: list[Fault] = []
+
+    def fault(self, token: Token, message: str, allowed: str = "") -> None:
+        """Note a fault at a token."""
+        self.faults.append(Fault(self.place(token), message, allowed))
+
+    def place(self, token: Token) -> Place:
+        """Where a token stands in the document."""
+        return self.at(token.start_pos or 0)
+
+    def einsum(self, tree: _Tree) -> Einsum:
+        """``start``: the whole Einsum, its implicit sum written out."""
+        output, expr, reductions, conditions = tree.children
+        token = output.children[0]
+        left = (
+            Access(str(token), (), self.place(token))
+            if output.data == "bare"
+            else self.access(output)
+        )
+        right = self.expr(expr)
+        named = [self.reduction(r) for r in reductions.children] if reductions else []
+        where = tuple(self.condition(c) for c in conditions.children) if conditions else ()
+        einsum = Einsum(left, right, tuple(named), where, left.place)
+        kept = {*left.variables, *einsum.reduced}
+        summed = tuple(v for v in einsum.variables if v not in kept)
+        if summed:
+            named.append(Reduction("sum", summed, place=left.place))
+        return Einsum(left, right, tuple(named), where, left.place)
+
+    # -- expressions ---------------------------------------------------------------------------
+
+    def expr(self, tree: _Tree) -> Expr:
+        """Any expression."""
+        first = tree.children[0]
+        match tree.data:
+            case "access":
+                return self.access(tree)
+            case "number":
+                return Const(self.number(first))
+            case "bare":
+                return self.bare(first)
+            case "call":
+                return self.call(first, tree.children[1:])
+            case "neg":
+                inner = self.expr(first)
+                if isinstance(inner, Const) and not inner.name:
+                    return Const(-inner.value)
+                return Map("neg", (inner,))
+        left, right = tree.children
+        return Map(str(tree.data), (self.expr(left), self.expr(right)))
+
+    def number(self, token: Token) -> float:
+        """A number in an expression, which must be finite: infinity is written ``inf``."""
+        value = float(token)
+        if math.isinf(value):
+            self.fault(token, f"too large a number: {str(token)[:40]}", "inf")
+        return value
+
+    def bare(self, token: Token) -> Expr:
+        """A name alone: a constant, infinity, the size of a rank, or else a scalar tensor."""
+        name = str(token)
+        if name in self.names.constants:
+            return Const(self.names.constants[name], name)
+        if name == "inf":
+            return Const(math.inf)
+        if name in self.names.sizes:
+            return Size(name)
+        return Access(name, (), self.place(token))
+
+    def call(self, token: Token, trees: Sequence[_Tree]) -> Expr:
+        """A function of the table applied to its arguments."""
+        arguments = tuple(self.expr(t) for t in trees)
+        operation = MAPS.get(token)
+        if operation is None:
+            self.fault(token, f"unknown function {str(token)!r}", closest(token, MAPS))
+            return Const(0.0)
+        if len(arguments) != operation.arity:
+            message = f"{operation.name} of {_counted(len(arguments), 'argument')}"
+            self.fault(token, message, _counted(operation.arity, "argument"))
+        return Map(operation.name, arguments)
+
+    # -- accesses ------------------------------------------------------------------------------
+
+    def access(self, tree: _Tree) -> Access:
+        """A tensor with its positions."""
+        token, *positions = tree.children
+        found = tuple(self.position(p) for p in positions if p is not None)
+        return Access(str(token), found, self.place(token))
+
+    def position(self, tree: _Tree) -> Position:
+        """One position of an access: a last slot, or an index with or without a border."""
+        if tree.data == "border":
+            token, inner = tree.children
+            if token not in _BORDERS:
+                self.fault(token, f"unknown border {str(token)!r}", one_of(_BORDERS))
+            index = self.affine(inner)
+            place = self.place(token)
+            return Index(index.terms, index.offset, index.divisor, str(token), place)
+        terms = tree.children
+        if len(terms) == 1 and terms[0].data == "term" and len(terms[0].children) == 1:
+            token = terms[0].children[0]
+            if token.type == "NAME" and token.isupper():
+                if token not in self.names.parts:
+                    self.unknown_rank(token, self.names.parts)
+                return Last(str(token), self.place(token))
+        return self.affine(tree)
+
+    def affine(self, tree: _Tree) -> Index:
+        """A sum of terms, floored by a divisor if there is one."""
+        terms: dict[str, int | str] = {}
+        offset = 0
+        divisor: int | str = 1
+        for child in tree.children:
+            if child.data == "divisor":
+                divisor = self.divisor(child.children[0])
+                continue
+            sign, term = (-1, child.children[0]) if child.data == "minus" else (1, child)
+            variable, factor, size = self.term(term)
+            if variable is None:
+                offset += sign * factor
+                continue
+            for name, scale in self.parts(variable, sign * factor, size):
+                if name in terms:
+                    self.fault(variable, f"{name} stands twice in one index", "one factor for each")
+                terms[name] = scale
+        place = self.place(_leftmost(tree))
+        return Index(tuple(terms.items()), offset, divisor, "", place)
+
+    def term(self, tree: _Tree) -> tuple[Token | None, int, Token | None]:
+        """The variable of a product, its whole-number factor, and the rank whose size it has."""
+        variable, size, factor = None, None, 1
+        for token in tree.children:
+            if token.type == "NUMBER":
+                factor *= self.whole(token)
+            elif token.isupper() and size is None:
+                size = token
+            elif token.islower() and variable is None:
+                variable = token
+            elif token.isupper() or token.islower():
+                self.fault(token, f"a product with {token} is not affine", "one variable a term")
+            else:
+                message = f"{str(token)[:40]!r} is neither a variable nor a rank"
+                self.fault(token, message, "variables in lower case, ranks in upper case")
+                return None, 0, None
+        if size is not None:
+            if size not in self.names.sizes:
+                self.unknown_rank(size, self.names.sizes)
+            elif variable is None:
+                message = f"the size of {size} cannot be added to an index"
+                self.fault(size, message, "variables, whole numbers, and sizes times a variable")
+        return variable, factor, size
+
+    def parts(
+        self, variable: Token, factor: int, size: Token | None
+    ) -> Iterator[tuple[str, int | str]]:
+        """Terms for a variable: itself, or those of the parts where its rank is split in two."""
+        rank = variable.upper()
+        parts = self.names.splits.get(rank, ())
+        if rank not in self.names.ranks and rank not in self.names.parts:
+            self.fault(
+                variable,
+                f"unknown index variable {str(variable)[:40]!r}: there is no rank {rank[:40]}",
+                closest(variable, self.names.variables),
+            )
+        elif size is not None and factor != 1:
+            self.fault(size, f"{factor} times a size is not a factor", "a whole number or a rank")
+        elif parts and (len(parts) > 2 or factor != 1 or size is not None):
+            message = f"{variable} runs over {rank}, which is split into {', '.join(parts)}"
+            self.fault(variable, message, one_of(p.lower() for p in parts))
+        elif parts:
+            yield from ((parts[0].lower(), parts[1]), (parts[1].lower(), 1))
+        else:
+            yield str(variable), factor if size is None else str(size)
+
+    def divisor(self, token: Token) -> int | str:
+        """A positive whole number or a rank."""
+        if token.type == "NUMBER":
+            value = self.whole(token)
+            if value < 1:
+                self.fault(token, "division by 0", "a positive number or a rank")
+            return max(value, 1)
+        if token not in self.names.sizes:
+            self.unknown_rank(token, self.names.sizes)
+        return str(token)
+
+    def whole(self, token: Token) -> int:
+        """A whole number in an index."""
+        if token.isdecimal() and len(token) <= 18:
+            return int(token)
+        self.fault(token, f"{str(token)[:40]} in an index", "a whole number")
+        return 1
+
+    def unknown_rank(self, token: Token, allowed: Sequence[str] | frozenset[str]) -> None:
+        """Note that a name is none of the ranks allowed here."""
+        self.fault(token, f"unknown rank {str(token)[:40]!r}", closest(token, allowed))
+
+    # -- reductions and conditions -------------------------------------------------------------
+
+    def reduction(self, tree: _Tree) -> Reduction:
+        """``max(m)``: a reduction over variables; that of a split rank stands for its parts."""
+        token, *over, into = tree.children
+        if token not in REDUCTIONS:
+            self.fault(token, f"unknown reduction {str(token)!r}", one_of(REDUCTIONS))
+        elif into is not None:
+            self.fault(into, f"{token} selects nothing", f"{token}({', '.join(over)})")
+        found: list[str] = []
+        for variable in over:
+            rank = variable.upper()
+            if variable.islower() and rank in self.names.ranks:
+                found += [p.lower() for p in self.names.splits.get(rank, (rank,))]
+            elif variable in self.names.variables:
+                found.append(str(variable))
+            else:
+                message = f"unknown index variable {str(variable)[:40]!r} in {token}"
+                self.fault(variable, message, closest(variable, self.names.variables))
+        return Reduction(str(token), tuple(found), str(into or ""), self.place(token))
+
+    def condition(self, tree: _Tree) -> Condition:
+        """An affine comparison, or a tensor whose element must not be 0."""
+        if tree.data == "access":
+            return self.access(tree)
+        left, relation, right = tree.children
+        a, b = self.affine(left), self.affine(right)
+        if not a.terms and not b.terms and not self.faults:
+            self.fault(relation, "a comparison of two numbers", "an index variable in it")
+        return Compare(a, str(relation), b, a.place)
+
+
+def _counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> _counted(1, "argument"), _counted(2, "argument")
+    ('1 argument', '2 arguments')
+    """
+    return f"{number} {noun}" + ("s" if number != 1 else "")
