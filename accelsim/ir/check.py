@@ -9,31 +9,11 @@ to one another.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from functools import cached_property
-from typing import Final
+from collections.abc import Collection, Iterator
 
 from accelsim.errors import Fault, InputError, Place, one_of
-from accelsim.ir.cascade import (
-    Access,
-    Cascade,
-    Compare,
-    Const,
-    Einsum,
-    Expr,
-    Index,
-    Last,
-    Map,
-    Position,
-    Size,
-    rank_of,
-)
-from accelsim.ir.show import show_position
-
-#: The place of a declaration, by its path in the document: ``("inputs", "K")``.
-Declared = Callable[[tuple[str, ...]], Place]
-
-_SLOTS: Final = "slot 0, and slot v+1 from slot v"
+from accelsim.ir.assignment import Assignment, Declared, place_of, unknown
+from accelsim.ir.cascade import Cascade, Compare, Const, Einsum, Expr, Index, Map, Size, rank_of
 
 
 def check(cascade: Cascade) -> Cascade:
@@ -59,19 +39,22 @@ def faults(
     is said.
     """
     where = declared or (lambda path: cascade.place)
-    yield from _declarations(cascade, where)
-    judge = _Judge(cascade, frozenset(unread))
+    yield from _ranks(cascade, where)
+    yield from _names(cascade, where)
+    assignment = Assignment(cascade, frozenset(unread))
     for number, einsum in enumerate(cascade.einsums):
-        yield from judge.writes(number, einsum)
-        yield from judge.ranges(einsum)
+        yield from assignment.writes(number, einsum)
+        yield from _left(cascade, einsum)
+        yield from _reductions(einsum)
+        yield from _sizes_known(cascade, einsum)
         for access in einsum.reads:
-            yield from judge.reads(number, access)
-    yield from judge.recurrences()
-    yield from judge.uses(where)
+            yield from assignment.reads(number, access)
+    yield from assignment.recurrences()
+    yield from assignment.uses(where)
 
 
-def _declarations(cascade: Cascade, where: Declared) -> Iterator[Fault]:
-    """Faults of ranks, splits, inputs, constants and outputs among themselves."""
+def _ranks(cascade: Cascade, where: Declared) -> Iterator[Fault]:
+    """Faults of the declared ranks and their splits."""
     parts = [p for _, ps in cascade.splits for p in ps]
     for rank, count in Counter(cascade.ranks).items():
         if count > 1:
@@ -87,326 +70,87 @@ def _declarations(cascade: Cascade, where: Declared) -> Iterator[Fault]:
                 yield Fault(place, f"{part} is a rank and a part of {rank}", "a name of its own")
             elif parts.count(part) > 1:
                 yield Fault(place, f"{part} is a part {parts.count(part)} times", "one part once")
-    sizes = {*cascade.ranks, *parts}
+
+
+def _names(cascade: Cascade, where: Declared) -> Iterator[Fault]:
+    """Faults of inputs, constants and outputs: what they are over, and names that mean two things.
+
+    A tensor with indices may have the name of a rank: what stands alone is the rank.
+    """
+    ranks = {*cascade.ranks, *(p for _, ps in cascade.splits for p in ps)}
     for tensor in cascade.inputs:
+        place = where(("inputs", tensor.name))
         for rank in tensor.ranks:
-            if rank not in sizes:
+            if rank not in ranks:
                 message = f"input {tensor.name} over {rank}, which is no rank"
-                yield Fault(where(("inputs", tensor.name)), message, one_of(sizes))
+                yield Fault(place, message, one_of(ranks))
+        if not tensor.ranks and tensor.name in ranks:
+            yield Fault(place, f"{tensor.name} is a scalar input and a rank", "a name of its own")
+    inputs = {t.name for t in cascade.inputs}
     for name, _ in cascade.constants:
-        if name in sizes or any(name == t.name for t in cascade.inputs):
-            taken = "a rank" if name in sizes else "an input"
+        if name in ranks | inputs:
+            taken = "a rank" if name in ranks else "an input"
             message = f"{name} is a constant and {taken}"
             yield Fault(where(("constants", name)), message, "a name of its own")
     for name, count in Counter(cascade.outputs).items():
         if count > 1:
             yield Fault(where(("outputs",)), f"output {name} is named {count} times", "once")
-    for tensor in cascade.inputs:
-        if not tensor.ranks and tensor.name in sizes:
-            message = f"{tensor.name} is a scalar input and a rank"
-            yield Fault(where(("inputs", tensor.name)), message, "a name of its own")
 
 
-class _Judge:
-    """Faults of the Einsums, with what is asked of the cascade again and again looked up once."""
+def _right(einsum: Einsum) -> set[str]:
+    """Every variable on the right, conditions included."""
+    return {v for one in (*einsum.reads, *einsum.where) for v in one.variables}
 
-    def __init__(self, cascade: Cascade, unread: frozenset[str]) -> None:
-        self.cascade, self.unread = cascade, unread
-        self.inputs = {t.name for t in cascade.inputs}
-        #: the Einsums that write each tensor, by number
-        self.writers: dict[str, list[int]] = {}
-        for number, einsum in enumerate(cascade.einsums):
-            self.writers.setdefault(einsum.output.tensor, []).append(number)
-        #: the position at which a tensor recurs, and the variable that steps there
-        self.steps: dict[str, tuple[int, str]] = {}
-        for einsum in cascade.einsums:
-            for position, index in enumerate(einsum.output.indices):
-                if _is_step(index):
-                    self.steps.setdefault(einsum.output.tensor, (position, index.variables[0]))
 
-    @cached_property
-    def variables(self) -> tuple[str, ...]:
-        """Every index variable: of the parts of split ranks, and of the unsplit ones."""
-        return tuple(part.lower() for part in self.cascade.whole)
+def _left(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
+    """Faults of variables that are on the left alone, which only a number may fill."""
+    right = _right(einsum)
+    if not right and _is_constant(einsum.expr):
+        return
+    for index in einsum.output.indices:
+        for variable in index.variables:
+            if variable not in right and rank_of(variable) in cascade.whole:
+                message = f"{variable} is on the left, but nothing on the right is over it"
+                allowed = one_of(right) if right else "a number, to fill the tensor with"
+                yield Fault(place_of(index, einsum.output), message, allowed)
 
-    # -- the left side -------------------------------------------------------------------------
 
-    def writes(self, number: int, einsum: Einsum) -> Iterator[Fault]:
-        """Faults of what an Einsum writes: its form, and that it is written once."""
-        output = einsum.output
-        name = output.tensor
-        if name in self.inputs:
-            message = f"input {name} is overwritten"
-            yield Fault(output.place, message, "another name: inputs are only read")
-        elif name in dict(self.cascade.constants):
-            yield Fault(output.place, f"{name} is a constant and is written", "another name")
-        elif not output.indices and name in (*self.cascade.ranks, *self.cascade.whole):
-            yield Fault(output.place, f"{name} is a rank and is written", "another name")
-        yield from self.left_indices(output)
-        earlier = [w for w in self.writers[name] if w < number]
-        if name in self.inputs or not earlier:
-            return
-        form = _slot(output)
-        first = next((w for w in earlier if _slot(self.cascade.einsums[w].output) == form), None)
-        if first is not None or "whole" in (form, _slot(self.cascade.einsums[earlier[0]].output)):
-            before = self.cascade.einsums[earlier[0] if first is None else first].output.place
-            line = f" (first in line {before.line})" if before.line else ""
-            message = f"{name} is written twice{line}"
-            yield Fault(output.place, message, f"once; a recurrence writes {_SLOTS}")
-
-    def left_indices(self, output: Access) -> Iterator[Fault]:
-        """Faults of the output's own indices."""
-        allowed = "a variable, slot 0, or the next slot, v+1"
-        for index in output.indices:
-            place = _place(index, output)
-            text = show_position(index)
-            if isinstance(index, Last):
-                yield Fault(place, f"the last slot {text} is written", allowed)
-            elif index.plain and not index.border:
-                if rank_of(index.plain) not in self.cascade.whole:
-                    yield self.unknown(index.plain, place)
-            elif not (_is_step(index) or index == Index()):
-                yield Fault(place, f"{output.tensor} is written at {text}", allowed)
-        twice = [
-            v for v, n in Counter(v for i in output.indices for v in i.variables).items() if n > 1
-        ]
-        for variable in twice:
-            message = f"{variable} stands twice on the left"
-            yield Fault(output.place, message, "a variable for each position")
-        slots = [i for i in output.indices if _is_step(i) or i == Index()]
-        if len(slots) > 1:
-            message = f"{output.tensor} recurs along {len(slots)} ranks at once"
-            yield Fault(output.place, message, "a recurrence along one rank")
-
-    def unknown(self, variable: str, place: Place) -> Fault:
-        """A variable that no rank has."""
-        whole = self.cascade.parts.get(rank_of(variable), ())
-        if len(whole) > 1:
-            parts = one_of(p.lower() for p in whole)
-            return Fault(place, f"{variable} runs over a rank that is split", parts)
-        return Fault(place, f"unknown index variable {variable}", one_of(self.variables))
-
-    def recurrences(self) -> Iterator[Fault]:
-        """Faults between the slot 0 of a tensor and its step."""
-        for name, numbers in self.writers.items():
-            einsums = [self.cascade.einsums[n] for n in numbers]
-            slots = {_slot(e.output): e for e in reversed(einsums)}
-            start, step = slots.get("0"), slots.get("step")
-            if name in self.unread or not (start or step):
+def _reductions(einsum: Einsum) -> Iterator[Fault]:
+    """Faults of reductions: what is reduced is on the right, not on the left, and once."""
+    left, right = einsum.output.variables, _right(einsum)
+    seen: set[str] = set()
+    for reduction in einsum.reductions:
+        place = _placed(reduction.place, einsum)
+        called = f"{reduction.op}({', '.join(reduction.over)})"
+        for variable in reduction.over:
+            if variable in left:
+                message = f"{called} is no reduction: {variable} is on the left"
+            elif variable in seen:
+                message = f"{variable} is reduced twice"
+            elif variable not in right:
+                message = f"{called} is no reduction: nothing on the right is over {variable}"
+            else:
+                seen.add(variable)
                 continue
-            if start is None and step is not None:
-                index = next(i for i in step.output.indices if _is_step(i))
-                message = f"{name} has no slot 0: {show_position(index)} is the slot after"
-                wanted = Access(
-                    name, tuple(Index() if i == index else i for i in step.output.indices)
-                )
-                yield Fault(step.output.place, message, f"{_shown(wanted)} = ... before it")
-            elif step is None and start is not None:
-                message = f"slot 0 of {name} is written, but no slot after it"
-                yield Fault(start.output.place, message, f"a recurrence, which writes {_SLOTS}")
-            elif step is not None and start is not None:
-                yield from self.aligned(start, step)
-
-    def aligned(self, start: Einsum, step: Einsum) -> Iterator[Fault]:
-        """Faults of a slot 0 that is not of the same tensor, or comes after its step."""
-        name, at = step.output.tensor, self.steps[step.output.tensor][0]
-        wanted = tuple(Index() if n == at else i for n, i in enumerate(step.output.indices))
-        if [_rank(i) for i in start.output.indices] != [_rank(i) for i in wanted]:
-            message = f"slot 0 of {name} is not over the ranks of its step"
-            yield Fault(start.output.place, message, _shown(Access(name, wanted)))
-        numbers = self.writers[name]
-        if self.cascade.einsums[numbers[0]] is step:
-            yield Fault(
-                start.output.place, f"slot 0 of {name} is written after its step", "before it"
-            )
-
-    # -- the right side ------------------------------------------------------------------------
-
-    def reads(self, number: int, access: Access) -> Iterator[Fault]:
-        """Faults of one read: that the tensor exists by then, and its indices fit its ranks."""
-        name = access.tensor
-        if name in self.unread:
-            return
-        if name not in self.inputs:
-            writers = self.writers.get(name, [])
-            if not writers:
-                known = {*self.inputs, *self.writers} - {self.cascade.einsums[number].output.tensor}
-                yield Fault(access.place, f"unknown tensor {name}", one_of(known))
-                return
-            if not self.is_ready(number, access):
-                yield self.unready(number, access)
-        yield from self.fits(access)
-
-    def is_ready(self, number: int, access: Access) -> bool:
-        """Whether a tensor is written, in text order, before Einsum ``number`` reads it.
-
-        The earlier slot of a recurrence needs only its slot 0 before, so that
-        recurrences may carry one another.
-        """
-        writers = self.writers[access.tensor]
-        if all(w < number for w in writers):
-            return True
-        position, variable = self.steps.get(access.tensor, (-1, ""))
-        if not 0 <= position < len(access.indices) or writers[0] >= number:
-            return False
-        index = access.indices[position]
-        if index == Index():
-            return True
-        return isinstance(index, Index) and index.plain == variable and writers[-1] >= number
-
-    def unready(self, number: int, access: Access) -> Fault:
-        """The fault of a read that comes too early; a cycle is told as one."""
-        reader = self.cascade.einsums[number].output.tensor
-        path = self.path(access.tensor, reader)
-        if not path:
-            line = self.cascade.einsums[self.writers[access.tensor][-1]].output.place.line
-            message = f"{access.tensor} is read before it is written"
-            return Fault(access.place, message + (f" (in line {line})" if line else ""), "")
-        around = " needs ".join([reader, *path])
-        allowed = f"a recurrence, which writes {_SLOTS}"
-        return Fault(access.place, f"a cycle: {around}", allowed)
-
-    def path(self, start: str, end: str) -> list[str]:
-        """Tensors from ``start`` to ``end``, each needing the next; empty where there is no way."""
-        came: dict[str, str] = {start: ""}
-        todo = [start]
-        for tensor in todo:
-            if tensor == end:
-                found = [end]
-                while came[found[-1]]:
-                    found.append(came[found[-1]])
-                return found[::-1]
-            for writer in self.writers.get(tensor, ()):
-                for read in self.cascade.einsums[writer].reads:
-                    if read.tensor not in came:
-                        came[read.tensor] = tensor
-                        todo.append(read.tensor)
-        return []
-
-    def fits(self, access: Access) -> Iterator[Fault]:
-        """Faults of a read's indices against the tensor's ranks."""
-        name, ranks = access.tensor, self.cascade.tensors[access.tensor]
-        form = f"{name}[{', '.join(r or '0' for r in ranks)}]"
-        if len(ranks) != len(access.indices):
-            given = f"{len(access.indices)} ind{'ex' if len(access.indices) == 1 else 'ices'}"
-            yield Fault(access.place, f"{name} has {len(ranks)} ranks and is read at {given}", form)
-            return
-        recurs = self.steps.get(name, (-1, ""))[0]
-        for position, (index, rank) in enumerate(zip(access.indices, ranks, strict=True)):
-            place = _place(index, access)
-            for variable in index.variables:
-                if rank_of(variable) not in self.cascade.whole:
-                    yield self.unknown(variable, place)
-            if isinstance(index, Last):
-                if position != recurs or index.rank != rank:
-                    carried = self.cascade.iterative.get(name)
-                    allowed = (
-                        f"{carried}, where {name} recurs" if carried else f"{name} has no slots"
-                    )
-                    message = f"{index.rank} is no last slot of {name} here"
-                    yield Fault(place, message, allowed)
-            elif position == recurs:
-                if index != Index() and not (_is_next(index) and _rank(index) == rank):
-                    slot = rank.lower()
-                    message = (
-                        f"{name} is read at {show_position(index)}, which is none of its slots"
-                    )
-                    yield Fault(place, message, f"0, {slot}, {slot}+1 or {rank}")
-            elif index.plain and not index.border and rank and rank_of(index.plain) != rank:
-                message = f"{name} is over {rank} here, and read at {index.plain}"
-                yield Fault(place, message, rank.lower())
-
-    # -- the two sides together ----------------------------------------------------------------
-
-    def ranges(self, einsum: Einsum) -> Iterator[Fault]:
-        """Faults of the variables: on the left, on the right, and in the reductions between."""
-        left = einsum.output.variables
-        right = {v for a in einsum.reads for v in a.variables}
-        right |= {v for c in einsum.where for v in c.variables}
-        if right or not _is_constant(einsum.expr):
-            for index in einsum.output.indices:
-                for variable in index.variables:
-                    if variable not in right and rank_of(variable) in self.cascade.whole:
-                        message = f"{variable} is on the left, but nothing on the right is over it"
-                        allowed = one_of(right) if right else "a number, to fill the tensor with"
-                        yield Fault(_place(index, einsum.output), message, allowed)
-        seen: set[str] = set()
-        for reduction in einsum.reductions:
-            called = f"{reduction.op}({', '.join(reduction.over)})"
-            for variable in reduction.over:
-                if variable in left:
-                    message = f"{called} is no reduction: {variable} is on the left"
-                elif variable in seen:
-                    message = f"{variable} is reduced twice"
-                elif variable not in right:
-                    message = f"{called} is no reduction: nothing on the right is over {variable}"
-                else:
-                    seen.add(variable)
-                    continue
-                allowed = one_of(right - set(left) - seen) or "no reduction"
-                yield Fault(_placed(reduction.place, einsum), message, allowed)
-            if reduction.op == "argmax" and len(reduction.over) > 1:
-                message = f"{called} has no one index"
-                yield Fault(_placed(reduction.place, einsum), message, "argmax over one variable")
-        for condition in einsum.where:
-            for variable in condition.variables if isinstance(condition, Compare) else ():
-                if rank_of(variable) not in self.cascade.whole:
-                    yield self.unknown(variable, _placed(condition.place, einsum))
-        for rank in _sizes(einsum):
-            if rank not in self.cascade.whole and rank not in self.cascade.ranks:
-                yield Fault(einsum.place, f"unknown rank {rank}", one_of(self.cascade.whole))
-
-    def uses(self, where: Declared) -> Iterator[Fault]:
-        """Outputs that nothing writes, and inputs that nothing reads."""
-        for name in dict.fromkeys(self.cascade.outputs):
-            key = "output" if len(self.cascade.outputs) == 1 else "outputs"
-            if name in self.inputs:
-                yield Fault(where((key, name)), f"output {name} is an input", one_of(self.writers))
-            elif name not in self.writers and name not in self.unread:
-                message = f"output {name} is never written"
-                yield Fault(where((key, name)), message, one_of(self.writers))
-        read = {a.tensor for e in self.cascade.einsums for a in e.reads}
-        for name in sorted(self.inputs - read - self.unread):
-            message = f"input {name} is never read"
-            yield Fault(where(("inputs", name)), message, "inputs that an Einsum reads")
+            yield Fault(place, message, one_of(right - set(left) - seen) or "no reduction")
+        if reduction.op == "argmax" and len(reduction.over) > 1:
+            yield Fault(place, f"{called} has no one index", "argmax over one variable")
 
 
-def _is_step(index: Position) -> bool:
-    """Whether an output's index is the next slot, ``v+1``."""
-    return isinstance(index, Index) and _is_next(index) and index.offset == 1
-
-
-def _is_next(index: Index) -> bool:
-    """Whether an index is ``v`` or ``v+1``."""
-    unit = len(index.terms) == 1 and index.terms[0][1] == 1 and index.divisor == 1
-    return unit and not index.border and index.offset in (0, 1)
-
-
-def _slot(output: Access) -> str:
-    """What an Einsum writes of a tensor: ``0`` or ``step`` of a recurrence, or the ``whole``."""
-    if any(_is_step(i) for i in output.indices):
-        return "step"
-    return "0" if any(i == Index() for i in output.indices) else "whole"
-
-
-def _rank(index: Position) -> str:
-    """The rank that a variable of an index runs over; nothing for a slot."""
-    return rank_of(index.variables[0]) if index.variables else ""
-
-
-def _place(index: Position, access: Access) -> Place:
-    """Where an index stands, or the access if it came from no text."""
-    return index.place if index.place.line else access.place
+def _sizes_known(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
+    """Faults of conditions over no rank, and of sizes of what is no rank."""
+    for condition in einsum.where:
+        for variable in condition.variables if isinstance(condition, Compare) else ():
+            if rank_of(variable) not in cascade.whole:
+                yield unknown(cascade, variable, _placed(condition.place, einsum))
+    for rank in _sizes(einsum):
+        if rank not in cascade.whole and rank not in cascade.ranks:
+            yield Fault(einsum.place, f"unknown rank {rank}", one_of(cascade.whole))
 
 
 def _placed(place: Place, einsum: Einsum) -> Place:
     """A place, or that of the Einsum where there is none."""
     return place if place.line else einsum.place
-
-
-def _shown(access: Access) -> str:
-    """An access as text."""
-    return f"{access.tensor}[{','.join(show_position(i) for i in access.indices)}]"
 
 
 def _is_constant(expr: Expr) -> bool:

@@ -82,7 +82,7 @@ def show_einsum(einsum: Einsum) -> str:
     reductions = list(einsum.reductions)
     if reductions and reductions[-1] == _implicit(einsum, reductions[:-1]):
         reductions.pop()
-    text = f"{_access(einsum.output)} = {show_expr(einsum.expr)}"
+    text = f"{show_access(einsum.output)} = {show_expr(einsum.expr)}"
     if reductions:
         text += " :: " + ", ".join(_reduction(r) for r in reductions)
     if einsum.where:
@@ -105,7 +105,7 @@ def _bound(expr: Expr) -> tuple[str, int]:
     """Text of an expression, and how strongly its outermost operation binds."""
     match expr:
         case Access():
-            return _access(expr), _ATOM
+            return show_access(expr), _ATOM
         case Size():
             return expr.rank, _ATOM
         case Const():
@@ -143,7 +143,7 @@ def _constant(value: float) -> str:
     return text.replace("inf", ".inf").replace("nan", ".nan")
 
 
-def _access(access: Access) -> str:
+def show_access(access: Access) -> str:
     """An access; a scalar tensor is its name alone."""
     if not access.indices:
         return access.tensor
@@ -187,7 +187,7 @@ def _reduction(reduction: Reduction) -> str:
 def _condition(condition: Condition) -> str:
     """One condition of ``where``."""
     if isinstance(condition, Access):
-        return _access(condition)
+        return show_access(condition)
     left, right = show_position(condition.left), show_position(condition.right)
     return f"{left} {condition.relation} {right}"
 
