@@ -267,7 +267,11 @@ def hold_words(nest: Nest, hold: Hold, path: tuple[Node, ...]) -> float:
 
 
 class Ledger:
-    """Collects transfers of one group; spilled shares go to the next level outwards."""
+    """Collects transfers of one group.
+
+    Of a tile that does not fit, the spilled share is served by the next level
+    outwards.  Its words still pass the level's port, so they count there too.
+    """
 
     def __init__(self, nest: Nest, backing: str, shares: dict[str, float]) -> None:
         self.nest, self.backing, self.shares = nest, backing, shares
@@ -277,13 +281,12 @@ class Ledger:
         self, chain: list[tuple[int, Hold]], tensor: str, einsum: str, reads: float, writes: float
     ) -> None:
         """Book words that a reader below the innermost hold of ``chain`` reads and writes."""
-        level, share = self.backing, 0.0
-        if chain:
-            hold = chain[-1][1]
-            level, share = hold.level, self.share(hold)
-        kept = 1.0 - share
-        if kept and (reads or writes):
-            self.transfers.append(Transfer(level, tensor, einsum, kept * reads, kept * writes))
+        if not reads and not writes:
+            return
+        hold = chain[-1][1] if chain else None
+        level = hold.level if hold else self.backing
+        self.transfers.append(Transfer(level, tensor, einsum, reads, writes))
+        share = self.share(hold) if hold else 0.0
         if share:
             self.move(chain[:-1], tensor, einsum, share * reads, share * writes)
 
