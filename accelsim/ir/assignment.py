@@ -81,9 +81,8 @@ class Assignment:
         for variable in twice:
             message = f"{variable} stands twice on the left"
             yield Fault(output.place, message, "a variable for each position")
-        slots = [i for i in output.indices if _is_step(i) or i == Index()]
-        if len(slots) > 1:
-            message = f"{output.tensor} recurs along {len(slots)} ranks at once"
+        if len(_slots(output)) > 1:
+            message = f"{output.tensor} recurs along {len(_slots(output))} ranks at once"
             yield Fault(output.place, message, "a recurrence along one rank")
 
     def recurrences(self) -> Iterator[Fault]:
@@ -92,7 +91,8 @@ class Assignment:
             einsums = [self.cascade.einsums[n] for n in numbers]
             slots = {_slot(e.output): e for e in reversed(einsums)}
             start, step = slots.get("0"), slots.get("step")
-            if name in self.unread or not (start or step):
+            tangled = "whole" in slots or any(len(_slots(e.output)) > 1 for e in einsums)
+            if name in self.unread or tangled:
                 continue
             if start is None and step is not None:
                 index = next(i for i in step.output.indices if _is_step(i))
@@ -147,12 +147,13 @@ class Assignment:
         if all(w < number for w in writers):
             return True
         position, variable = self.steps.get(access.tensor, (-1, ""))
-        if not 0 <= position < len(access.indices) or writers[0] >= number:
+        if not 0 <= position < len(access.indices):
             return False
         index = access.indices[position]
-        if index == Index():
-            return True
-        return isinstance(index, Index) and index.plain == variable and writers[-1] >= number
+        if not isinstance(index, Index) or index.plain not in (variable, None) or index.offset:
+            return False
+        starts = [w for w in writers if _slot(self.cascade.einsums[w].output) == "0"]
+        return number in writers or (bool(starts) and starts[0] < number)
 
     def unready(self, number: int, access: Access) -> Fault:
         """The fault of a read that comes too early; a cycle is told as one."""
@@ -161,7 +162,8 @@ class Assignment:
         if not path:
             line = self.cascade.einsums[self.writers[access.tensor][-1]].output.place.line
             message = f"{access.tensor} is read before it is written"
-            return Fault(access.place, message + (f" (in line {line})" if line else ""), "")
+            message += f" (in line {line})" if line else ""
+            return Fault(access.place, message, "a tensor that a line above writes")
         around = " needs ".join([reader, *path])
         allowed = f"a recurrence, which writes {_SLOTS}"
         return Fault(access.place, f"a cycle: {around}", allowed)
@@ -186,7 +188,10 @@ class Assignment:
     def fits(self, access: Access) -> Iterator[Fault]:
         """Faults of a read's indices against the tensor's ranks."""
         name, ranks = access.tensor, self.cascade.tensors[access.tensor]
-        form = f"{name}[{', '.join(r or '0' for r in ranks)}]"
+        outputs = [self.cascade.einsums[w].output for w in self.writers.get(name, ())]
+        if any(len(output.indices) != len(ranks) for output in outputs):
+            return  # which is a fault of its writers
+        form = f"{name}[{','.join(r.lower() or '0' for r in ranks)}]"
         if len(ranks) != len(access.indices):
             given = f"{len(access.indices)} ind{'ex' if len(access.indices) == 1 else 'ices'}"
             yield Fault(access.place, f"{name} has {len(ranks)} ranks and is read at {given}", form)
@@ -240,6 +245,11 @@ def _is_next(index: Index) -> bool:
     """Whether an index is ``v`` or ``v+1``."""
     unit = len(index.terms) == 1 and index.terms[0][1] == 1 and index.divisor == 1
     return unit and not index.border and index.offset in (0, 1)
+
+
+def _slots(output: Access) -> list[Position]:
+    """The positions of an output that are slots of a recurrence."""
+    return [i for i in output.indices if _is_step(i) or i == Index()]
 
 
 def _slot(output: Access) -> str:

@@ -175,13 +175,14 @@ class _Loading:
 
     def names(self, value: Mapping[str, Any]) -> einsum.Names:
         """The declared names, those of a wrong form noted (and taken for what they may mean)."""
-        ranks = [self.rank(rank, ("ranks", number)) for number, rank in enumerate(value["ranks"])]
-        splits = {
-            self.rank(rank, ("split", rank), True): [
-                self.rank(part, ("split", rank, n)) for n, part in enumerate(parts)
-            ]
-            for rank, parts in value.get("split", {}).items()
-        }
+        ranks = [r for n, r in enumerate(value["ranks"]) if self.rank(r, ("ranks", n))]
+        meant = {r.upper() for r in value["ranks"] if _RANK.fullmatch(r.upper())}
+        ranks += sorted(meant - set(ranks))  # m for M: then m is no unknown variable
+        splits = {}
+        for rank, parts in value.get("split", {}).items():
+            fine = [p for n, p in enumerate(parts) if self.rank(p, ("split", rank, n))]
+            if self.rank(rank, ("split", rank), True) and len(fine) == len(parts):
+                splits[rank] = parts
         for tensor, its in value["inputs"].items():
             self.name(tensor, ("inputs", tensor))
             for number, rank in enumerate(its):
@@ -194,11 +195,12 @@ class _Loading:
                 self.fault(("constants", name), f"{name} is not a number", "a number, .inf")
         return einsum.Names(ranks, splits, constants)
 
-    def rank(self, name: str, path: tuple[str | int, ...], key: bool = False) -> str:
-        """A rank's name, upper case."""
-        if not _RANK.fullmatch(name):
+    def rank(self, name: str, path: tuple[str | int, ...], key: bool = False) -> bool:
+        """Whether a rank's name has the form of one; notes the fault if not."""
+        fine = _RANK.fullmatch(name) is not None
+        if not fine:
             self.fault(path, f"{name[:40]!r} is no name of a rank", _RANK_FORM, key)
-        return name.upper()
+        return fine
 
     def name(self, name: str, path: tuple[str | int, ...]) -> None:
         """Note the fault of a name of a tensor or constant that the grammar cannot read."""
@@ -248,7 +250,7 @@ class _Loading:
         from accelsim.ir.textbook import TEXTBOOK
 
         if name not in TEXTBOOK:
-            allowed = closest(name, [*TEXTBOOK, *catalog.names("cascade")])
+            allowed = closest(name, {*TEXTBOOK, *catalog.names("cascade")})
             self.fault(("equals",), f"unknown function or cascade {name[:60]!r}", allowed)
 
     def fault(
