@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import refuse
+from accelsim.errors import InputError, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
@@ -15,6 +15,7 @@ from accelsim.load.cascade import load_cascade
 from accelsim.load.design import load_design
 from accelsim.load.mapping import load_mapping
 from accelsim.load.workload import workload
+from accelsim.mapper.legal import legal
 from accelsim.models.estimate import Estimate
 from accelsim.models.estimate import estimate as price
 
@@ -49,6 +50,9 @@ def bind(
     chosen = dict(base.choose) if base is not None and mapping is None else {}
     rules = load_mapping(parts["mapping"] or "")
     problem, bound = rules.bind(text, sizes, machine, {**chosen, **(choose or {})})
+    reasons = legal(text, bound)
+    if reasons:
+        raise InputError(reasons)
     return problem, machine, bound
 
 

@@ -22,7 +22,7 @@ from accelsim.errors import Fault, InputError, Place, one_of, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade, rank_of
 from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage, Stall, Tree
-from accelsim.ir.problem import Problem
+from accelsim.ir.problem import Problem, relevant
 from accelsim.ir.problem import bind as bind_problem
 from accelsim.ir.rule import Rule, Value, rule
 from accelsim.load import catalog
@@ -193,7 +193,7 @@ class _Binder:
             if name != rank and isinstance(values.get(name), int):
                 sizes.setdefault(name, values[name])  # type: ignore[arg-type]
         self._whole_numbers(sizes, values)
-        problem = bind_problem(self.cascade, sizes)
+        problem = bind_problem(self.cascade, relevant(self.cascade, sizes))
         parts = self._parts(problem, values)
         if self.faults:
             raise InputError(self.faults)

@@ -1,0 +1,1 @@
+"""Chooses mappings; does not price them."""

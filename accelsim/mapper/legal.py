@@ -1,0 +1,120 @@
+"""Legality with meaning: whether a mapping computes the cascade at all, and if not, why.
+
+An Einsum may read a tensor only where it is complete.  Let R write the tensor
+and C read it, and take the loops that enclose both.  C is legal if
+
+1. no enclosing loop runs over a rank that R reduces: otherwise C would see
+   partial results.  (A recurrence writes a new slot in each step, so its slots
+   are complete in stream order; its *last* slot is complete only outside the
+   loop that it recurs along.)
+2. R stands before C where their paths part, except that the old slot of a
+   recurrence may be read before the new one is written;
+3. no enclosing loop cuts a rank that C reads through an affine index: C needs
+   elements of other iterations.
+
+These conditions are sufficient: under 1 each iteration of the enclosing loops
+runs all of R's reduction for the elements it touches, under 2 it does so
+before C, and under 3 C touches no others.  Space is checked when a mapping is
+priced.
+"""
+
+from __future__ import annotations
+
+from accelsim.errors import Fault
+from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, rank_of
+from accelsim.ir.mapping import Leaf, Loop, Mapping, Node, walk
+
+#: A leaf's way down: its group, and the child taken at each node.
+Path = tuple[tuple[int, ...], tuple[Node, ...], Leaf]
+
+
+def _paths(mapping: Mapping) -> dict[str, Path]:
+    """Every placed Einsum with the positions and nodes on its path, the group first."""
+    found: dict[str, Path] = {}
+    for number, group in enumerate(mapping.groups):
+        for leaf, above in walk(group.tree):
+            if isinstance(leaf, Leaf):
+                steps = [number]
+                for node, child in zip(above, (*above[1:], leaf), strict=True):
+                    steps.append(next(i for i, c in enumerate(node.children) if c is child))
+                found[leaf.einsum] = (tuple(steps), above, leaf)
+    return found
+
+
+def _shared(one: Path, other: Path) -> tuple[Loop, ...]:
+    """Loops that enclose both leaves."""
+    loops: list[Loop] = []
+    if one[0][0] == other[0][0]:
+        for a, b in zip(one[1], other[1], strict=False):
+            if a is not b:
+                break
+            loops += a.loops
+    return tuple(loop for loop in loops if loop.trips > 1)
+
+
+def legal(cascade: Cascade, mapping: Mapping) -> tuple[Fault, ...]:
+    """The reasons why a mapping does not compute its cascade; none if it does."""
+    paths = _paths(mapping)
+    faults = []
+    for name, reader in paths.items():
+        einsum = cascade.steps[name]
+        for access in einsum.reads:
+            for writer in cascade.writers.get(access.tensor, ()):
+                if writer.name in paths and writer is not einsum:
+                    faults += _read(cascade, mapping, access, (writer, paths[writer.name]), reader)
+    return tuple(faults)
+
+
+def _read(
+    cascade: Cascade, mapping: Mapping, access: Access, written: tuple[Einsum, Path], reader: Path
+) -> list[Fault]:
+    writer, path = written
+    shared = _shared(path, reader)
+    place = reader[2].place
+    einsum = reader[2].einsum
+    faults = []
+    unready = {rank_of(v) for v in writer.reduced}
+    along = cascade.iterative.get(access.tensor)
+    last = any(isinstance(i, Last) for i in access.indices)
+    if last and along is not None:
+        unready.add(along)
+    for loop in shared:
+        rank = mapping.rank[loop.part]
+        if rank in unready:
+            what = "its last slot is not" if last and rank == along else "it is not"
+            faults.append(
+                Fault(
+                    place,
+                    f"{einsum} reads {access.tensor} under the loop over {loop.part}, where "
+                    f"{what} complete: {writer.name} still runs over {rank}",
+                    f"{einsum} outside that loop",
+                )
+            )
+        elif any(
+            isinstance(i, Index) and not i.plain and rank in map(rank_of, i.variables)
+            for n, i in enumerate(access.indices)
+            if cascade.tensors[access.tensor][n] != along
+        ):
+            faults.append(
+                Fault(
+                    place,
+                    f"{einsum} reads {access.tensor} of other iterations of the loop over "
+                    f"{loop.part}",
+                    f"{writer.name} and {einsum} apart, or the loop below both",
+                )
+            )
+    if path[0] > reader[0] and not _old_slot(access, along, cascade):
+        faults.append(
+            Fault(place, f"{einsum} reads {access.tensor} before {writer.name} has written it",
+                  f"{writer.name} before {einsum}")
+        )  # fmt: skip
+    return faults
+
+
+def _old_slot(access: Access, along: str | None, cascade: Cascade) -> bool:
+    """Whether the access reads a slot that an earlier step of the recurrence wrote."""
+    if along is None:
+        return False
+    position = cascade.tensors[access.tensor].index(along)
+    index = access.indices[position]
+    return isinstance(index, Index) and index.offset == 0
