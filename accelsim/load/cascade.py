@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir import check
 from accelsim.ir.cascade import Cascade, Einsum, Tensor
-from accelsim.load import catalog, einsum
+from accelsim.load import catalog, einsum, syntax
 from accelsim.load.source import Document, closest, from_text, read, validate
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class _Loading:
             self.faults += error.faults
         for line in lines[:MOST_EINSUMS]:
             try:
-                einsum.syntax(line.text, line.at)
+                syntax.parse(line.text, line.at)
             except InputError as error:
                 self.faults += error.faults
         raise InputError(self.faults or [Fault(self.document.place(), "not a cascade")])

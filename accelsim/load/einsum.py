@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from lark import Token
 
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.cascade import (
@@ -28,28 +26,14 @@ from accelsim.ir.cascade import (
     Size,
 )
 from accelsim.ir.ops import MAPS, REDUCTIONS
+from accelsim.load import syntax
 from accelsim.load.source import closest
+from accelsim.load.syntax import At, leftmost
 
-#: An expression whose operations are nested deeper is refused.
-DEEPEST: Final = 100
-
-#: What a terminal of the grammar is to a reader.
-_WORDS: Final = {
-    "NAME": "a name",
-    "NUMBER": "a number",
-    "RELATION": "<=, <, >=, >, == or !=",
-    "WHERE": "'where'",
-    "AND": "'and'",
-    "$END": "the end of the Einsum",
-}
-_OPERATORS: Final = frozenset(("PLUS", "MINUS", "STAR", "SLASH"))
-_CLOSES: Final = {"(": ")", "[": "]"}
 _BORDERS: Final = ("clamp", "zero")
 
 #: A tree or a token: the grammar says which stands where.
 _Tree: TypeAlias = Any
-#: The place of the character at an offset of the Einsum's text.
-At: TypeAlias = Callable[[int], Place]
 
 
 @dataclass(frozen=True)
@@ -87,87 +71,12 @@ def parse(text: str, names: Names, at: At | None = None) -> Einsum:
     ('QK', 'mul', ('e',))
     """
     at = at or (lambda offset: Place("<einsum>", 1, offset + 1, text))
-    tree = syntax(text, at)
+    tree = syntax.parse(text, at)
     lowering = _Lowering(names, at)
     einsum = lowering.einsum(tree)
     if lowering.faults:
         raise InputError(lowering.faults)
     return einsum
-
-
-@cache
-def _grammar() -> Lark:
-    return Lark((Path(__file__).parent / "einsum.lark").read_text("utf-8"), parser="lalr")
-
-
-def syntax(text: str, at: At) -> Tree[Token]:
-    """The parse tree of an Einsum.  Raises ``InputError`` with what was expected, in words."""
-    try:
-        tree = _grammar().parse(text)
-    except UnexpectedInput as error:
-        raise InputError([_unbalanced(text, at) or _unexpected(text, error, at)]) from None
-    deep = _deeper_than(tree, DEEPEST)
-    if deep is not None:
-        message = f"operations nested deeper than {DEEPEST}"
-        raise InputError([Fault(at(deep), message, "several Einsums")])
-    return tree
-
-
-def _unbalanced(text: str, at: At) -> Fault | None:
-    """The fault of the first bracket that has no partner."""
-    open_: list[tuple[str, int]] = []
-    for offset, character in enumerate(text):
-        if character in _CLOSES:
-            open_.append((character, offset))
-        elif character in _CLOSES.values():
-            if not open_:
-                return Fault(at(offset), f"unbalanced {character!r}: nothing is open here", "")
-            last, begin = open_.pop()
-            if _CLOSES[last] != character:
-                message = f"unbalanced {character!r}: {last!r} in column {at(begin).column} is open"
-                return Fault(at(offset), message, repr(_CLOSES[last]))
-    if open_:
-        last, begin = open_[-1]
-        return Fault(at(begin), f"unbalanced {last!r}: it is never closed", repr(_CLOSES[last]))
-    return None
-
-
-def _unexpected(text: str, error: UnexpectedInput, at: At) -> Fault:
-    """The fault of a token that cannot stand where it stands."""
-    if isinstance(error, UnexpectedCharacters):
-        offset = error.pos_in_stream or 0
-        allowed = "names in plain letters, numbers, operators, brackets"
-        return Fault(at(offset), f"unexpected {text[offset]!r}", allowed)
-    assert isinstance(error, UnexpectedToken)
-    token, parser = error.token, error.interactive_parser
-    offset, found = token.start_pos or 0, f"unexpected {str(token)[:40]!r}"
-    if token.type == "$END":
-        offset, found = len(text.rstrip()), "the Einsum ends too early"
-    wanted = set(parser.accepts() if parser else ())  # type: ignore[no-untyped-call]
-    words = {"an operator"} if wanted >= _OPERATORS else set()
-    wanted -= _OPERATORS if words else set()
-    literals = {t.name: t.pattern.value for t in _grammar().terminals}
-    words |= {_WORDS.get(w, f"'{literals.get(w, w)}'") for w in wanted}
-    return Fault(at(offset), found, ", ".join(sorted(words)))
-
-
-def _deeper_than(tree: _Tree, most: int) -> int | None:
-    """The offset of something nested deeper than ``most``, if there is such a thing."""
-    todo: list[tuple[_Tree, int]] = [(tree, 0)]
-    while todo:
-        node, depth = todo.pop()
-        if depth > most:
-            return _leftmost(node).start_pos or 0
-        todo += [(child, depth + 1) for child in node.children if isinstance(child, Tree)]
-    return None
-
-
-def _leftmost(tree: _Tree) -> Token:
-    """The first token of a tree."""
-    while isinstance(tree, Tree):
-        tree = tree.children[0]
-    assert isinstance(tree, Token)
-    return tree
 
 
 class _Lowering:
@@ -188,12 +97,7 @@ class _Lowering:
     def einsum(self, tree: _Tree) -> Einsum:
         """``start``: the whole Einsum, its implicit sum written out."""
         output, expr, reductions, conditions = tree.children
-        token = output.children[0]
-        left = (
-            Access(str(token), (), self.place(token))
-            if output.data == "bare"
-            else self.access(output)
-        )
+        left = self.tensor(output)
         right = self.expr(expr)
         named = [self.reduction(r) for r in reductions.children] if reductions else []
         where = tuple(self.condition(c) for c in conditions.children) if conditions else ()
@@ -264,6 +168,12 @@ class _Lowering:
         found = tuple(self.position(p) for p in positions if p is not None)
         return Access(str(token), found, self.place(token))
 
+    def tensor(self, tree: _Tree) -> Access:
+        """A tensor where nothing else can stand, so that a name alone is a scalar tensor."""
+        if tree.data == "access":
+            return self.access(tree)
+        return Access(str(tree.children[0]), (), self.place(tree.children[0]))
+
     def position(self, tree: _Tree) -> Position:
         """One position of an access: a last slot, or an index with or without a border."""
         if tree.data == "border":
@@ -300,7 +210,7 @@ class _Lowering:
                 if name in terms:
                     self.fault(variable, f"{name} stands twice in one index", "one factor for each")
                 terms[name] = scale
-        place = self.place(_leftmost(tree))
+        place = self.place(leftmost(tree))
         return Index(tuple(terms.items()), offset, divisor, "", place)
 
     def term(self, tree: _Tree) -> tuple[Token | None, int, Token | None]:
@@ -394,8 +304,8 @@ class _Lowering:
 
     def condition(self, tree: _Tree) -> Condition:
         """An affine comparison, or a tensor whose element must not be 0."""
-        if tree.data == "access":
-            return self.access(tree)
+        if tree.data in ("access", "bare"):
+            return self.tensor(tree)
         left, relation, right = tree.children
         a, b = self.affine(left), self.affine(right)
         if not a.terms and not b.terms and not self.faults:
