@@ -63,13 +63,19 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A design on a workload: its estimate of attention, and totals with linear layers if asked."""
+
+    attention: Estimate
+    latency_s: float
+    energy_j: float
+
+
 def whole(
     design: str, model: str, seq: int | str, linear: bool, sets: Iterable[str], physical: bool
-) -> tuple[Estimate, float, float]:
-    """A design's estimate of attention, and latency and energy with linear layers if asked.
-
-    The linear layers run on the design's own machine, before and after attention.
-    """
+) -> Whole:
+    """A design on a workload.  The linear layers run on its own machine, around attention."""
     found = estimate(design=design, model=model, seq=seq, sets=sets, physical=physical)
     latency, joules = found.latency_s, found.energy_j
     if linear:
@@ -83,7 +89,7 @@ def whole(
             physical=physical,
         )
         latency, joules = latency + layers.latency_s, joules + layers.energy_j
-    return found, latency, joules
+    return Whole(found, latency, joules)
 
 
 def compare(
@@ -111,20 +117,23 @@ def compare(
     rows = []
     for model in models:
         for seq in seqs:
-            _, base_s, base_j = whole(base, model, seq, linear, sets, physical)
+            found = {
+                design: whole(design, model, seq, linear, sets, physical)
+                for design in dict.fromkeys((base, *designs))
+            }
             for design in designs:
-                found, seconds, joules = whole(design, model, seq, linear, sets, physical)
+                own, other = found[design], found[base]
                 rows.append(
                     Row(
                         design,
                         model,
                         str(seq),
-                        seconds,
-                        joules,
-                        base_s / seconds,
-                        joules / base_j,
-                        found.utilisation,
-                        found.bound_by,
+                        own.latency_s,
+                        own.energy_j,
+                        other.latency_s / own.latency_s,
+                        own.energy_j / other.energy_j,
+                        own.attention.utilisation,
+                        own.attention.bound_by,
                     )
                 )
     return Comparison(base, linear, tuple(rows))

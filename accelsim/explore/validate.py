@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from accelsim.explore.compare import LINEAR, compare
+from accelsim.explore.compare import LINEAR, Comparison, compare
 from accelsim.explore.estimate import bind, estimate
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Mapping
@@ -154,9 +154,9 @@ def _table(table: Table, predict: Callable[[Table, dict[str, Any]], Figures]) ->
     for number in range(len(table.rows)):
         published = table.row(number)
         figures, notes = predict(table, published)
-        named = [str(v) for v in published.values() if isinstance(v, str)]
+        named = [str(published["model"]), str(published["seq"])]
         if "edge" in published:
-            named.append(f"edge {published['edge']:g}")
+            named.append(f"edge {published['edge']}")
         for quantity, ours in figures.items():
             truth = float(published[quantity])
             rows.append(
@@ -289,26 +289,32 @@ def _two_tiles(problem: Problem, machine: Architecture, mapping: Mapping) -> flo
 
 
 def _averages(exhibit: Exhibit) -> tuple[AverageRow, ...]:
-    rows = []
-    for average in exhibit.averages:
-        ours = _average(exhibit, average, physical=False)
-        with_all = (
-            _average(exhibit, average, physical=True) if average.quantity == "energy" else None
+    comparisons: dict[tuple[str, str, bool, bool], Comparison] = {}
+
+    def mean(average: Average, physical: bool) -> float:
+        key = (average.of, average.over, average.linear, physical)
+        if key not in comparisons:
+            comparisons[key] = compare(
+                [average.of, average.over],
+                exhibit.models,
+                exhibit.lengths,
+                baseline=average.over,
+                linear=average.linear,
+                physical=physical,
+            )
+        ratio = "speedup" if average.quantity == "speedup" else "energy_ratio"
+        return comparisons[key].averages()[average.of][ratio]
+
+    return tuple(
+        AverageRow(
+            average.name,
+            average.value,
+            mean(average, False),
+            average.tolerance,
+            mean(average, True) if average.quantity == "energy" else None,
         )
-        rows.append(AverageRow(average.name, average.value, ours, average.tolerance, with_all))
-    return tuple(rows)
-
-
-def _average(exhibit: Exhibit, average: Average, physical: bool) -> float:
-    found = compare(
-        [average.of, average.over],
-        exhibit.models,
-        exhibit.lengths,
-        baseline=average.over,
-        linear=average.linear,
-        physical=physical,
-    ).averages()[average.of]
-    return found["speedup" if average.quantity == "speedup" else "energy_ratio"]
+        for average in exhibit.averages
+    )
 
 
 def failures(validation: Validation) -> Iterable[Row]:

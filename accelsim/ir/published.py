@@ -42,9 +42,9 @@ class Table:
     arch: str
     columns: tuple[str, ...]
     checks: tuple[Check, ...]
-    rows: tuple[tuple[str | float, ...], ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
 
-    def row(self, number: int) -> dict[str, str | float]:
+    def row(self, number: int) -> dict[str, str | int | float]:
         """A row as a mapping from column to value."""
         return dict(zip(self.columns, self.rows[number], strict=True))
 

@@ -97,7 +97,7 @@ def exhibit_from(document: Document) -> Exhibit:
             t.arch,
             tuple(t.columns),
             tuple(_check(n, c) for n, c in t.checks.items()),
-            tuple(tuple(v if isinstance(v, str) else float(v) for v in row) for row in t.rows),
+            tuple(tuple(row) for row in t.rows),
         )
         for t in text.tables
     )
