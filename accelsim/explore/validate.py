@@ -243,7 +243,7 @@ def _flat_model(table: Table, row: dict[str, Any]) -> Figures:
 
 
 def _pareto(table: Table, row: dict[str, Any]) -> Figures:
-    """The design at another array edge; its buffer doubles from two query tiles till compute binds."""
+    """The design at another edge; its buffer doubles from two query tiles till compute binds."""
     edge = int(row["edge"])
     base = load_design(table.design).arch
 

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from accelsim.errors import Fault, InputError, Place
@@ -58,7 +60,18 @@ def load_cascade(name_or_path: str | os.PathLike[str], place: Place | None = Non
     >>> load_cascade("attention-3pass").outputs
     ('AV',)
     """
-    return cascade_from(read(catalog.find("cascade", name_or_path, place)))
+    path = catalog.find("cascade", name_or_path, place)
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    return _loaded(path, changed)
+
+
+@lru_cache(maxsize=256)
+def _loaded(path: Path, _changed: int) -> Cascade:
+    """The cascade of a file, kept until the file changes."""
+    return cascade_from(read(path))
 
 
 def cascade_from_text(text: str, file: str = "<text>") -> Cascade:
