@@ -1,0 +1,46 @@
+"""Operations of an Einsum by work class, for each point of its iteration space.
+
+Every map is applied once a point, before any reduction.  A product that is
+summed is one multiply-add; any other reduction is one operation a point of its
+class (a reduction accumulates into an initialised register: n operations for n
+elements).  Constants, sizes and plain copies cost nothing.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from accelsim.ir.cascade import Einsum, Map, maps
+from accelsim.ir.ops import MAPS, REDUCTIONS
+
+
+def work(einsum: Einsum) -> dict[str, int]:
+    """Operations a point by work class; empty for a copy.
+
+    >>> from accelsim.ir.cascade import Access, Reduction
+    >>> product = Map("mul", (Access("A"), Access("B")))
+    >>> work(Einsum(Access("Z"), product, (Reduction("sum", ("k",)),)))
+    {'mac': 1}
+    >>> work(Einsum(Access("S"), Map("exp", (Map("sub", (Access("A"), Access("B"))),))))
+    {'exp': 1, 'add': 1}
+    """
+    return dict(_work(einsum))
+
+
+@lru_cache(maxsize=4096)
+def _work(einsum: Einsum) -> tuple[tuple[str, int], ...]:
+    found: dict[str, int] = {}
+    reductions = [REDUCTIONS[r.op] for r in einsum.reductions if r.op in REDUCTIONS]
+    fused = (
+        isinstance(einsum.expr, Map)
+        and einsum.expr.op == "mul"
+        and any(r.name == "sum" for r in reductions)
+    )
+    for operation in maps(einsum.expr):
+        is_fused = fused and operation is einsum.expr
+        name = "mac" if is_fused else MAPS[operation.op].work
+        found[name] = found.get(name, 0) + 1
+    for reduction in reductions:
+        if not (fused and reduction.name == "sum"):
+            found[reduction.work] = found.get(reduction.work, 0) + 1
+    return tuple(found.items())
