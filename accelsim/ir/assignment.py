@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Final
 
 from accelsim.errors import Fault, Place, one_of
@@ -18,6 +19,7 @@ from accelsim.ir.show import show_access, show_position
 Declared = Callable[[tuple[str, ...]], Place]
 
 _SLOTS: Final = "slot 0, and slot v+1 from slot v"
+_RECURRENCE: Final = f"a recurrence, which writes {_SLOTS}"
 
 
 class Assignment:
@@ -30,6 +32,8 @@ class Assignment:
         self.writers: dict[str, list[int]] = {}
         for number, einsum in enumerate(cascade.einsums):
             self.writers.setdefault(einsum.output.tensor, []).append(number)
+        #: the tensors whose cycle has been told
+        self.told: set[str] = set()
         #: the position at which a tensor recurs, and the variable that steps there
         self.steps: dict[str, tuple[int, str]] = {}
         for einsum in cascade.einsums:
@@ -103,7 +107,7 @@ class Assignment:
                 yield Fault(step.output.place, message, f"{show_access(wanted)} = ... before it")
             elif step is None and start is not None:
                 message = f"slot 0 of {name} is written, but no slot after it"
-                yield Fault(start.output.place, message, f"a recurrence, which writes {_SLOTS}")
+                yield Fault(start.output.place, message, _RECURRENCE)
             elif step is not None and start is not None:
                 yield from self.aligned(start, step)
 
@@ -156,17 +160,43 @@ class Assignment:
         return number in writers or (bool(starts) and starts[0] < number)
 
     def unready(self, number: int, access: Access) -> Fault:
-        """The fault of a read that comes too early; a cycle is told as one."""
+        """The fault of a read that comes too early; a cycle is told as one, once."""
         reader = self.cascade.einsums[number].output.tensor
-        path = self.path(access.tensor, reader)
-        if not path:
-            line = self.cascade.einsums[self.writers[access.tensor][-1]].output.place.line
-            message = f"{access.tensor} is read before it is written"
-            message += f" (in line {line})" if line else ""
-            return Fault(access.place, message, "a tensor that a line above writes")
-        around = " needs ".join([reader, *path])
-        allowed = f"a recurrence, which writes {_SLOTS}"
-        return Fault(access.place, f"a cycle: {around}", allowed)
+        if {reader, access.tensor} <= self.tangled - self.told:
+            path = self.path(access.tensor, reader)
+            if path:
+                self.told.update(path)
+                around = " needs ".join([reader, *path])
+                return Fault(access.place, f"a cycle: {around}", _RECURRENCE)
+        line = self.cascade.einsums[self.writers[access.tensor][-1]].output.place.line
+        message = f"{access.tensor} is read before it is written"
+        message += f" (in line {line})" if line else ""
+        return Fault(access.place, message, "a tensor that a line above writes")
+
+    @cached_property
+    def needs(self) -> dict[str, set[str]]:
+        """The written tensors that each written tensor's Einsums read."""
+        found: dict[str, set[str]] = {}
+        for einsum in self.cascade.einsums:
+            its = found.setdefault(einsum.output.tensor, set())
+            its.update(a.tensor for a in einsum.reads if a.tensor in self.writers)
+        return found
+
+    @cached_property
+    def tangled(self) -> set[str]:
+        """The tensors on cycles, and between cycles: what is left without all that is before."""
+        waiting = {tensor: len(its) for tensor, its in self.needs.items()}
+        users: dict[str, list[str]] = {}
+        for tensor, its in self.needs.items():
+            for needed in its:
+                users.setdefault(needed, []).append(tensor)
+        ready = [tensor for tensor, count in waiting.items() if not count]
+        for tensor in ready:
+            for user in users.get(tensor, ()):
+                waiting[user] -= 1
+                if not waiting[user]:
+                    ready.append(user)
+        return set(waiting) - set(ready)
 
     def path(self, start: str, end: str) -> list[str]:
         """Tensors from ``start`` to ``end``, each needing the next; empty where there is no way."""
@@ -178,11 +208,9 @@ class Assignment:
                 while came[found[-1]]:
                     found.append(came[found[-1]])
                 return found[::-1]
-            for writer in self.writers.get(tensor, ()):
-                for read in self.cascade.einsums[writer].reads:
-                    if read.tensor not in came:
-                        came[read.tensor] = tensor
-                        todo.append(read.tensor)
+            for needed in sorted(self.needs[tensor] & self.tangled - came.keys()):
+                came[needed] = tensor
+                todo.append(needed)
         return []
 
     def fits(self, access: Access) -> Iterator[Fault]:
