@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -278,16 +279,22 @@ def test_many_faults_in_one_folded_line():
 
 @pytest.mark.bench
 def test_start_up_of_one_cascade(capsys):
+    """Bounds processor time: with other work on the machine wall time says little of the load."""
     program = "from accelsim.load.cascade import load_cascade; load_cascade('attention-1pass')"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    seconds = []
+    found = []
     for _ in range(5):
-        start = time.perf_counter()
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run([sys.executable, "-c", program], check=True, env=environment)
-        seconds.append(time.perf_counter() - start)
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found.append((used, wall))
+    used, wall = min(found)
     with capsys.disabled():
-        print(f"\nload one cascade, start-up included: {min(seconds):.3f} s")
-    assert min(seconds) < 0.25
+        print(
+            f"\nload one cascade, start-up included: {used:.3f} s of processor, {wall:.3f} s wall"
+        )
+    assert used < 0.25
 
 
 def test_loading_imports_nothing_heavy():
