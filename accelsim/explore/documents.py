@@ -1,0 +1,147 @@
+"""What documents there are, what one says in canonical form, and the schema of each kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from accelsim.errors import Fault, InputError, one_of, refuse
+from accelsim.explore.canonical import yaml_text
+from accelsim.load import catalog
+from accelsim.load.source import Document, closest, read
+
+#: Kinds that ``list`` knows, in its plural, and the catalog's word for each.
+LISTED: Final[dict[str, catalog.Kind]] = {
+    "cascades": "cascade",
+    "archs": "arch",
+    "mappings": "mapping",
+    "designs": "design",
+}
+#: The key that a document of each kind begins with: its name stands there.
+KEYS: Final[dict[str, catalog.Kind]] = {
+    "cascade": "cascade",
+    "architecture": "arch",
+    "mapping": "mapping",
+    "design": "design",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of ``list``: a name, what it is, and the group it belongs to (may be empty)."""
+
+    name: str
+    about: str = ""
+    family: str = ""
+
+
+def list_names(kind: str) -> tuple[Entry, ...]:
+    """Every shipped document of a kind (``cascades``, ``models`` ...), by family and name.
+
+    >>> [entry.name for entry in list_names("designs")][:2]
+    ['flat', 'fusemax']
+    """
+    if kind == "models":
+        from accelsim.load.workload import MODELS
+
+        return tuple(Entry(name, model.about) for name, model in MODELS.items())
+    if kind not in LISTED:
+        raise refuse(f"no list of {kind!r}", one_of([*LISTED, "models"]))
+    found = [_entry(name, path) for name, path in catalog.files(LISTED[kind]).items()]
+    return tuple(sorted(found, key=lambda entry: (entry.family, entry.name)))
+
+
+def _entry(name: str, path: Path) -> Entry:
+    """A document's name with what it says about itself, unchecked."""
+    value = read(path).value
+    said = value if isinstance(value, dict) else {}
+    return Entry(name, _line(said.get("about")), _line(said.get("family")))
+
+
+def _line(text: object) -> str:
+    return " ".join(text.split()) if isinstance(text, str) else ""
+
+
+def show(file: str | Path, kind: str | None = None) -> str:
+    """The canonical text of a shipped document or a file; loading it gives the same again.
+
+    A name is looked for among cascades first, then architectures, mappings
+    and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``)
+    says which where two have the same name.  The document is checked first:
+    InputError holds every fault.
+    """
+    path = _find(str(file), kind)
+    document = read(path)
+    found = _kind_of(document)
+    if kind not in (None, found):
+        raise InputError([Fault(document.place(), f"a document of kind {found}, not {kind}")])
+    if found == "cascade":
+        from accelsim.ir.show import show as cascade_text
+        from accelsim.load.cascade import cascade_from
+
+        return cascade_text(cascade_from(document))
+    _check(found, path)
+    return yaml_text(document.value)
+
+
+def _check(kind: catalog.Kind, path: Path) -> None:
+    """Load a document for its faults alone."""
+    from accelsim.load.arch import load_architecture
+    from accelsim.load.design import load_design
+    from accelsim.load.mapping import load_mapping
+
+    loaders: dict[str, Callable[[Path], object]] = {
+        "arch": load_architecture,
+        "design": load_design,
+        "mapping": load_mapping,
+    }
+    loaders[kind](path)
+
+
+def _find(name: str, kind: str | None) -> Path:
+    """The file of a name, looked for in one kind or in all."""
+    kinds = list(KEYS.values())
+    if kind is not None:
+        if kind not in kinds:
+            raise refuse(f"no kind of document {kind!r}", one_of(kinds))
+        return catalog.find(next(k for k in kinds if k == kind), name)
+    known = {n: path for k in reversed(kinds) for n, path in catalog.files(k).items()}
+    if name in known or os.path.exists(name):
+        return known.get(name, Path(name))
+    raise refuse(f"no document {name!r}", closest(name, known) or "a file, or a name of `list`")
+
+
+def _kind_of(document: Document) -> catalog.Kind:
+    """What a document is, from its first key."""
+    keys = list(document.value) if isinstance(document.value, dict) else []
+    for key in keys[:1]:
+        if key in KEYS:
+            return KEYS[key]
+    allowed = "one that begins with " + one_of(f"{key}:" for key in KEYS)
+    raise InputError([Fault(document.place(), "no document of accelsim", allowed)])
+
+
+def schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of document (``arch``, ``cascade``, ``mapping``, ``design``).
+
+    >>> schema("arch")["title"]
+    'accelsim arch'
+    """
+    from accelsim.load.arch import ArchitectureText
+    from accelsim.load.cascade import CascadeText
+    from accelsim.load.design import DesignText
+    from accelsim.load.mapping import MappingText
+
+    models = {
+        "arch": ArchitectureText,
+        "cascade": CascadeText,
+        "design": DesignText,
+        "mapping": MappingText,
+    }
+    if kind not in models:
+        raise refuse(f"no schema of {kind!r}", one_of(models))
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **models[kind].model_json_schema(), "title": f"accelsim {kind}"}

@@ -1,0 +1,22 @@
+"""The published evaluations that ``validate`` knows, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from accelsim.errors import one_of, refuse
+from accelsim.explore.validate import Validation, validate_fusemax
+
+EVALUATIONS: Final[dict[str, Callable[[], Validation]]] = {"fusemax": validate_fusemax}
+
+
+def validate(what: str = "fusemax") -> Validation:
+    """Predictions beside what was published: error by row, mean, maximum, and whether it holds.
+
+    >>> validate("fusemax").paper[:7]
+    'FuseMax'
+    """
+    if what not in EVALUATIONS:
+        raise refuse(f"no evaluation {what!r}", one_of(EVALUATIONS))
+    return EVALUATIONS[what]()

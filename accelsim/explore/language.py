@@ -1,0 +1,145 @@
+"""What can be asked of a cascade alone: how many passes it makes, and whether it is right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+from accelsim.analysis.passes import Passes
+from accelsim.analysis.passes import passes as count
+from accelsim.errors import one_of, refuse
+from accelsim.ir.cascade import Cascade, Index, rank_of
+from accelsim.ir.rule import divisors
+from accelsim.load.cascade import load_cascade
+
+#: Sizes that ``check`` gives to ranks that have none: small, and unlike their neighbours.
+SIZES: Final = (2, 3, 8, 6, 4, 5)
+#: And to a rank that is split, so that chunked cascades of several ranks have chunks alike.
+SPLIT_SIZE: Final = 12
+#: An Einsum of more points is not executed by ``check``: an intermediate would take 1 GiB.
+MOST_POINTS: Final = 1 << 27
+
+
+def passes(cascade: str | Path, rank: str | None = None) -> Passes:
+    """How many passes a cascade makes over each rank, or over one, and the Einsums that force them.
+
+    >>> passes("attention-3pass")["M"]
+    3
+    """
+    found = count(load_cascade(cascade))
+    if rank is None:
+        return found
+    if rank not in found.by_rank:
+        raise refuse(f"cascade {found.cascade} has no rank {rank!r}", one_of(found.by_rank))
+    only = {rank: found.by_rank[rank]}
+    return Passes(found.cascade, only, {rank: found.why[rank]}, {rank: found.bands[rank]})
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A cascade executed against what it ``equals``: the verdict, its errors, the sizes tried."""
+
+    cascade: str
+    equals: str
+    equal: bool
+    max_abs_error: float
+    max_rel_error: float
+    sizes: Mapping[str, int]
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``accelsim check``; an error that is not finite is None."""
+        return {
+            "cascade": self.cascade,
+            "equals": self.equals,
+            "equal": self.equal,
+            "max_abs_error": _finite(self.max_abs_error),
+            "max_rel_error": _finite(self.max_rel_error),
+            "sizes": dict(self.sizes),
+            "seed": self.seed,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def check(
+    cascade: str | Path,
+    *,
+    shape: Mapping[str, int] | str | None = None,
+    model: str | None = None,
+    seq: int | str | None = None,
+    config: str | Path | None = None,
+    seed: int = 0,
+) -> Checked:
+    """Execute a cascade on random inputs in float64 and compare with what its ``equals`` names.
+
+    Ranks that ``shape`` leaves out get small sizes; a split rank is cut into
+    several tiles.  A ``model`` or ``config`` gives the sizes of all ranks.
+
+    >>> check("attention-1pass", shape="M=8,M0=4").equal
+    True
+    """
+    from accelsim.ir.problem import bind, relevant, with_parts
+    from accelsim.ir.reference import check as execute
+
+    text = load_cascade(cascade)
+    sizes: dict[str, int] = {}
+    if any(x is not None for x in (shape, model, config)):
+        from accelsim.load.workload import workload
+
+        sizes = dict(workload(model=model, seq=seq, shape=shape, config=config))
+    if model is None and config is None:
+        sizes = _small(text, sizes)
+    problem = bind(text, with_parts(text, _several_tiles(text, relevant(text, sizes))))
+    largest = max(text.einsums, key=problem.dense_points)
+    if problem.dense_points(largest) > MOST_POINTS:
+        raise refuse(
+            f"{largest.name} has {problem.dense_points(largest):,} points: too many to execute",
+            f"a shape with at most {MOST_POINTS:,} points an Einsum",
+        )
+    found = execute(problem, seed, resolve=load_cascade)
+    return Checked(
+        text.name,
+        text.equals,
+        found.equal,
+        found.max_abs_error,
+        found.max_rel_error,
+        problem.sizes,
+        seed,
+    )
+
+
+def _small(cascade: Cascade, given: Mapping[str, int]) -> dict[str, int]:
+    """``given`` with a small size for each rank that has none and follows from no others."""
+    derived = {
+        rank_of(i.terms[0][0])
+        for einsum in cascade.einsums
+        for read in einsum.reads
+        for i in read.indices
+        if isinstance(i, Index) and isinstance(i.divisor, str) and i.terms
+    }
+    bound = {rank for rank, parts in cascade.splits if all(p in given for p in parts)}
+    split = {rank for rank, _ in cascade.splits}
+    sizes = dict(given)
+    for rank, size in zip(cascade.ranks, cycle(SIZES), strict=False):
+        if rank not in sizes and rank not in derived | bound:
+            sizes[rank] = SPLIT_SIZE if rank in split else size
+    return sizes
+
+
+def _several_tiles(cascade: Cascade, sizes: Mapping[str, int]) -> dict[str, int]:
+    """``sizes`` with the inner part of each rank split in two: the greatest divisor up to its root.
+
+    So that a recurrence over tiles is seen to take more than one step.
+    """
+    found = dict(sizes)
+    for rank, parts in cascade.splits:
+        if len(parts) == 2 and found.get(rank, 0) > 0 and not found.keys() & set(parts):
+            found[parts[1]] = max(d for d in divisors(found[rank]) if d * d <= found[rank])
+    return found

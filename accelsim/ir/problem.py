@@ -1,0 +1,467 @@
+"""A problem: a cascade with a size for every rank and every part of a rank.
+
+``bind`` fills in what follows from what is given and refuses the rest, all
+findings at once.  A ``Problem`` then answers in exact Python integers how
+many elements a tensor has and how many points an Einsum computes, masks
+included, at any size, without visiting a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from math import prod
+
+from accelsim.errors import Fault, InputError, Place, one_of
+from accelsim.ir.cascade import (
+    Access,
+    Cascade,
+    Compare,
+    Einsum,
+    Index,
+    Last,
+    Position,
+    rank_of,
+)
+from accelsim.ir.lattice import Affine, Predicate, count
+from accelsim.ir.rule import divisors
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A cascade bound to ``sizes``: every declared rank and every part of a split rank.
+
+    >>> from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Reduction, Tensor
+    >>> i, j = Index((("i", 1),)), Index((("j", 1),))
+    >>> row = Einsum(Access("Y", (i,)), Access("X", (i, j)), (Reduction("sum", ("j",)),))
+    >>> c = Cascade("rowsum", ("I", "J"), (Tensor("X", ("I", "J")),), (row,), ("Y",))
+    >>> p = bind(c, {"I": 3, "J": 4})
+    >>> p.extent("J"), p.tensor_elements("X"), p.points(c.einsums[0])
+    (4, 12, 12)
+    """
+
+    cascade: Cascade
+    sizes: Mapping[str, int] = field(hash=False)
+
+    def __hash__(self) -> int:
+        """By cascade and sizes, so that results can be cached by problem."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.cascade, tuple(sorted(self.sizes.items()))))
+
+    def extent(self, rank: str) -> int:
+        """The size of a rank or of a part of one."""
+        return self.sizes[rank]
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """The extent of each of a tensor's ranks, parts of split ranks apart.
+
+        A tensor that a recurrence carries has one slot more than its iterative
+        rank has elements: slot 0 is the initial value.
+        """
+        return self._shapes[tensor]
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {}
+        for name, ranks in self.cascade.tensors.items():
+            extents = [self.sizes[r] if r else 1 for r in ranks]
+            for writer in self.cascade.writers.get(name, ()):
+                for n, at in enumerate(writer.output.indices):
+                    if isinstance(at, Index):
+                        lines = self.affine(at)
+                        top = lines.offset + sum(
+                            c * (self.sizes[rank_of(v)] - 1) for v, c in lines.terms if c > 0
+                        )
+                        extents[n] = max(extents[n], top // lines.divisor + 1)
+            found[name] = tuple(extents)
+        return found
+
+    def tensor_elements(self, tensor: str) -> int:
+        """Elements of a tensor, dense: masked elements and slot 0 count too."""
+        return prod(self._shapes[tensor])
+
+    def affine(self, at: Index) -> Affine:
+        """An index with every rank name in it replaced by its size.
+
+        A variable of a whole split rank (``m`` where M is split into M1, M0)
+        becomes ``m1*M0 + m0``.
+        """
+        terms: dict[str, int] = {}
+        for v, c in at.terms:
+            scale = self.sizes[c] if isinstance(c, str) else c
+            for part in reversed(self._split.get(rank_of(v), (rank_of(v),))):
+                terms[part.lower()] = terms.get(part.lower(), 0) + scale
+                scale *= self.sizes[part]
+        divisor = self.sizes[at.divisor] if isinstance(at.divisor, str) else at.divisor
+        return Affine(tuple(terms.items()), at.offset, divisor)
+
+    @cached_property
+    def _split(self) -> dict[str, tuple[str, ...]]:
+        return dict(self.cascade.splits)
+
+    def variables(self, einsum: Einsum) -> tuple[str, ...]:
+        """The iteration space of an Einsum: its variables, whole split ranks as their parts."""
+        return tuple(
+            dict.fromkeys(
+                part.lower()
+                for v in einsum.variables
+                for part in self._split.get(rank_of(v), (rank_of(v),))
+            )
+        )
+
+    def points(self, einsum: Einsum) -> int:
+        """Points that an Einsum computes: its iteration space less what is masked out.
+
+        Exact for affine predicates, the Einsum's own and those of the tensors
+        it reads.  A tensor predicate (``where Keep[i,j]``) counts as true
+        everywhere, and so does what depends on a border, so that then the
+        number is an upper bound.
+        """
+        if not self._masked:
+            return self.dense_points(einsum)
+        known = self._points.get(id(einsum))
+        if known is not None:
+            return known[1]
+        box = {v: self.sizes[rank_of(v)] for v in self.variables(einsum)}
+        found = prod(box.values())
+        if self._masked:
+            found = count(box, (p for p, _ in self._conditions(einsum, self._domains)))
+        self._points[id(einsum)] = einsum, found
+        return found
+
+    @cached_property
+    def _points(self) -> dict[int, tuple[Einsum, int]]:
+        return {}  # by identity: hashing an Einsum costs more than the rest; it is kept alive here
+
+    @cached_property
+    def _masked(self) -> bool:
+        """Whether any Einsum has an affine predicate."""
+        return any(isinstance(c, Compare) for e in self.cascade.einsums for c in e.where)
+
+    def dense_points(self, einsum: Einsum) -> int:
+        """Points of the iteration space as if nothing were masked."""
+        return prod(self.sizes[rank_of(v)] for v in self.variables(einsum))
+
+    def defined_elements(self, tensor: str) -> int:
+        """Elements that are defined: under ``where m <= p`` about half (see ``points``)."""
+        box = {f"#{n}": extent for n, extent in enumerate(self._shapes[tensor])}
+        return count(box, self._domains.get(tensor, ()))
+
+    def density(self, tensor: str) -> Fraction:
+        """Defined elements over dense elements."""
+        return Fraction(self.defined_elements(tensor), self.tensor_elements(tensor))
+
+    # -- where a tensor is defined, as predicates on its positions #0, #1, ... ---------------
+
+    @cached_property
+    def _domains(self) -> dict[str, tuple[Predicate, ...]]:
+        """Where each tensor is defined; what only some of its writers say is left out.
+
+        In text order, so that a tensor is complete before it is read.  Only a
+        recurrence reads itself earlier: what its own slots lack is left out.
+        """
+        found: dict[str, tuple[Predicate, ...]] = {}
+        if not self._masked:
+            return found
+        partly: dict[str, tuple[Predicate, ...]] = {}
+        for e in self.cascade.einsums:
+            name, said = e.output.tensor, self._of_output(e, found)
+            partly[name] = tuple(p for p in partly.get(name, said) if p in said)
+            if self.cascade.writers[name][-1] is e:
+                found[name] = partly[name]
+        return found
+
+    def _conditions(
+        self, einsum: Einsum, domains: Mapping[str, tuple[Predicate, ...]]
+    ) -> tuple[tuple[Predicate, frozenset[str]], ...]:
+        """The affine predicates that restrict an Einsum's points, inherited ones last.
+
+        With each the variables that it stands for: those of the condition, or
+        all of the read that brings it in.
+        """
+        found: dict[tuple[Predicate, frozenset[str]], None] = {}
+        for c in einsum.where:
+            if isinstance(c, Compare):
+                own = Predicate(self.affine(c.left), c.relation, self.affine(c.right))
+                found[own, frozenset(own.variables)] = None
+        for read in einsum.reads:
+            if not domains.get(read.tensor):
+                continue
+            at = [self.affine(i) for i in read.indices if isinstance(i, Index)]
+            names = frozenset(v for lines in at for v, _ in lines.terms)
+            for p in domains[read.tensor]:
+                moved = self._at_read(p, read)
+                if moved is not None:
+                    found[moved, names] = None
+        return tuple(found)
+
+    def _of_output(
+        self, einsum: Einsum, domains: Mapping[str, tuple[Predicate, ...]]
+    ) -> tuple[Predicate, ...]:
+        """The predicates of an Einsum that say where its output is defined.
+
+        One that stands for a reduced variable restricts the reduction instead,
+        whose value over no points is the identity: defined.
+        """
+        position: dict[str, Affine] = {}
+        for n, at in enumerate(einsum.output.indices):
+            if isinstance(at, Last):
+                continue
+            lines = self.affine(at)
+            if len(lines.terms) == 1 and lines.terms[0][1] == 1 and lines.divisor == 1:
+                position.setdefault(lines.terms[0][0], Affine(((f"#{n}", 1),), -lines.offset))
+        found = []
+        for p, names in self._conditions(einsum, domains):
+            moved = _substitute(p, position) if names <= position.keys() else None
+            if moved is not None:
+                found.append(moved)
+        return tuple(found)
+
+    def _at_read(self, p: Predicate, read: Access) -> Predicate | None:
+        shape = self._shapes[read.tensor]
+        position = {}
+        for n, at in enumerate(read.indices):
+            if isinstance(at, Last):
+                position[f"#{n}"] = Affine((), shape[n] - 1)
+            elif not at.border:
+                position[f"#{n}"] = self.affine(at)
+        return _substitute(p, position)
+
+
+def _substitute(p: Predicate, by: Mapping[str, Affine]) -> Predicate | None:
+    """``p`` with its variables replaced; None where one has no replacement of affine form."""
+    left, right = _replaced(p.left, by), _replaced(p.right, by)
+    return None if left is None or right is None else Predicate(left, p.relation, right)
+
+
+def _replaced(a: Affine, by: Mapping[str, Affine]) -> Affine | None:
+    if any(v not in by for v, _ in a.terms):
+        return None
+    if len(a.terms) == 1 and a.terms[0][1] == 1:  # floor(floor(x / d) + o) / e) = floor((x+od)/de)
+        inner = by[a.terms[0][0]]
+        return Affine(
+            inner.terms, inner.offset + a.offset * inner.divisor, inner.divisor * a.divisor
+        )
+    terms: dict[str, int] = {}
+    offset = a.offset
+    for v, c in a.terms:
+        inner = by[v]
+        if inner.divisor != 1:
+            return None
+        offset += c * inner.offset
+        for w, k in inner.terms:
+            terms[w] = terms.get(w, 0) + c * k
+    return Affine(tuple(sorted((v, c) for v, c in terms.items() if c)), offset, a.divisor)
+
+
+# -- binding ---------------------------------------------------------------------------------
+
+
+def names(cascade: Cascade) -> tuple[str, ...]:
+    """The names that ``bind`` takes sizes for: declared ranks and parts."""
+    return tuple(dict.fromkeys([*cascade.ranks, *(p for _, ps in cascade.splits for p in ps)]))
+
+
+def relevant(
+    cascade: Cascade, sizes: Mapping[str, int], asked: Iterable[str] = ()
+) -> dict[str, int]:
+    """The sizes that the cascade has a rank for: a workload knows more than one cascade needs.
+
+    Ranks that the user ``asked`` for by name must be the cascade's: others are
+    an ``InputError``.
+    """
+    known = names(cascade)
+    faults = [
+        _fault(f"cascade {cascade.name} has no rank {r}", one_of(known), None)
+        for r in asked
+        if r not in known
+    ]
+    if faults:
+        raise InputError(faults)
+    return {r: n for r, n in sizes.items() if r in known}
+
+
+def with_parts(cascade: Cascade, sizes: Mapping[str, int], tile: int = 64) -> dict[str, int]:
+    """``sizes`` with parts chosen where none is given: each inner part the largest divisor <= tile.
+
+    For callers that need some legal split and no particular one (``check``,
+    ``bounds``).  Parts that are given, or follow from given ones, stay.
+    """
+    known = dict(sizes)
+    for whole, parts in cascade.splits:
+        left = known.get(whole, 0)
+        missing = [p for p in parts if p not in known]
+        if not isinstance(left, int) or left < 1:
+            continue
+        for p in parts:
+            given = known.get(p, 1)
+            left = left // given if isinstance(given, int) and given > 0 else 0
+        for p in reversed(missing[1:]):
+            known[p] = max((d for d in range(1, min(tile, left) + 1) if left % d == 0), default=1)
+            left //= known[p]
+    return known
+
+
+def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None) -> Problem:
+    """The cascade with ``sizes``, given for declared ranks and for parts; the rest is derived.
+
+    Of a split rank and its parts one size may be left out (M=1024, M0=256
+    gives M1=4).  The divisor of a head group ``h // G`` follows from the ranks
+    on both sides (G = H / HK), as does either of them from the two others.
+
+    Raises ``InputError`` with every size that is missing, unknown, not
+    positive or contradicts another.
+    """
+    allowed = names(cascade)
+    faults = [
+        _fault(f"cascade {cascade.name} has no rank {r}", one_of(allowed), place)
+        for r in sizes
+        if r not in allowed
+    ]
+    bad = {
+        r
+        for r, n in sizes.items()
+        if r in allowed and (isinstance(n, bool) or not isinstance(n, int) or n < 1)
+    }
+    faults += [
+        _fault(f"size {r} = {sizes[r]!r} is not a positive whole number", "1, 2, 3, ...", place)
+        for r in sorted(bad)
+    ]
+    known = {r: n for r, n in sizes.items() if r in allowed and r not in bad}
+    relations = _relations(cascade)
+    while any(_derive(relation, known) for relation in relations):
+        pass
+    excused = set(bad)
+    for relation in relations:
+        said = _contradiction(relation, known)
+        if said is not None:
+            faults.append(_fault(*said, place))
+            excused |= {relation.whole, *relation.parts}
+    faults += _missing(cascade, relations, known, excused, place)
+    if faults:
+        raise InputError(faults)
+    return Problem(cascade, known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """``sizes[whole]`` is the product of the sizes of ``parts``."""
+
+    whole: str
+    parts: tuple[str, ...]
+    text: str
+
+
+def _relations(cascade: Cascade) -> list[_Relation]:
+    """Splits, and head groups ``h // G`` at an input's rank HK: H = HK * G."""
+    found = {
+        (r, parts): _Relation(r, parts, f"split {r}: [{', '.join(parts)}]")
+        for r, parts in cascade.splits
+    }
+    inputs = {t.name for t in cascade.inputs}
+    for read in (a for e in cascade.einsums for a in e.reads if a.tensor in inputs):
+        for at, rank in zip(read.indices, cascade.tensors[read.tensor], strict=True):
+            group = _group(at)
+            if group is not None and group[0] != rank:
+                whole, size = group
+                text = f"{read.tensor}[{whole.lower()} // {size}]: {whole} = {rank} * {size}"
+                found.setdefault((whole, (rank, size)), _Relation(whole, (rank, size), text))
+    return list(found.values())
+
+
+def _group(at: Position) -> tuple[str, str] | None:
+    """H and G of an index ``h // G``; None for any other."""
+    if not isinstance(at, Index) or not isinstance(at.divisor, str) or at.offset:
+        return None
+    if len(at.terms) != 1 or at.terms[0][1] != 1:
+        return None
+    return rank_of(at.terms[0][0]), at.divisor
+
+
+def _derive(relation: _Relation, known: dict[str, int]) -> bool:
+    """Fill in the one size of a relation that is missing; True where that was done."""
+    missing = [r for r in (relation.whole, *relation.parts) if r not in known]
+    if len(missing) != 1:
+        return False
+    given = prod(known[p] for p in relation.parts if p in known)
+    if missing[0] == relation.whole:
+        known[relation.whole] = given
+        return True
+    if known[relation.whole] % given == 0:
+        known[missing[0]] = known[relation.whole] // given
+        return True
+    return False
+
+
+def _contradiction(relation: _Relation, known: Mapping[str, int]) -> tuple[str, str] | None:
+    """What is wrong with the sizes of a relation and what would be right, or None."""
+    if relation.whole not in known or not any(p in known for p in relation.parts):
+        return None
+    size = known[relation.whole]
+    parts = [(p, known[p]) for p in relation.parts if p in known]
+    given = prod(n for _, n in parts)
+    text = " * ".join(f"{p} = {n}" for p, n in parts)
+    if len(parts) == len(relation.parts):
+        if given == size:
+            return None
+        return (
+            f"{relation.text}: {relation.whole} = {size} is not {text}",
+            f"{relation.whole} = {given}, or leave one of them out",
+        )
+    if size % given == 0:
+        return None
+    low, high = size // given * given, -(-size // given) * given
+    near = " or ".join(f"{relation.whole} = {n}" for n in dict.fromkeys((low, high)) if n > 0)
+    last, n = parts[-1]
+    rest = given // n
+    if size % rest == 0:
+        divides = divisors(size // rest)
+        below = max((d for d in divides if d < n), default=0)
+        above = min((d for d in divides if d > n), default=0)
+        near += "; " + " or ".join(f"{last} = {d}" for d in (below, above) if d)
+    return f"{relation.text}: {relation.whole} = {size} does not divide by {text}", near
+
+
+def _missing(
+    cascade: Cascade,
+    relations: list[_Relation],
+    known: Mapping[str, int],
+    excused: set[str],
+    place: Place | None,
+) -> list[Fault]:
+    """A fault for each rank without a size, a split rank together with its parts.
+
+    ``excused`` ranks were given a size that is at fault elsewhere.
+    """
+    faults = []
+    split = dict(cascade.splits)
+    for rank in cascade.ranks:
+        parts = split.get(rank, ())
+        lacking = [p for p in parts if p not in known]
+        if excused & {rank, *parts}:
+            continue
+        if rank not in known:
+            other = f", or sizes for all its parts {', '.join(parts)}" if parts else ""
+            for relation in relations:
+                if rank in (relation.whole, *relation.parts) and not parts:
+                    other = f", or what it follows from in {relation.text}"
+            faults.append(_fault(f"no size for rank {rank}", f"{rank}=<size>{other}", place))
+        elif len(lacking) > 1:
+            text = f"rank {rank} = {known[rank]} is split into {', '.join(parts)}"
+            faults.append(
+                _fault(
+                    f"{text}: no size for {' or '.join(lacking)}",
+                    f"all of them but one, for instance {lacking[-1]}=64",
+                    place,
+                )
+            )
+    return faults
+
+
+def _fault(message: str, allowed: str, place: Place | None) -> Fault:
+    return Fault(place or Place("<sizes>"), message, allowed)
