@@ -1,3 +1,49 @@
-"""accelsim: an analytical model and simulator of attention on accelerators."""
+"""accelsim: an analytical model and simulator of attention on accelerators.
+
+The verbs of the command line are functions here, with the same names:
+``accelsim.estimate(design="fusemax", model="BERT", seq=4096).latency_s``.
+They are imported when first used, so that ``import accelsim`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelsim.explore.compare import compare as compare
+    from accelsim.explore.documents import list_names as list_names
+    from accelsim.explore.documents import schema as schema
+    from accelsim.explore.documents import show as show
+    from accelsim.explore.estimate import estimate as estimate
+    from accelsim.explore.evaluations import validate as validate
+    from accelsim.explore.language import check as check
+    from accelsim.explore.language import passes as passes
 
 __version__ = "0.1.0"
+
+#: Where each verb lives.
+_VERBS = {
+    "check": "accelsim.explore.language",
+    "compare": "accelsim.explore.compare",
+    "estimate": "accelsim.explore.estimate",
+    "list_names": "accelsim.explore.documents",
+    "passes": "accelsim.explore.language",
+    "schema": "accelsim.explore.documents",
+    "show": "accelsim.explore.documents",
+    "validate": "accelsim.explore.evaluations",
+}
+
+__all__ = ["__version__", *_VERBS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """A verb, imported on first use."""
+    if name not in _VERBS:
+        raise AttributeError(f"module 'accelsim' has no attribute {name!r}")
+    verb = globals()[name] = getattr(import_module(_VERBS[name]), name)
+    return verb
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_VERBS])

@@ -49,7 +49,8 @@ def yaml_text(value: Any) -> str:
     """
     node = _Nodes(sort_keys=False).represent_data(value)
     _lay_out(node)
-    node.flow_style = False
+    if isinstance(node, yaml.CollectionNode):
+        node.flow_style = False
     return str(yaml.serialize(node, Dumper=_Dumper, allow_unicode=True, width=1 << 16))
 
 
@@ -62,6 +63,7 @@ def _lay_out(node: yaml.Node) -> tuple[int, int]:
         if node.value.startswith("'") and '"' not in node.value:
             node.style = '"'
         return 0, len(node.value)
+    assert isinstance(node, yaml.CollectionNode)
     children = node.value
     if isinstance(node, yaml.MappingNode):
         children = [part for pair in node.value for part in pair]

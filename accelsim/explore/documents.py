@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from accelsim.errors import Fault, InputError, one_of, refuse
 from accelsim.explore.canonical import yaml_text
 from accelsim.load import catalog
 from accelsim.load.source import Document, closest, read
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 #: Kinds that ``list`` knows, in its plural, and the catalog's word for each.
 LISTED: Final[dict[str, catalog.Kind]] = {
@@ -131,11 +134,11 @@ def schema(kind: str) -> dict[str, Any]:
     'accelsim arch'
     """
     from accelsim.load.arch import ArchitectureText
-    from accelsim.load.cascade import CascadeText
+    from accelsim.load.cascade_text import CascadeText
     from accelsim.load.design import DesignText
     from accelsim.load.mapping import MappingText
 
-    models = {
+    models: dict[str, type[BaseModel]] = {
         "arch": ArchitectureText,
         "cascade": CascadeText,
         "design": DesignText,

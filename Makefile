@@ -1,0 +1,57 @@
+# On a fresh machine `make demo` and `make test` are all that is needed.
+# PYTHON names the interpreter (3.11 or later, with venv) that the environment is made from.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTEST  = $(BIN)/python -m pytest
+# The lengths, models and designs of FuseMax's evaluation (MICRO 2024) that the demo shows.
+LENGTHS := 1K,4K,16K,64K,256K,1M
+SAY      = @printf '\n== %s ==\n'
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long bench lint format clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'accelsim needs Python 3.11 or later with venv: make PYTHON=python3.12 ...' >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,plot]'
+	@touch $@
+
+demo: $(STAMP)  ## passes, FuseMax against FLAT and unfused, error against the published rows
+	$(SAY) 'Passes over the keys: three ways to write the same attention'
+	@for c in attention-3pass attention-2pass attention-1pass; do \
+	  $(BIN)/accelsim passes $$c || exit $$?; done
+	$(SAY) 'FuseMax against FLAT, attention of BERT'
+	@$(BIN)/accelsim compare flat fusemax --baseline flat --model BERT --seq $(LENGTHS)
+	$(SAY) 'FuseMax against unfused, attention of BERT'
+	@$(BIN)/accelsim compare unfused flat fusemax --baseline unfused --model BERT --seq $(LENGTHS) \
+	  --plot out/speedup.png
+	$(SAY) 'Error against the published rows'
+	@$(BIN)/accelsim validate fusemax --brief
+
+test: $(STAMP)  ## the tests that CI runs, doctests included
+	$(PYTEST)
+
+test-long: $(STAMP)  ## property and replay runs of minutes
+	$(PYTEST) -m long
+
+bench: $(STAMP)  ## timings, printed
+	$(PYTEST) -m bench -s
+
+lint: $(STAMP)  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## ruff's formatting and safe fixes, in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## everything that can be made again, the environment too
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

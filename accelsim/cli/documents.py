@@ -1,0 +1,53 @@
+"""``list``, ``show`` and ``schema``: what there is and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Optional
+
+import typer
+
+from accelsim.cli.options import Json
+from accelsim.cli.output import print_json, print_tables, print_text
+
+
+def list_(
+    kind: Annotated[
+        str, typer.Argument(help="cascades, archs, models, designs or mappings.")
+    ] = "cascades",
+    as_json: Json = False,
+) -> None:
+    """List cascades, architectures, models, designs or mappings, with one line each."""
+    from accelsim.explore.documents import list_names
+
+    result = {kind: [asdict(entry) for entry in list_names(kind)]}
+    if as_json:
+        return print_json(result)
+    from accelsim.report import tables
+
+    return print_tables(tables.listing(result))
+
+
+def show(
+    file: Annotated[str, typer.Argument(help="A document's name or file.")],
+    kind: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="KIND", help="cascade, arch, mapping or design, where names clash."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the canonical text of a cascade, an architecture, a mapping or a design."""
+    from accelsim.explore.documents import show as text_of
+
+    text = text_of(file, kind)
+    return print_json({"file": file, "text": text}) if as_json else print_text(text)
+
+
+def schema(
+    kind: Annotated[str, typer.Argument(help="arch, cascade, mapping or design.")],
+    as_json: Json = False,
+) -> None:
+    """Print the JSON Schema of a kind of document, for editors; it is JSON either way."""
+    from accelsim.explore.documents import schema as schema_of
+
+    print_json(schema_of(kind))

@@ -1,0 +1,53 @@
+"""``passes`` and ``check``: what can be asked of a cascade alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Optional
+
+import typer
+
+from accelsim.cli.options import Cascade, Config, Json, Length, Model, Shape
+from accelsim.cli.output import finish, print_json, print_text
+from accelsim.report import prose
+
+
+def passes(
+    cascade: Cascade,
+    rank: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="RANK", help="Only this rank."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count the passes a cascade makes over each rank, with the chain of Einsums that proves it."""
+    from accelsim.explore.language import passes as count
+
+    found = count(cascade, rank)
+    result = {
+        "cascade": found.cascade,
+        "passes": {name: n if math.isfinite(n) else None for name, n in found.by_rank.items()},
+        "why": {name: [str(step) for step in steps] for name, steps in found.why.items()},
+    }
+    return print_json(result) if as_json else print_text(prose.passes(result))
+
+
+def check(
+    cascade: Cascade,
+    shape: Shape = None,
+    model: Model = None,
+    seq: Length = None,
+    config: Config = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random inputs.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Execute a cascade against the function it says it equals; exit status 1 if it does not."""
+    from accelsim.explore.language import check as execute
+
+    found = execute(cascade, shape=shape, model=model, seq=seq, config=config, seed=seed)
+    result = found.to_dict()
+    if as_json:
+        print_json(result)
+    else:
+        print_text(prose.check(result))
+    finish(found.equal)

@@ -1,0 +1,133 @@
+"""``estimate``, ``compare`` and ``validate``: what a machine makes of a cascade."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from accelsim.cli.options import Config, Json, Length, Model, Physical, Sets, Shape, parts
+from accelsim.cli.output import finish, note, print_json, print_tables
+
+#: The evaluation of FuseMax (MICRO 2024): what ``compare`` takes where nothing is said.
+DESIGNS = ("unfused", "flat", "fusemax")
+MODEL = "BERT"
+LENGTHS = "1K,4K,16K,64K,256K,1M"
+
+
+def estimate(
+    cascade: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A cascade's name or file."),
+    ] = None,
+    arch: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="An architecture's name or file."),
+    ] = None,
+    mapping: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="A mapping's name or file."),
+    ] = None,
+    design: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="Cascade, architecture and mapping under one name."),
+    ] = None,
+    model: Model = None,
+    seq: Length = None,
+    shape: Shape = None,
+    config: Config = None,
+    sets: Sets = None,
+    physical: Physical = False,
+    as_json: Json = False,
+) -> None:
+    """Estimate latency, energy, area, traffic and utilisation, and say what bounds them."""
+    from accelsim.explore.estimate import estimate as price
+
+    found = price(
+        cascade,
+        arch=arch,
+        mapping=mapping,
+        design=design,
+        model=model,
+        seq=seq,
+        shape=shape,
+        config=config,
+        sets=tuple(sets or ()),
+        physical=physical,
+    ).to_dict()
+    if as_json:
+        return print_json(found)
+    from accelsim.report import tables
+
+    return print_tables(tables.estimate(found))
+
+
+def compare(
+    designs: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help=f"Designs; {', '.join(DESIGNS)} if none."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Models, as `list models` names them.")
+    ] = MODEL,
+    seq: Annotated[
+        str, typer.Option(metavar="N,...", help="Sequence lengths: 4096, 4K, 1M (K is 1024).")
+    ] = LENGTHS,
+    baseline: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DESIGN", help="What to compare with; the first design if none."),
+    ] = None,
+    linear: Annotated[
+        bool, typer.Option("--linear", help="Add the linear layers of an encoder.")
+    ] = False,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Draw speedup and energy, as .png, .svg or .pdf."),
+    ] = None,
+    sets: Sets = None,
+    physical: Physical = False,
+    as_json: Json = False,
+) -> None:
+    """Compare designs by workloads: speedup and energy against a baseline, and what bounds each."""
+    from accelsim.explore.compare import compare as tabulate
+
+    chosen = list(designs or DESIGNS)
+    found = tabulate(
+        chosen,
+        parts(model),
+        parts(seq),
+        baseline=baseline or chosen[0],
+        linear=linear,
+        sets=tuple(sets or ()),
+        physical=physical,
+    ).to_dict()
+    if plot is not None:
+        from accelsim.report.plots import speedup_figure
+
+        note(f"drawn: {speedup_figure(found, plot)}")
+    if as_json:
+        return print_json(found)
+    from accelsim.report import tables
+
+    return print_tables(tables.comparison(found))
+
+
+def validate(
+    what: Annotated[str, typer.Argument(help="The published evaluation: fusemax.")] = "fusemax",
+    brief: Annotated[
+        bool, typer.Option("--brief", help="A line a table instead of every row.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show predictions beside published results; exit status 1 if one is out of its tolerance."""
+    from accelsim.explore.evaluations import validate as confront
+
+    found = confront(what)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        from accelsim.report import tables
+
+        print_tables(tables.validation(found.to_dict(), brief=brief))
+    finish(found.holds)

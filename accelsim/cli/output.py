@@ -1,0 +1,66 @@
+"""How a command answers: one JSON object, or Rich tables, on standard output."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: Columns where standard output is no terminal and COLUMNS says nothing.
+WIDTH: Final = 140
+
+DONE: Final = 0
+DOES_NOT_HOLD: Final = 1
+BAD_INPUT: Final = 2
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print one object; a number that JSON has no word for (infinity) is null."""
+    sys.stdout.write(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+    sys.stdout.write("\n")
+
+
+def _plain(value: Any) -> Any:
+    """Lists, dictionaries and scalars that JSON can say."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_tables(tables: Iterable[RenderableType]) -> None:
+    """Print tables for people, as wide as the terminal, an empty line between them."""
+    from rich.console import Console
+
+    wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if wide else WIDTH, highlight=False)
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
+        console.print(table)
+
+
+def print_text(text: str) -> None:
+    """Print a text as it is."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def note(text: str) -> None:
+    """Say something beside the answer, on standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def finish(holds: bool) -> NoReturn:
+    """End the command: 0 where what it checked holds, else 1."""
+    raise typer.Exit(DONE if holds else DOES_NOT_HOLD)
