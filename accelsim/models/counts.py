@@ -1,32 +1,33 @@
 """Words moved between levels by a mapping, in closed form from the loop nest.
 
-The rule is the classical one (Parashar et al., Timeloop, ISPASS 2019, section
-VI; Yang et al., nn_dataflow): a tile is fetched anew each time a loop that
-its tensor depends on advances, so the number of fetches is the product of
-the trips of all loops above the tile, without the innermost run of loops
-that the tensor does not depend on.  Loops of one trip change nothing and are
-dropped first.
+A tile is fetched whole each time another one is needed (``models.tiles``), so
+words are fetches times elements.  For plain indices that is the classical
+rule (Parashar et al., Timeloop, ISPASS 2019, section VI; Yang et al.,
+nn_dataflow): the product of the trips of all loops above the tile, without
+the innermost run of loops that the tensor does not depend on.
 
-Assumptions that could be wrong for a machine: every Einsum keeps its last
-operand tile latched until it needs another one; a fetch brings the whole
-tile, even where windows overlap; a word that a whole row or column of an
-array reads is read once (multicast).  ``tests/oracle/nest.py`` replays the
-nest element by element under the same three assumptions and must give the
-same numbers.
+Assumptions that could be wrong for a machine: every access of an Einsum keeps
+its last operands latched until it needs others, whatever runs in between; a
+fetch brings the whole tile, even where windows overlap; a word that several
+PEs read in one step is read once (multicast), and so is one that an Einsum
+names twice; the state of a recurrence comes in and goes out at each step;
+accesses of one tensor below a node need nested tiles.  ``tests/oracle/nest.py``
+replays the nest element by element under the same assumptions and must give
+the same numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 
 from accelsim.errors import Fault, InputError
 from accelsim.ir.arch import Architecture
-from accelsim.ir.cascade import Access, Cascade, Index, rank_of
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Tree, leaves, walk
+from accelsim.ir.cascade import Access, Cascade
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, leaves, walk
 from accelsim.ir.problem import Problem
+from accelsim.models.tiles import Fold, Line, fetches, line, strides, transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,12 @@ class Occupancy:
     total_bytes: float = 0.0
     spillable_bytes: float = 0.0
 
+    def __add__(self, other: Occupancy) -> Occupancy:
+        """Both at once."""
+        return Occupancy(
+            self.total_bytes + other.total_bytes, self.spillable_bytes + other.spillable_bytes
+        )
+
     def share(self, capacity_bytes: float) -> float:
         """The share of spillable tiles that does not fit; negative room counts as none.
 
@@ -69,30 +76,6 @@ class Occupancy:
         return 1.0 - min(1.0, room / self.spillable_bytes)
 
 
-def refetches(loops: Iterable[Loop], relevant: frozenset[str]) -> int:
-    """How often a tile under these loops (outermost first) is fetched.
-
-    >>> nest = [Loop("P", 4), Loop("M", 8), Loop("F", 2)]
-    >>> refetches(nest, frozenset({"P"})), refetches(nest, frozenset({"M"}))
-    (4, 32)
-    """
-    count, pending = 1, 1
-    for loop in loops:
-        pending *= loop.trips
-        if loop.trips > 1 and loop.part in relevant:
-            count, pending = count * pending, 1
-    return count
-
-
-def distinct(loops: Iterable[Loop], relevant: frozenset[str]) -> int:
-    """How many different tiles there are under these loops.
-
-    >>> distinct([Loop("P", 4), Loop("M", 8)], frozenset({"M"}))
-    8
-    """
-    return math.prod(loop.trips for loop in loops if loop.part in relevant)
-
-
 class Nest:
     """A group of a mapping, with what the counts need looked up once.
 
@@ -103,6 +86,8 @@ class Nest:
         self.problem, self.mapping, self.group = problem, mapping, group
         self.cascade: Cascade = problem.cascade
         self.geometry = problem.cascade.geometry
+        self._lines: dict[int, tuple[Line, ...]] = {}
+        self._ranks: dict[str, Line] = {}
         self.by_rank: dict[str, tuple[Loop, ...]] = dict(mapping.parts)
         self.steps = self.cascade.steps
         self.homes: dict[str, tuple[Node, Hold] | None] = {}
@@ -111,42 +96,44 @@ class Nest:
         for found, above in walk(group.tree):
             if isinstance(found, Leaf):
                 einsum = self.steps[found.einsum]
-                for access in einsum.reads:
+                for access in dict.fromkeys(einsum.reads):
                     self.uses.setdefault(access.tensor, []).append(Use(found, above, access, False))
                 self.uses.setdefault(einsum.output.tensor, []).append(
                     Use(found, above, einsum.output, True)
                 )
 
-    def relevant(self, access: Access) -> frozenset[str]:
-        """Parts that the access depends on."""
-        ranks = self.geometry[id(access)].ranks
-        return frozenset(p.part for rank in ranks for p in self.by_rank[rank])
+    def lines(self, access: Access) -> tuple[Line, ...]:
+        """The positions of an access that say which tile it needs, a recurrence's slot included."""
+        found = self._lines.get(id(access))
+        if found is None:
+            geometry = self.geometry[id(access)]
+            slot = self.cascade.iterative.get(access.tensor)
+            found = self.extents(access)
+            found += tuple(self._rank_line(rank) for rank in geometry.ranks if rank == slot)
+            self._lines[id(access)] = found
+        return found
 
-    def tile(self, access: Access, bound: MappingType[str, int]) -> float:
-        """Elements of an access's tile, where ``bound`` gives parts that are not at full extent.
+    def extents(self, access: Access) -> tuple[Line, ...]:
+        """The positions of an access that say how large its tile is.
 
-        The slot of a recurrence counts once: the state is updated in place.
+        The slot of a recurrence is not among them: the state is updated in place.
         """
-        words = 1.0
-        for rank, index in self.geometry[id(access)].positions:
-            if index is None:
-                for part in self.by_rank[rank]:
-                    words *= bound.get(part.part, part.trips)
-            else:
-                words *= self._extent(index, rank, bound)
+        return tuple(
+            self._rank_line(rank) if at is None else line(at, rank, self.problem, self.by_rank)
+            for rank, at in self.geometry[id(access)].positions
+        )
+
+    def _rank_line(self, rank: str) -> Line:
+        if rank not in self._ranks:
+            self._ranks[rank] = Line(strides(self.by_rank[rank]))
+        return self._ranks[rank]
+
+    def tile(self, access: Access, sizes: MappingType[str, int]) -> int:
+        """Elements of an access's tile in which each part takes ``sizes[part]`` coordinates."""
+        words = 1
+        for found in self.extents(access):
+            words *= found.elements(sizes)
         return words
-
-    def _extent(self, index: Index, rank: str, bound: MappingType[str, int]) -> float:
-        span = 1.0
-        for variable, factor in index.terms:
-            size = math.prod(bound.get(p.part, p.trips) for p in self.by_rank[rank_of(variable)])
-            span += abs(self._number(factor)) * (size - 1)
-        divisor = self._number(index.divisor)
-        span = span if divisor == 1 else math.ceil(span / divisor)
-        return min(span, self.problem.extent(rank))
-
-    def _number(self, value: int | str) -> int:
-        return value if isinstance(value, int) else self.problem.extent(value)
 
     def home(self, tensor: str) -> tuple[Node, Hold] | None:
         """The hold where an intermediate lives for good; None: the backing level.
@@ -200,70 +187,128 @@ def loops_of(above: tuple[Node, ...]) -> tuple[Loop, ...]:
     return tuple(loop for node in above for loop in node.loops)
 
 
-def folds(leaf: Leaf, rows: int, cols: int) -> tuple[Loop, ...]:
+def folds(leaf: Leaf, rows: int, cols: int) -> tuple[Fold, ...]:
     """Rounds in time where a leaf spreads more over an array side than it has PEs.
 
+    Parts take PEs in the order in which they are named; the first that does
+    not fit beside those before it goes in rounds, all after it one by one.
+
     >>> folds(Leaf("X", "u", cols=(Loop("P0", 256),)), 1, 100)
-    (Loop(part='P0', trips=3),)
+    (Fold(part='P0', trips=3, pes=100),)
     """
     rounds = []
     for spread, side in ((leaf.rows, rows), (leaf.cols, cols)):
-        wide = math.prod(p.trips for p in spread)
-        if wide > side:
-            rounds.append(Loop(spread[-1].part, -(-wide // side)))
+        room = side
+        for loop in spread:
+            pes = min(loop.trips, room)
+            if pes < loop.trips:
+                rounds.append(Fold(loop.part, -(-loop.trips // pes), pes))
+            room = room // loop.trips if loop.trips <= room else 1
     return tuple(rounds)
 
 
-def leaf_loops(leaf: Leaf, above: tuple[Node, ...], arch: Architecture) -> tuple[Loop, ...]:
+def leaf_loops(leaf: Leaf, above: tuple[Node, ...], arch: Architecture) -> tuple[Loop | Fold, ...]:
     """All temporal loops that a leaf runs under, its own and its folds included."""
     unit = arch.unit[leaf.unit]
     return (*loops_of(above), *folds(leaf, unit.rows, unit.cols), *leaf.loops)
 
 
+def leaf_words(nest: Nest, arch: Architecture, use: Use) -> float:
+    """Elements that a leaf's PEs touch in one step, on the average over its rounds."""
+    unit = arch.unit[use.leaf.unit]
+    extent = nest.mapping.extent
+    sizes = dict.fromkeys(extent, 1)
+    sizes.update((p.part, p.trips) for p in (*use.leaf.rows, *use.leaf.cols))
+    ragged = []
+    for fold in folds(use.leaf, unit.rows, unit.cols):
+        sizes[fold.part] = fold.pes
+        if extent[fold.part] % fold.pes:
+            ragged.append(fold)
+
+    def average(left: list[Fold]) -> float:
+        if not left:
+            return nest.tile(use.access, sizes)
+        part, trips, pes = left[0]
+        sizes[part] = pes
+        full = average(left[1:])
+        sizes[part] = extent[part] % pes
+        return ((trips - 1) * full + average(left[1:])) / trips
+
+    return average(ragged)
+
+
 def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
-    """Bytes held at a level at the worst moment of the group: own tiles plus the worst child's."""
+    """Bytes held at a level at the worst moment of the group.
 
-    def visit(tree: Tree, above: tuple[Node, ...]) -> Occupancy:
-        if isinstance(tree, Leaf):
-            return Occupancy()
-        path = (*above, tree)
-        total = spillable = 0.0
-        rooms: dict[str, tuple[float, bool]] = {}
-        for hold in tree.holds:
-            if hold.level != level:
-                continue
-            size = hold_words(nest, hold, path) * hold.copies * word_bytes
-            room = hold.shares or hold.tensor
-            while hold.staged is not None and room in rooms:
-                room += "'"
-            old = rooms.get(room, (0.0, hold.spill))
-            rooms[room] = (max(old[0], size), old[1] or hold.spill)
-        for size, spill in rooms.values():
-            total += size
-            spillable += size if spill else 0.0
-        below = [visit(child, path) for child in tree.children]
-        worst = max(below, key=lambda o: o.total_bytes, default=Occupancy())
-        return Occupancy(total + worst.total_bytes, spillable + worst.spillable_bytes)
+    That is the tiles of a node, those of the child that needs most, and of its
+    other children the tiles that they need again when they run again.
+    """
 
-    return visit(nest.group.tree, ())
+    def peak(node: Node, above: tuple[Node, ...]) -> Occupancy:
+        path = (*above, node)
+        children = [child for child in node.children if isinstance(child, Node)]
+        staying = [stay(child, path, len(path)) for child in children] if children[1:] else []
+        worst = Occupancy()
+        for n, child in enumerate(children):
+            here = peak(child, path)
+            for other in (*staying[:n], *staying[n + 1 :]):
+                here += other
+            worst = max(worst, here, key=lambda o: o.total_bytes)
+        return room(path, node.holds) + worst
+
+    def stay(node: Node, above: tuple[Node, ...], depth: int) -> Occupancy:
+        path = (*above, node)
+        kept = room(path, tuple(h for h in node.holds if stays(nest, h, path, depth)))
+        for child in node.children:
+            if isinstance(child, Node):
+                kept += stay(child, path, depth)
+        return kept
+
+    def room(path: tuple[Node, ...], holds: tuple[Hold, ...]) -> Occupancy:
+        rooms: dict[str | int, Occupancy] = {}
+        for n, hold in enumerate(holds):
+            if hold.level == level:
+                size = hold_words(nest, hold, path) * hold.copies * word_bytes
+                which = n if hold.staged is not None else hold.shares or hold.tensor
+                old = rooms.get(which, Occupancy())
+                size, spill = max(old.total_bytes, size), hold.spill or old.spillable_bytes > 0
+                rooms[which] = Occupancy(size, size if spill else 0.0)
+        return sum(rooms.values(), Occupancy())
+
+    return peak(nest.group.tree, ())
+
+
+def users_below(nest: Nest, hold: Hold, node: Node) -> list[Use]:
+    """Uses of a held tensor below the node that holds it."""
+    return [u for u in nest.uses.get(hold.tensor, []) if any(n is node for n in u.above)]
+
+
+def stays(nest: Nest, hold: Hold, path: tuple[Node, ...], depth: int) -> bool:
+    """Whether the last node's tile is needed again after the first ``depth`` nodes went on."""
+    if hold.staged is not None:
+        return False
+    outside = math.prod(loop.trips for loop in loops_of(path[:depth]))
+    lines = [x for u in users_below(nest, hold, path[-1]) for x in nest.lines(u.access)]
+    around = 1
+    for trips, changed, _ in transitions(lines, loops_of(path)):
+        if around < outside and not changed:
+            return True
+        around *= trips
+    return False
 
 
 def hold_words(nest: Nest, hold: Hold, path: tuple[Node, ...]) -> float:
     """Elements of a held tile: the largest that any access below the node needs."""
     if hold.staged is not None:
         return float(math.prod(extent for _, extent in hold.staged))
-    bound = {loop.part: 1 for loop in loops_of(path)}
-    node = path[-1]
-    sizes = [
-        nest.tile(use.access, bound)
-        for use in nest.uses.get(hold.tensor, [])
-        if any(n is node for n in use.above)
-    ]
-    if not sizes:
+    sizes = dict(nest.mapping.extent)
+    sizes.update((loop.part, 1) for loop in loops_of(path))
+    found = [nest.tile(use.access, sizes) for use in users_below(nest, hold, path[-1])]
+    if not found:
         raise InputError(
             [Fault(hold.place, f"nothing below this node uses {hold.tensor}, which it holds")]
         )
-    return max(sizes)
+    return max(found)
 
 
 class Ledger:
@@ -309,20 +354,13 @@ def group_transfers(
 
 def _count_leaf(nest: Nest, ledger: Ledger, arch: Architecture, tensor: str, use: Use) -> None:
     """Book what a leaf's array reads or writes at the innermost hold."""
-    relevant = nest.relevant(use.access)
-    loops = leaf_loops(use.leaf, use.above, arch)
-    spread = {p.part: p.trips for p in (*use.leaf.rows, *use.leaf.cols)}
-    unit = arch.unit[use.leaf.unit]
-    for fold in folds(use.leaf, unit.rows, unit.cols):
-        spread[fold.part] /= fold.trips  # type: ignore[assignment]
-    bound = {part: spread.get(part, 1) for part in nest.mapping.extent}
-    words = nest.tile(use.access, bound)
+    words = leaf_words(nest, arch, use)
     chain = nest.chain(tensor, use.above)
-    visits = refetches(loops, relevant) * words
+    count, different = fetches(nest.lines(use.access), leaf_loops(use.leaf, use.above, arch))
+    visits, first = count * words, different * words
     if not use.writes:
         ledger.move(chain, tensor, use.leaf.einsum, visits, 0.0)
         return
-    first = distinct(loops, relevant) * words
     if nest.mapping.partial_sums:
         ledger.move(chain, tensor, use.leaf.einsum, visits - first, visits)
     else:
@@ -339,13 +377,12 @@ def _count_holds(nest: Nest, ledger: Ledger, tensor: str, uses: list[Use]) -> No
             if (home is not None and position == 0) or (id(node), id(hold)) in seen:
                 continue
             seen.add((id(node), id(hold)))
-            below = [u for u in uses if any(n is node for n in u.above)]
-            loops = loops_of(use.above[: depth + 1])
-            bound = {loop.part: 1 for loop in loops}
-            words = max(nest.tile(u.access, bound) for u in below)
-            relevant = frozenset().union(*(nest.relevant(u.access) for u in below))
-            visits = refetches(loops, relevant) * words
-            first = distinct(loops, relevant) * words
+            path = use.above[: depth + 1]
+            below = users_below(nest, hold, node)
+            words = hold_words(nest, hold, path)
+            lines = dict.fromkeys(x for u in below for x in nest.lines(u.access))
+            count, different = fetches(lines, loops_of(path))
+            visits, first = count * words, different * words
             written = any(u.writes for u in below)
             recurrent = tensor in nest.cascade.iterative
             fills = 0.0 if written and not recurrent else visits

@@ -1,0 +1,160 @@
+"""Random cascades for property tests: chains of maps, reductions, broadcasts, recurrences, branches.
+
+``cascades()`` is a Hypothesis strategy of legal ``Cascade`` nouns over the
+ranks I, J, K, T.  A read's index variable is always that of the rank, so no
+tensor is read at two indices at once.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from accelsim.ir.cascade import (
+    Access,
+    Cascade,
+    Compare,
+    Const,
+    Einsum,
+    Expr,
+    Index,
+    Last,
+    Map,
+    Position,
+    Reduction,
+    Tensor,
+)
+
+RANKS = ("I", "J", "K", "T")
+UNARY = ("exp", "neg", "square", "abs", "tanh")
+BINARY = ("add", "sub", "mul", "max", "min")
+
+
+def plain(rank: str, offset: int = 0) -> Index:
+    """The index ``rank + offset``."""
+    return Index(((rank.lower(), 1),), offset)
+
+
+class _Builder:
+    """Grows a legal cascade Einsum by Einsum; every choice is drawn."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.ranks: dict[str, tuple[str, ...]] = {}
+        self.along: dict[str, str] = {}  # of a tensor that a recurrence carries, its rank
+        self.einsums: list[Einsum] = []
+        self.inputs: list[Tensor] = []
+
+    def name(self, letter: str) -> str:
+        return f"{letter}{len(self.ranks)}"
+
+    def input(self) -> None:
+        ranks = tuple(sorted(self.draw(st.sets(st.sampled_from(RANKS), min_size=1, max_size=3))))
+        tensor = Tensor(self.name("X"), ranks)
+        self.inputs.append(tensor)
+        self.ranks[tensor.name] = ranks
+
+    def read(self, name: str, within: str = "") -> Access:
+        """A read; slots of a recurrence that is still being written (``within``) only at t."""
+        indices: list[Position] = []
+        for rank in self.ranks[name]:
+            if self.along.get(name) != rank or within == name:
+                indices.append(plain(rank))
+            else:
+                slots = (plain(rank), plain(rank, 1), Last(rank))
+                indices.append(self.draw(st.sampled_from(slots)))
+        return Access(name, tuple(indices))
+
+    def operand(self, names: list[str], within: str = "") -> Access:
+        return self.read(self.draw(st.sampled_from(names)), within)
+
+    def expr(self, operands: list[Access]) -> Expr:
+        found: Expr = operands[0]
+        for other in operands[1:]:
+            found = Map(self.draw(st.sampled_from(BINARY)), (found, other))
+        if self.draw(st.integers(0, 3)) == 0:
+            found = Map(self.draw(st.sampled_from(UNARY)), (found,))
+        return found
+
+    def write(self, output: Access, expr: Expr, operands: list[Access]) -> None:
+        gone = {v for a in operands for v in a.variables} - set(output.variables)
+        op = self.draw(st.sampled_from(("sum", "max", "min"))) if gone else ""
+        reductions = (Reduction(op, tuple(sorted(gone))),) if gone else ()
+        self.einsums.append(Einsum(output, expr, reductions))
+
+    def chosen(self, operands: list[Access], must: str = "") -> tuple[str, ...]:
+        """Ranks of an output: some of those read, ``must``, and rarely one more (a broadcast)."""
+        known = sorted({v.upper() for a in operands for v in a.variables})
+        kept = {r for r in known if self.draw(st.integers(0, 9)) < 6}
+        if self.draw(st.integers(0, 9)) == 0:
+            kept.add(self.draw(st.sampled_from(RANKS)))
+        return tuple(sorted(kept | ({must} if must else set())))
+
+    def map(self, names: list[str], must: str = "", within: str = "") -> str:
+        operands = [
+            self.operand(names, within)
+            for _ in range(self.draw(st.sampled_from((1, 1, 2, 2, 2, 3))))
+        ]
+        ranks = self.chosen(operands, must)
+        name = self.name("Y")
+        self.write(Access(name, tuple(plain(r) for r in ranks)), self.expr(operands), operands)
+        self.ranks[name] = ranks
+        return name
+
+    def recurrence(self) -> None:
+        """``S[.., 0] = ..``, up to two Einsums that read slot t, and ``S[.., t+1] = f(S[.., t], ..)``."""
+        before = list(self.ranks)
+        rank = self.draw(st.sampled_from(RANKS))
+        others = self.draw(st.sets(st.sampled_from([r for r in RANKS if r != rank]), max_size=2))
+        ranks = tuple(sorted({rank, *others}))
+        name = self.name("S")
+        self.ranks[name], self.along[name] = ranks, rank
+        slot = Access(name, tuple(Index() if r == rank else plain(r) for r in ranks))
+        starts = [t for t in before if set(self.ranks[t]) <= others]
+        start: Expr = Const(0.5)
+        if starts and self.draw(st.booleans()):
+            start = self.read(self.draw(st.sampled_from(starts)))
+        self.einsums.append(Einsum(slot, start))
+        body: list[str] = []
+        for _ in range(self.draw(st.sampled_from((0, 0, 1, 2)))):
+            body.append(self.map([*before, *body, name], must=rank, within=name))
+        last = [self.read(name, name)]
+        if body:
+            last.append(self.read(body[-1], name))
+        if not body or self.draw(st.booleans()):
+            last.append(self.operand(before))
+        step = Access(name, tuple(plain(r, int(r == rank)) for r in ranks))
+        self.write(step, self.expr(last), last)
+
+
+@st.composite
+def cascades(draw: st.DrawFn, most: int = 6, recurrences: bool = True) -> Cascade:
+    """Legal random cascades of at most ``most`` maps and reductions, or recurrences."""
+    build = _Builder(draw)
+    for _ in range(draw(st.integers(1, 3))):
+        build.input()
+    for _ in range(draw(st.integers(1, most))):
+        if recurrences and draw(st.integers(0, 3)) == 0:
+            build.recurrence()
+        else:
+            recent = list(build.ranks)
+            build.map(recent[-3:] if draw(st.booleans()) else recent)
+    written = list(dict.fromkeys(e.output.tensor for e in build.einsums))
+    outputs = {written[-1]} | draw(st.sets(st.sampled_from(written), max_size=1))
+    return Cascade(
+        name="random",
+        ranks=RANKS,
+        inputs=tuple(build.inputs),
+        einsums=tuple(build.einsums),
+        outputs=tuple(sorted(outputs)),
+    )
+
+
+def masked(cascade: Cascade, mask: Compare) -> Cascade:
+    """The cascade with a predicate on every Einsum that has both of its variables."""
+    einsums = tuple(
+        Einsum(e.output, e.expr, e.reductions, (mask,))
+        if set(mask.variables) <= set(e.variables)
+        else e
+        for e in cascade.einsums
+    )
+    return Cascade(cascade.name, cascade.ranks, cascade.inputs, einsums, cascade.outputs)
