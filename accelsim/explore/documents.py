@@ -136,7 +136,7 @@ def schema(kind: str) -> dict[str, Any]:
     from accelsim.load.arch import ArchitectureText
     from accelsim.load.cascade_text import CascadeText
     from accelsim.load.design import DesignText
-    from accelsim.load.mapping import MappingText
+    from accelsim.load.mapping_text import MappingText
 
     models: dict[str, type[BaseModel]] = {
         "arch": ArchitectureText,

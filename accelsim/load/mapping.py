@@ -14,11 +14,9 @@ from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
-
-from accelsim.errors import Fault, InputError, Place, one_of, refuse
+from accelsim.errors import Fault, InputError, one_of, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade, rank_of
 from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage, Stall, Tree
@@ -26,104 +24,19 @@ from accelsim.ir.problem import Problem, relevant
 from accelsim.ir.problem import bind as bind_problem
 from accelsim.ir.rule import Rule, Value, rule
 from accelsim.load import catalog
+from accelsim.load.mapping_text import (
+    ChoicesText,
+    GroupText,
+    HoldText,
+    LeafText,
+    MappingText,
+    NodeText,
+    Scalar,
+    StageText,
+)
 from accelsim.load.source import Document, read, validate
 
-Scalar = str | int | float | bool
 Step = str | int
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
-
-
-class HoldText(_Record):
-    """A tile that is held; a bare tensor name stands for one with all defaults."""
-
-    tensor: str
-    copies: int = Field(1, ge=1, description="buffers: 2 for double buffering")
-    spill: bool | str = Field(False, description="what does not fit is served from outside")
-    shares: str = Field("", description="tensor whose room the tile reuses")
-    staged: dict[str, str | int] | None = Field(
-        None, description="the tile only passes through: its extents by rank"
-    )
-    when: str | None = None
-
-
-class LeafText(_Record):
-    """One Einsum on one unit."""
-
-    einsum: str
-    unit: str
-    rows: list[str] = Field(default_factory=list, description="parts spread over rows")
-    cols: list[str] = Field(default_factory=list, description="parts spread over columns")
-    for_: list[str] = Field(default_factory=list, alias="for", description="loops, outermost first")
-    when: str | None = None
-
-
-class NodeText(_Record):
-    """Loops, what is held inside them, and what runs there."""
-
-    for_: list[str] = Field(default_factory=list, alias="for")
-    hold: dict[str, list[str | HoldText]] = Field(default_factory=dict)
-    do: list[TreeText]
-    when: str | None = None
-
-
-def _kind(value: Any) -> str:
-    known = isinstance(value, LeafText) or (isinstance(value, dict) and "einsum" in value)
-    return "einsum" if known else "nest"
-
-
-TreeText = Annotated[
-    Annotated[LeafText, Tag("einsum")] | Annotated[NodeText, Tag("nest")], Discriminator(_kind)
-]
-
-
-class StallText(_Record):
-    """Cycles in which a stage waits."""
-
-    einsum: str
-    times: str | int | float
-    why: str
-
-
-class StageText(_Record):
-    """Einsums that run at once on their units."""
-
-    run: list[str] = Field(min_length=1)
-    stall: list[StallText] = Field(default_factory=list)
-
-
-class GroupText(_Record):
-    """A fused loop nest and its steady-state schedule."""
-
-    group: str
-    nest: NodeText
-    schedule: list[StageText] = Field(min_length=1)
-
-
-class MappingText(_Record):
-    """A mapping file."""
-
-    mapping: str
-    about: str = ""
-    source: str
-    cascade: str
-    choices: str | None = Field(None, description="file of published choices")
-    let: dict[str, Scalar] = Field(default_factory=dict, description="rules, in order")
-    split: dict[str, list[str]] = Field(default_factory=dict)
-    groups: list[GroupText] = Field(min_length=1)
-
-
-class ChoicesText(_Record):
-    """A table of published choices: rows of the ``when`` columns, then the ``let`` columns."""
-
-    choices: str
-    about: str = ""
-    source: str
-    when: list[str] = Field(min_length=1)
-    let: list[str] = Field(min_length=1)
-    rows: list[list[Scalar]]
 
 
 @dataclass(frozen=True)
@@ -445,8 +358,3 @@ def _loaded(path: Path, _changed: int) -> MappingRule:
             raise InputError([Fault(place, f"no choices file '{wanted}'", "arch_configs/choices")])
         table = read(existing[0])
     return mapping_rule(document, table)
-
-
-def place_of(rule_: MappingRule) -> Place:
-    """The place of the whole document."""
-    return rule_.document.place(())
