@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST  = $(BIN)/python -m pytest
+# Processes that the tests are spread over.
+JOBS   ?= auto
 # The lengths, models and designs of FuseMax's evaluation (MICRO 2024) that the demo shows.
 LENGTHS := 1K,4K,16K,64K,256K,1M
 SAY      = @printf '\n== %s ==\n'
@@ -35,10 +37,10 @@ demo: $(STAMP)  ## passes, FuseMax against FLAT and unfused, error against the p
 	@$(BIN)/accelsim validate fusemax --brief
 
 test: $(STAMP)  ## the tests that CI runs, doctests included
-	$(PYTEST)
+	$(PYTEST) -n $(JOBS)
 
 test-long: $(STAMP)  ## property and replay runs of minutes
-	$(PYTEST) -m long
+	$(PYTEST) -n $(JOBS) -m long
 
 bench: $(STAMP)  ## timings, printed
 	$(PYTEST) -m bench -s

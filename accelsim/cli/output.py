@@ -29,7 +29,11 @@ def print_json(result: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Lists, dictionaries and scalars that JSON can say."""
+    """Lists, dictionaries and scalars that JSON can say.
+
+    >>> _plain({"M": (1.5, math.inf)})
+    {'M': [1.5, None]}
+    """
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

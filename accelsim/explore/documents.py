@@ -75,6 +75,9 @@ def show(file: str | Path, kind: str | None = None) -> str:
     and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``)
     says which where two have the same name.  The document is checked first:
     InputError holds every fault.
+
+    >>> print(show("attention-1pass").splitlines()[0])
+    cascade: attention-1pass
     """
     path = _find(str(file), kind)
     document = read(path)

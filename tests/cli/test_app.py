@@ -249,6 +249,17 @@ def test_strange_files_are_bad_input(tmp_path: Path, content: bytes) -> None:
         assert str(file) in run(verb, str(file), status=2)[1]
 
 
+def test_document_of_another_kind_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text(CASCADE, encoding="utf-8")
+    _, err = run("show", str(file), "--kind", "arch", status=2)
+    assert f"{file}:1:1: a document of kind cascade, not arch" in err
+    file.write_text("cascades: []\n", encoding="utf-8")
+    _, err = run("show", str(file), status=2)
+    assert "no document of accelsim" in err
+    assert "architecture:, cascade:, design:, mapping:" in err
+
+
 def test_folder_is_no_document(tmp_path: Path) -> None:
     assert "directory" in run("show", str(tmp_path), status=2)[1].lower()
 

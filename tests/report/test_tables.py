@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from accelsim.errors import InputError
 from accelsim.report import numbers, plots, prose, tables
 
 
@@ -186,6 +188,19 @@ def test_figure_is_drawn(tmp_path: Path, ending: str) -> None:
     pytest.importorskip("matplotlib")
     path = plots.speedup_figure(COMPARISON, tmp_path / "new" / f"speedup.{ending}")
     assert path.stat().st_size > 4000
+
+
+def test_figure_without_matplotlib_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(InputError, match="pictures need Matplotlib"):
+        plots.speedup_figure(COMPARISON, tmp_path / "a.png")
+
+
+def test_figure_of_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no picture of the format"):
+        plots.speedup_figure(COMPARISON, tmp_path / "a.gif")
 
 
 def test_figure_of_rows_with_gaps(tmp_path: Path) -> None:
