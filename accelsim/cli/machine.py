@@ -7,8 +7,19 @@ from typing import Annotated, Optional
 
 import typer
 
-from accelsim.cli.options import Config, Json, Length, Model, Physical, Sets, Shape, parts
-from accelsim.cli.output import finish, note, print_json, print_tables
+from accelsim.cli.options import (
+    Choose,
+    Config,
+    Json,
+    Length,
+    Model,
+    Physical,
+    Sets,
+    Shape,
+    choices,
+    parts,
+)
+from accelsim.cli.output import bad_input, finish, note, print_json, print_line, print_tables
 
 #: The evaluation of FuseMax (MICRO 2024): what ``compare`` takes where nothing is said.
 DESIGNS = ("unfused", "flat", "fusemax")
@@ -38,12 +49,22 @@ def estimate(
     shape: Shape = None,
     config: Config = None,
     sets: Sets = None,
+    choose: Choose = None,
     physical: Physical = False,
+    batch: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="Answer many requests: a JSON object of options a line (- is stdin).",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Estimate latency, energy, area, traffic and utilisation, and say what bounds them."""
     from accelsim.explore.estimate import estimate as price
 
+    if batch is not None:
+        return _batch(batch)
     found = price(
         cascade,
         arch=arch,
@@ -54,6 +75,7 @@ def estimate(
         shape=shape,
         config=config,
         sets=tuple(sets or ()),
+        choose=choices(choose),
         physical=physical,
     ).to_dict()
     if as_json:
@@ -61,6 +83,18 @@ def estimate(
     from accelsim.report import tables
 
     return print_tables(tables.estimate(found))
+
+
+def _batch(file: Path) -> None:
+    """One answer a line; a request that has none gets its faults, and status 2 in the end."""
+    from accelsim.explore.estimate import batch
+
+    good = True
+    for answer in batch(file):
+        print_line(answer)
+        good = good and "faults" not in answer
+    if not good:
+        bad_input()
 
 
 def compare(

@@ -35,6 +35,14 @@ Sets = Annotated[
         help="Override a field of the architecture, as buffer.capacity=8MiB. May be repeated.",
     ),
 ]
+Choose = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--choose",
+        metavar="NAME=VALUE",
+        help="Override a value of the mapping's rules, as P1=4. May be repeated.",
+    ),
+]
 Physical = Annotated[
     bool,
     typer.Option(
@@ -50,3 +58,14 @@ def parts(text: str) -> list[str]:
     ['1K', '4K']
     """
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def choices(texts: list[str] | None) -> dict[str, str | int | float]:
+    """Values of ``--choose``: numbers where they are numbers.
+
+    >>> choices(["P1=4", "scores=onchip"])
+    {'P1': 4, 'scores': 'onchip'}
+    """
+    from accelsim.explore.estimate import choice
+
+    return dict(choice(text) for text in texts or ())

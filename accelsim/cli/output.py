@@ -28,6 +28,11 @@ def print_json(result: Mapping[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
+def print_line(result: Mapping[str, Any]) -> None:
+    """Print one object on one line."""
+    sys.stdout.write(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def _plain(value: Any) -> Any:
     """Lists, dictionaries and scalars that JSON can say.
 
@@ -63,6 +68,11 @@ def print_text(text: str) -> None:
 def note(text: str) -> None:
     """Say something beside the answer, on standard error."""
     sys.stderr.write(text + "\n")
+
+
+def bad_input() -> NoReturn:
+    """End the command with the status of bad input, its faults already told."""
+    raise typer.Exit(BAD_INPUT)
 
 
 def finish(holds: bool) -> NoReturn:

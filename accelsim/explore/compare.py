@@ -102,18 +102,18 @@ def compare(
     sets: Sequence[str] = (),
     physical: bool = False,
 ) -> Comparison:
-    """Designs by models by lengths.  ``baseline`` is the last design unless named.
+    """Designs by models by lengths.  ``baseline`` is the first design unless named.
 
     ``linear`` adds the six linear layers of an encoder on each design's own
     machine.  Raises InputError for unknown names.
 
-    >>> found = compare(["fusemax", "flat"], ["BERT"], ["4K"])
+    >>> found = compare(["flat", "fusemax"], ["BERT"], ["4K"])
     >>> [round(r.speedup, 2) for r in found.rows]
-    [7.21, 1.0]
+    [1.0, 7.21]
     """
     if not designs or not models or not seqs:
         raise refuse("compare needs at least one design, one model and one length")
-    base = baseline or designs[-1]
+    base = baseline or designs[0]
     rows = []
     for model in models:
         for seq in seqs:

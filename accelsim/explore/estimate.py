@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import InputError, refuse
+from accelsim.errors import Fault, InputError, Place, one_of, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Mapping as BoundMapping
-from accelsim.ir.problem import Problem
-from accelsim.load.arch import load_architecture
+from accelsim.ir.problem import Problem, names
+from accelsim.load.arch import load_architecture, scalar
 from accelsim.load.cascade import load_cascade
 from accelsim.load.design import load_design
 from accelsim.load.mapping import load_mapping
-from accelsim.load.workload import workload
+from accelsim.load.workload import shape_from_text, workload
 from accelsim.mapper.legal import legal
 from accelsim.models.estimate import Estimate
 from accelsim.models.estimate import estimate as price
@@ -46,7 +48,12 @@ def bind(
     own = base.sets if base is not None and arch is None else ()
     machine = load_architecture(parts["arch"] or "", (*own, *sets))
     text = load_cascade(str(parts["cascade"]))
+    given = shape_from_text(shape) if isinstance(shape, str) else dict(shape or {})
     sizes = workload(model=model, seq=seq, shape=shape, config=config)
+    unknown = [rank for rank in given if rank not in names(text)]
+    if unknown:
+        message = f"cascade {text.name} has no rank {' and no rank '.join(unknown)}"
+        raise refuse(message, one_of(names(text)))
     chosen = dict(base.choose) if base is not None and mapping is None else {}
     rules = load_mapping(parts["mapping"] or "")
     problem, bound = rules.bind(text, sizes, machine, {**chosen, **(choose or {})})
@@ -77,3 +84,67 @@ def estimate(
     """
     problem, machine, mapping = bind(cascade, **parts)
     return price(problem, machine, mapping, physical=physical)
+
+
+def choice(text: str) -> tuple[str, str | int | float]:
+    """A choice ``name=value``; raises InputError where there is no ``=``.
+
+    >>> choice("P1=4")
+    ('P1', 4)
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise refuse(f"--choose {text!r} is no choice", "name=value, as P1=4")
+    return name.strip(), scalar(value)
+
+
+#: What a request of a batch may say, and the types that JSON gives it.
+_REQUEST: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("cascade", "arch", "mapping", "design", "model", "config"), (str,)),
+    "seq": (str, int),
+    "shape": (str, dict),
+    "sets": (list,),
+    "choose": (dict,),
+    "physical": (bool,),
+}
+
+
+def batch(file: Name) -> Iterator[dict[str, Any]]:
+    """Answers to the requests in a file, one JSON object of ``estimate``'s keywords a line.
+
+    ``-`` is standard input.  A request that cannot be answered gives ``{"line",
+    "faults"}``; the others are answered all the same.  Raises InputError for a
+    file that cannot be read.
+    """
+    try:
+        text = sys.stdin.read() if str(file) == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise refuse(f"{file} cannot be read: {error.strerror}", "a file of JSON lines") from None
+    except UnicodeDecodeError:
+        raise refuse(f"{file} is not UTF-8", "text in UTF-8") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield estimate(**_request(line, Place(str(file), number, 1))).to_dict()
+            except InputError as error:
+                yield {"line": number, "faults": [str(f) for f in error.faults]}
+
+
+def _request(line: str, place: Place) -> dict[str, Any]:
+    """The keywords of one request."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise refuse(f"no JSON: {error}", '{"design": "fusemax", ...}', place) from None
+    if not isinstance(found, dict):
+        raise refuse("no JSON object", '{"design": "fusemax", ...}', place)
+    faults = [
+        Fault(place, f"unknown key '{key}'", one_of(_REQUEST))
+        if key not in _REQUEST
+        else Fault(place, f"{key} cannot be {json.dumps(value)[:40]}")
+        for key, value in found.items()
+        if key not in _REQUEST or not isinstance(value, _REQUEST[key])
+    ]
+    if faults:
+        raise InputError(faults)
+    return found

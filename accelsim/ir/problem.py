@@ -143,6 +143,12 @@ class Problem:
         """Whether any Einsum has an affine predicate."""
         return any(isinstance(c, Compare) for e in self.cascade.einsums for c in e.where)
 
+    def predicates(self, einsum: Einsum) -> tuple[Predicate, ...]:
+        """The affine predicates that restrict an Einsum's points, inherited ones last."""
+        if not self._masked:
+            return ()
+        return tuple(dict.fromkeys(p for p, _ in self._conditions(einsum, self._domains)))
+
     def dense_points(self, einsum: Einsum) -> int:
         """Points of the iteration space as if nothing were masked."""
         return prod(self.sizes[rank_of(v)] for v in self.variables(einsum))

@@ -22,7 +22,7 @@ from accelsim.ir.arch import Architecture, Level, Operation, Unit
 from accelsim.ir.ops import WORK_CLASSES
 from accelsim.ir.rule import rule
 from accelsim.load import catalog
-from accelsim.load.source import Document, read, validate
+from accelsim.load.source import Document, read, salvage, told_once
 
 OVERRIDE = "--set"
 
@@ -266,7 +266,16 @@ def architecture_from(document: Document, sets: Iterable[str] = ()) -> Architect
     without source or unit, a negative bandwidth, an override of nothing.
     """
     overridden = frozenset(_override(document.value, text) for text in sets)
-    return _Builder(document, overridden).build(validate(document, ArchitectureText))
+    text, faults = salvage(document, ArchitectureText)
+    if text is None:
+        raise InputError(faults)
+    try:
+        found = _Builder(document, overridden).build(text)
+    except InputError as error:
+        raise told_once(faults, error.faults) from None
+    if faults:
+        raise InputError(faults)
+    return found
 
 
 def _override(value: Any, text: str) -> str:
@@ -289,9 +298,9 @@ def _override(value: Any, text: str) -> str:
     for step in parents:
         target = target[step]
     if isinstance(target.get(last), dict) and "value" in target[last]:
-        target[last]["value"] = _scalar(new)
+        target[last]["value"] = scalar(new)
     else:
-        target[last] = _scalar(new)
+        target[last] = scalar(new)
     return hits[0]
 
 
@@ -316,10 +325,10 @@ def _paths(value: Mapping[str, Any], above: str = "") -> Iterable[str]:
             yield f"{above}{key}"
 
 
-def _scalar(text: str) -> str | int | float:
+def scalar(text: str) -> str | int | float:
     """A number where the text is one, else the text.
 
-    >>> _scalar("8MiB"), _scalar("64")
+    >>> scalar("8MiB"), scalar("64")
     ('8MiB', 64)
     """
     for kind in (int, float):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from accelsim.load.mapping_text import (
     Scalar,
     StageText,
 )
-from accelsim.load.source import Document, read, validate
+from accelsim.load.source import Document, read, salvage, told_once, validate
 
 Step = str | int
 
@@ -47,6 +47,7 @@ class MappingRule:
     document: Document
     table: MappingType[tuple[Scalar, ...], dict[str, Scalar]]
     table_keys: tuple[str, ...]
+    lets: tuple[tuple[str, Rule], ...]
 
     def bind(
         self,
@@ -63,19 +64,19 @@ class MappingRule:
         """
         return _Binder(self, cascade, arch).bind(dict(sizes), choose or {})
 
-    @cached_property
-    def lets(self) -> tuple[tuple[str, Rule], ...]:
-        """The rules of ``let``, parsed."""
-        found: list[tuple[str, Rule]] = []
-        faults: list[Fault] = []
-        for name, text in self.text.let.items():
-            try:
-                found.append((name, rule(text, self.document.place(("let", name)))))
-            except InputError as error:
-                faults += error.faults
-        if faults:
-            raise InputError(faults)
-        return tuple(found)
+
+def _rules(text: MappingText, document: Document) -> tuple[tuple[str, Rule], ...]:
+    """The rules of ``let``, parsed."""
+    found: list[tuple[str, Rule]] = []
+    faults: list[Fault] = []
+    for name, value in text.let.items():
+        try:
+            found.append((name, rule(value, document.place(("let", name)))))
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(faults)
+    return tuple(found)
 
 
 class _Binder:
@@ -134,7 +135,16 @@ class _Binder:
             )
         known: dict[str, Scalar] = {**sizes, "arch": arch.name}
         key = tuple(known.get(k, "") for k in self.source.table_keys)
-        chosen: dict[str, Scalar] = {**self.source.table.get(key, {}), **choose}
+        absent = {n for _, text in lets for n in text.names if n in self.cascade.whole.values()}
+        missing = sorted(absent - set(sizes) - set(dict(lets)))
+        if missing:
+            raise refuse(
+                f"no size for rank{'s' * (len(missing) > 1)} {', '.join(missing)} of "
+                f"{self.cascade.name}",
+                ",".join(f"{rank}=..." for rank in missing) + ", or a model with a length",
+            )
+        given = {name: sizes[name] for name in dict(lets) if name in sizes}
+        chosen: dict[str, Scalar] = {**self.source.table.get(key, {}), **given, **choose}
         values: dict[str, Value] = {}
         for name, text in lets:
             value = chosen[name] if name in chosen else text.value(self.scope)
@@ -313,9 +323,17 @@ class _Binder:
 
 def mapping_rule(document: Document, table: Document | None = None) -> MappingRule:
     """Parse a mapping document; ``table`` is its document of published choices."""
-    text = validate(document, MappingText)
+    text, faults_of_form = salvage(document, MappingText)
+    if text is None:
+        raise InputError(faults_of_form)
+    try:
+        lets = _rules(text, document)
+    except InputError as error:
+        raise told_once(faults_of_form, error.faults) from None
+    if faults_of_form:
+        raise InputError(faults_of_form)
     if table is None:
-        return MappingRule(text, document, {}, ())
+        return MappingRule(text, document, {}, (), lets)
     choices = validate(table, ChoicesText)
     rows, faults = {}, []
     width = len(choices.when) + len(choices.let)
@@ -333,7 +351,7 @@ def mapping_rule(document: Document, table: Document | None = None) -> MappingRu
             faults.append(Fault(place, f"the mapping has no value '{name}'", one_of(text.let)))
     if faults:
         raise InputError(faults)
-    return MappingRule(text, document, rows, tuple(choices.when))
+    return MappingRule(text, document, rows, tuple(choices.when), lets)
 
 
 def load_mapping(name: str | Path) -> MappingRule:

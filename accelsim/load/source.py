@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -197,6 +198,50 @@ def validate(document: Document, model: type[Model], value: Any = None) -> Model
         Fault(place, where + ", or ".join(dict.fromkeys(messages)), allowed)
         for (place, where, allowed), messages in gathered.items()
     ) from None
+
+
+def salvage(document: Document, model: type[Model]) -> tuple[Model | None, tuple[Fault, ...]]:
+    """The document as a Pydantic ``model`` without the parts that do not fit, and their faults.
+
+    For loaders that go on to look for faults of meaning, so that a file's
+    problems are told together.  None where what is left still does not fit.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return validate(document, model), ()
+    except InputError as error:
+        faults = error.faults
+    rest = copy.deepcopy(document.value)
+    for _ in range(2):
+        try:
+            return model.model_validate(rest), faults
+        except ValidationError as error:
+            for one in error.errors(include_url=False):
+                _drop(rest, one["loc"])
+    return None, faults
+
+
+def _drop(value: Any, location: Iterable[str | int]) -> None:
+    """Take the innermost part of ``value`` that a location leads to out of it."""
+    steps: list[tuple[Any, str | int]] = []
+    for step in location:
+        inside = step in value if isinstance(value, dict) else False
+        if isinstance(value, list) and isinstance(step, int) and step < len(value):
+            inside = True
+        if inside:
+            steps.append((value, step))
+            value = value[step]
+    if steps:
+        owner, step = steps[-1]
+        del owner[step]
+
+
+def told_once(faults: Iterable[Fault], more: Iterable[Fault]) -> InputError:
+    """Faults of form and faults of meaning; of meaning only in lines that have none of form."""
+    form = tuple(faults)
+    lines = {f.place.line for f in form}
+    return InputError([*form, *(f for f in more if f.place.line not in lines)])
 
 
 def _explained(
