@@ -11,12 +11,12 @@ from typing import Any
 from accelsim.errors import Fault, InputError, Place, one_of, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Mapping as BoundMapping
-from accelsim.ir.problem import Problem, names
+from accelsim.ir.problem import Problem, relevant
 from accelsim.load.arch import load_architecture, scalar
 from accelsim.load.cascade import load_cascade
 from accelsim.load.design import load_design
 from accelsim.load.mapping import load_mapping
-from accelsim.load.workload import shape_from_text, workload
+from accelsim.load.workload import asked, workload
 from accelsim.mapper.legal import legal
 from accelsim.models.estimate import Estimate
 from accelsim.models.estimate import estimate as price
@@ -48,12 +48,8 @@ def bind(
     own = base.sets if base is not None and arch is None else ()
     machine = load_architecture(parts["arch"] or "", (*own, *sets))
     text = load_cascade(str(parts["cascade"]))
-    given = shape_from_text(shape) if isinstance(shape, str) else dict(shape or {})
     sizes = workload(model=model, seq=seq, shape=shape, config=config)
-    unknown = [rank for rank in given if rank not in names(text)]
-    if unknown:
-        message = f"cascade {text.name} has no rank {' and no rank '.join(unknown)}"
-        raise refuse(message, one_of(names(text)))
+    relevant(text, sizes, asked=asked(shape))
     chosen = dict(base.choose) if base is not None and mapping is None else {}
     rules = load_mapping(parts["mapping"] or "")
     problem, bound = rules.bind(text, sizes, machine, {**chosen, **(choose or {})})

@@ -90,13 +90,16 @@ def check(
 
     text = load_cascade(cascade)
     sizes: dict[str, int] = {}
+    named: tuple[str, ...] = ()
     if any(x is not None for x in (shape, model, config)):
-        from accelsim.load.workload import workload
+        from accelsim.load.workload import asked, workload
 
+        named = asked(shape)
         sizes = dict(workload(model=model, seq=seq, shape=shape, config=config))
     if model is None and config is None:
         sizes = _small(text, sizes)
-    problem = bind(text, with_parts(text, _several_tiles(text, relevant(text, sizes))))
+    known = relevant(text, sizes, asked=named)
+    problem = bind(text, with_parts(text, _several_tiles(text, known)))
     largest = max(text.einsums, key=problem.dense_points)
     if problem.dense_points(largest) > MOST_POINTS:
         raise refuse(

@@ -102,6 +102,15 @@ def shape_from_text(text: str) -> dict[str, int]:
     return sizes
 
 
+def asked(shape: Mapping[str, int] | str | None) -> tuple[str, ...]:
+    """The ranks that a shape names.
+
+    >>> asked("B=1,M=64")
+    ('B', 'M')
+    """
+    return tuple(shape_from_text(shape) if isinstance(shape, str) else shape or ())
+
+
 def workload(
     model: str | None = None,
     seq: int | str | None = None,

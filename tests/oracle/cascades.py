@@ -100,6 +100,24 @@ class _Builder:
         self.ranks[name] = ranks
         return name
 
+    def again(self, names: list[str]) -> None:
+        """A reduction of a tensor, and a map that reads both: what makes a pass."""
+        x = self.draw(st.sampled_from(names))
+        whole = self.read(x)
+        if not whole.variables:
+            return
+        gone = self.draw(st.sampled_from(whole.variables))
+        kept = tuple(v.upper() for v in whole.variables if v != gone)
+        total, share = self.name("G"), f"Z{len(self.ranks) + 1}"
+        self.write(Access(total, tuple(plain(r) for r in kept)), self.expr([whole]), [whole])
+        self.ranks[total] = kept
+        operands = [self.read(x), self.read(total)]
+        if self.draw(st.integers(0, 2)) == 0:
+            operands.append(self.operand(names))
+        ranks = self.chosen(operands, must=gone.upper())
+        self.write(Access(share, tuple(plain(r) for r in ranks)), self.expr(operands), operands)
+        self.ranks[share] = ranks
+
     def recurrence(self) -> None:
         """``S[.., 0] = ..``, up to two Einsums that read slot t, and ``S[.., t+1] = f(S[.., t], ..)``."""
         before = list(self.ranks)
@@ -133,11 +151,14 @@ def cascades(draw: st.DrawFn, most: int = 6, recurrences: bool = True) -> Cascad
     for _ in range(draw(st.integers(1, 3))):
         build.input()
     for _ in range(draw(st.integers(1, most))):
-        if recurrences and draw(st.integers(0, 3)) == 0:
+        recent = list(build.ranks)[-3:] if draw(st.booleans()) else list(build.ranks)
+        kind = draw(st.integers(0, 5))
+        if recurrences and kind == 0:
             build.recurrence()
+        elif kind < 3:
+            build.again(recent)
         else:
-            recent = list(build.ranks)
-            build.map(recent[-3:] if draw(st.booleans()) else recent)
+            build.map(recent)
     written = list(dict.fromkeys(e.output.tensor for e in build.einsums))
     outputs = {written[-1]} | draw(st.sets(st.sampled_from(written), max_size=1))
     return Cascade(

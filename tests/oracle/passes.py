@@ -89,9 +89,7 @@ def _value(index: Index, at: Mapping[str, int]) -> int:
 def _coordinates(
     access: Access, at: Mapping[str, int], sizes: Mapping[str, int]
 ) -> tuple[int, ...]:
-    return tuple(
-        sizes[i.rank] if isinstance(i, Last) else _value(i, at) for i in access.indices
-    )
+    return tuple(sizes[i.rank] if isinstance(i, Last) else _value(i, at) for i in access.indices)
 
 
 def varying(cascade: Cascade, unrolled: Unrolled) -> dict[Element, object]:
@@ -101,7 +99,10 @@ def varying(cascade: Cascade, unrolled: Unrolled) -> dict[Element, object]:
     for element in unrolled.order:
         if element in unrolled.points:
             its = unrolled.points[element]
-            value: object = (element[0], tuple(sorted(tuple(found[r] for r in p.reads) for p in its)))
+            value: object = (
+                element[0],
+                tuple(sorted(tuple(found[r] for r in p.reads) for p in its)),
+            )
         else:
             value = element
         found[element] = numbers.setdefault(value, len(numbers))
@@ -142,7 +143,9 @@ def sweeps(
         carried: set[frozenset[int]] = set()
         for p in unrolled.points.get(element, ()):
             moment = max((ready[r] for r in p.reads if r in ready), default=-1)
-            by = [r for r, its in zip(p.reads, p.last, strict=True) if r in label and rank not in its]
+            by = [
+                r for r, its in zip(p.reads, p.last, strict=True) if r in label and rank not in its
+            ]
             if by:
                 here = frozenset().union(*(label[r] for r in by))
                 if rank.lower() in p.at:
@@ -200,7 +203,7 @@ def passes_at(cascade: Cascade, sizes: Mapping[str, int], rank: str) -> int:
 def oracle(cascade: Cascade, rank: str, long: int = 4, steps: int = 4) -> float:
     """The passes over a rank; infinite where they grow with the steps of a recurrence."""
     found = []
-    for more in (0, 1):
+    for more in (0, 3):
         sizes = dict.fromkeys(cascade.ranks, 2)
         for along in cascade.iterative.values():
             sizes[along] = steps + more
