@@ -62,7 +62,7 @@ def legal(cascade: Cascade, mapping: Mapping) -> tuple[Fault, ...]:
             for writer in cascade.writers.get(access.tensor, ()):
                 if writer.name in paths and writer is not einsum:
                     faults += _read(cascade, mapping, access, (writer, paths[writer.name]), reader)
-    return tuple(faults)
+    return tuple(dict.fromkeys(faults))
 
 
 def _read(
