@@ -1,0 +1,256 @@
+"""Time by events, energy by the board's counter, and the record of both.
+
+A launch is timed behind a delay (or behind a sweep that leaves L2 holding
+something else), so that the host is ahead and the two events enclose the
+kernel alone.  What is timed often and briefly runs at the boost clock; what
+is sustained runs at the clock that the power cap leaves.  Both are measured,
+and never mixed.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from accelsim.gpu.board import Board, Watch, reasons
+from accelsim.gpu.device import cupy, device, versions
+from accelsim.gpu.kernel import load
+
+#: Written into every record; a reader refuses another one.
+SCHEMA: Final = "accelsim-gpu-run/1"
+#: How the times of a record were taken; in the record.
+METHOD: Final = {
+    "hot": "median of single launches between two CUDA events, each enqueued behind a delay"
+    " kernel, after warm-up; inputs as the launch before left them in L2",
+    "cold": "the same, with L2 filled before each launch by reading another buffer of four"
+    " times its size",
+    "spread": "(third - first quartile) / median of the repeats",
+    "energy": "difference of the board's energy counter (NVML) over whole ticks of it, while the"
+    " kernel is launched back to back; static power included",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one launch over repeats."""
+
+    median_s: float
+    least_s: float
+    most_s: float
+    spread: float
+    repeats: int
+
+    @classmethod
+    def of(cls, seconds: Iterable[float]) -> Timing:
+        """From single times.
+
+        >>> Timing.of([1.0, 2.0, 3.0, 2.0]).median_s
+        2.0
+        """
+        found = sorted(seconds)
+        middle = statistics.median(found)
+        if len(found) > 1:
+            low, _, high = statistics.quantiles(found, n=4, method="inclusive")
+        else:
+            low = high = middle
+        return cls(middle, found[0], found[-1], (high - low) / middle, len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Sustained:
+    """A kernel launched back to back: joules and seconds a launch, mean power and clock."""
+
+    joules: float
+    seconds: float
+    power_w: float
+    sm_hz: float | None
+    launches: int
+    interval_s: float
+    held_down_by: tuple[str, ...]
+
+
+@cache
+def board() -> Board:
+    """The sensors of the first GPU."""
+    return Board(device().pci_bus)
+
+
+@cache
+def _scratch() -> tuple[Any, Any]:
+    """A buffer of four times L2 and a place for results that never come."""
+    module = cupy()
+    size = 4 * device().l2_bytes // 16 * 16
+    return module.zeros(size, dtype=module.uint8), module.zeros(4, dtype=module.uint64)
+
+
+def delay(seconds: float) -> None:
+    """Enqueue a kernel that does nothing for that long."""
+    load("tools.cu", "delay", {}, 1)((1,), cupy().uint64(int(seconds * 1e9)))
+
+
+def fill_l2() -> None:
+    """Enqueue reading four times L2, which drops what L2 held before."""
+    scratch, sink = _scratch()
+    kernel = load("tools.cu", "sweep", {}, 512)
+    kernel((device().multiprocessors * 4,), scratch, cupy().uint64(scratch.size // 16), sink)
+
+
+def sm_clock_hz(seconds: float = 2e-4) -> float:
+    """The multiprocessors' clock, from cycles and nanoseconds counted on one of them."""
+    _, sink = _scratch()
+    load("tools.cu", "probe", {}, 1)((1,), cupy().uint64(int(seconds * 1e9)), sink)
+    cycles, nanoseconds = (int(x) for x in sink[:2].get())
+    return cycles / nanoseconds * 1e9
+
+
+def timed(
+    run: Callable[[], None],
+    *,
+    cold: bool = False,
+    budget_s: float = 0.1,
+    least: int = 7,
+    most: int = 60,
+) -> Timing:
+    """Time ``run``, which enqueues one launch (or a pipeline of them), about ``budget_s`` long."""
+    module = cupy()
+    for _ in range(3):
+        run()
+    events = [module.cuda.Event() for _ in range(2 * most)]
+
+    def enqueue(first: Any, last: Any) -> None:
+        if cold:
+            fill_l2()
+        delay(4e-5)
+        first.record()
+        run()
+        last.record()
+
+    def between(first: Any, last: Any) -> float:
+        return 1e-3 * float(module.cuda.get_elapsed_time(first, last))
+
+    enqueue(*events[:2])
+    events[1].synchronize()
+    guess = max(between(*events[:2]), 1e-6)
+    repeats = min(most, max(least, int(budget_s / (guess + 5e-5))))
+    pairs = [(events[2 * i], events[2 * i + 1]) for i in range(repeats)]
+    for pair in pairs:
+        enqueue(*pair)
+    pairs[-1][1].synchronize()
+    return Timing.of(between(*pair) for pair in pairs)
+
+
+def sustained(
+    run: Callable[[], None], seconds: float = 1.2, settle_s: float = 0.5
+) -> Sustained | None:
+    """Energy of ``run`` launched back to back for ``seconds``, after ``settle_s`` of the same.
+
+    ``None`` where the board has no energy counter.
+    """
+    module, sensors = cupy(), board()
+    if sensors.energy_j() is None:
+        return None
+    once = timed(run, least=3, most=5).median_s
+    batch = max(1, int(0.02 / once))
+    changes: list[tuple[float, float]] = []
+    stop = threading.Event()
+
+    def follow() -> None:
+        last = sensors.energy_j()
+        while not stop.is_set():
+            now = sensors.energy_j()
+            if now is not None and now != last:
+                changes.append((time.perf_counter(), now))
+                last = now
+            time.sleep(0.001)
+
+    def busy(until: Callable[[], bool]) -> list[tuple[Any, Any]]:
+        spans: list[tuple[Any, Any]] = []
+        while not until():
+            first, last = module.cuda.Event(), module.cuda.Event()
+            first.record()
+            for _ in range(batch):
+                run()
+            last.record()
+            spans.append((first, last))
+            if len(spans) > 2:
+                spans[-3][1].synchronize()
+        return spans
+
+    start = time.perf_counter()
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        busy(lambda: time.perf_counter() - start > settle_s)
+        begin = time.perf_counter()
+        with Watch(sensors) as watch:
+            spans = busy(lambda: time.perf_counter() - begin > seconds)
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        follower.join()
+        module.cuda.runtime.deviceSynchronize()
+    inside = [x for x in changes if begin <= x[0] <= end]
+    if len(inside) < 2:
+        return None
+    (t0, e0), (t1, e1) = inside[0], inside[-1]
+    each = statistics.median(
+        1e-3 * float(module.cuda.get_elapsed_time(a, b)) / batch for a, b in spans
+    )
+    power = (e1 - e0) / (t1 - t0)
+    return Sustained(
+        joules=power * each,
+        seconds=each,
+        power_w=power,
+        sm_hz=statistics.fmean(watch.sm_hz) if watch.sm_hz else None,
+        launches=batch * len(spans),
+        interval_s=t1 - t0,
+        held_down_by=tuple(reasons(watch.why)),
+    )
+
+
+def idle_power_w(seconds: float = 2.0) -> float | None:
+    """Power of the board with nothing running, its context open, from the energy counter."""
+    sensors = board()
+    cupy().cuda.runtime.deviceSynchronize()
+    time.sleep(1.0)
+    start, first = time.perf_counter(), sensors.energy_j()
+    time.sleep(seconds)
+    end, last = time.perf_counter(), sensors.energy_j()
+    return None if first is None or last is None else (last - first) / (end - start)
+
+
+def fields(value: Any) -> Any:
+    """A dataclass as a dictionary, ``None`` as it is."""
+    return None if value is None else asdict(value)
+
+
+def document(what: str, rows: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """The record of rows measured on the GPU that is here."""
+    return {
+        "schema": SCHEMA,
+        "what": what,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device().as_dict(),
+        "board": board().state(),
+        "versions": versions(),
+        "method": METHOD,
+        **more,
+        "rows": rows,
+    }
+
+
+def write(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON, one row a line."""
+    head = {k: v for k, v in record.items() if k != "rows"}
+    lines = ",\n".join(json.dumps(row) for row in record["rows"])
+    text = json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

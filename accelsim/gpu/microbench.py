@@ -1,0 +1,310 @@
+"""Physical ceilings of the GPU that is here, one instruction or one memory level at a time.
+
+Each row of the record says what was run, how it was counted and what came
+out.  Rates of instructions come from cycles counted on the multiprocessor
+itself, so that they hold at any clock; bandwidths come from events.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from accelsim.gpu import measure
+from accelsim.gpu.device import cupy, device
+from accelsim.gpu.kernel import Kernel, load
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation of ``rate`` in ``microbench.cu``: its number there and its work.
+
+    ``each`` is the work of one instruction of one warp (of a warpgroup for
+    ``wgmma``), in ``unit``: FLOP, op (a lane's operation), byte.
+    """
+
+    name: str
+    number: int
+    each: float
+    unit: str
+    threads: tuple[int, ...]
+    ilp: int = 8
+    group: int = 32
+    shared_bytes: int = 0
+
+
+_MMA: Final = 16 * 8 * 16 * 2
+_WIDE: Final = 64 * 128 * 16 * 2
+_SHARED: Final = 33 * 1024
+_TILES: Final = 65 * 1024
+
+OPS: Final = (
+    Op("mma.sync.m16n8k16.bf16", 0, _MMA, "FLOP", (128, 256, 512, 1024)),
+    Op("mma.sync.m16n8k16.f16", 1, _MMA, "FLOP", (128, 256, 512)),
+    Op("mma.sync.m16n8k16.f16.f16-accumulate", 2, _MMA, "FLOP", (256, 512)),
+    Op("mma.sync.m16n8k32.s8", 3, 2 * _MMA, "FLOP", (256, 512)),
+    Op("mma.sync.m16n8k32.e4m3", 4, 2 * _MMA, "FLOP", (256, 512)),
+    Op("ex2.approx.f32", 5, 32, "op", (256, 512, 1024)),
+    Op("fma.f32", 6, 32, "op", (256, 512, 1024)),
+    Op("max.f32", 7, 32, "op", (512, 1024)),
+    Op("add.f32", 8, 32, "op", (512, 1024)),
+    Op("cvt.bf16x2.f32", 9, 32, "op", (512, 1024)),
+    Op("cvt.f16x2.f32", 20, 32, "op", (512, 1024)),
+    Op("shfl.bfly", 10, 32, "op", (512, 1024)),
+    Op("ldmatrix.x4", 11, 512, "byte", (256, 512, 1024), shared_bytes=_SHARED),
+    Op("ld.shared.v4", 12, 512, "byte", (256, 512, 1024), shared_bytes=_SHARED),
+    Op("st.shared.v4", 13, 512, "byte", (256, 512, 1024), shared_bytes=_SHARED),
+    Op("bar.sync", 14, 1, "op", (128, 256, 512, 1024), ilp=8, group=0),
+    Op("wgmma.m64n128k16.bf16.shared", 15, _WIDE, "FLOP", (128, 256, 512), 32, 128, _TILES),
+    Op("wgmma.m64n128k16.bf16.registers", 16, _WIDE, "FLOP", (128, 256, 512), 32, 128, _TILES),
+    Op("wgmma.m64n256k16.bf16.shared", 17, 2 * _WIDE, "FLOP", (128, 256), 32, 128, _TILES),
+    Op("wgmma.m64n128k32.s8.shared", 18, 2 * _WIDE, "FLOP", (128, 256), 32, 128, _TILES),
+    Op("wgmma.m64n128k32.e4m3.shared", 19, 2 * _WIDE, "FLOP", (128, 256), 32, 128, _TILES),
+)
+
+
+def usable(op: Op) -> bool:
+    """Whether this GPU has the instruction."""
+    capability = float(device().capability)
+    if op.name.startswith("wgmma"):
+        return capability == 9.0
+    return capability >= (8.9 if "e4m3" in op.name else 8.0)
+
+
+def rate_kernel(op: Op, threads: int) -> Kernel:
+    """``rate`` built for one operation; one block a multiprocessor."""
+    defines = {"OP": op.number, "ILP": op.ilp, "THREADS": threads}
+    return load("microbench.cu", "rate", defines, threads, op.shared_bytes)
+
+
+def rate_run(op: Op, threads: int, iterations: int) -> tuple[Callable[[], None], Any]:
+    """A launch of ``rate``, and the array that its cycles go to."""
+    module, blocks = cupy(), device().multiprocessors
+    cycles = module.zeros(blocks, dtype=module.uint64)
+    sink = module.zeros(blocks * threads, dtype=module.float32)
+    kernel = rate_kernel(op, threads)
+    count = module.int32(iterations)
+    return (lambda: kernel((blocks,), cycles, sink, count)), cycles
+
+
+def work(op: Op, threads: int, iterations: int) -> float:
+    """Work of one multiprocessor in one launch, in the operation's unit."""
+    return op.each * op.ilp * iterations * (threads // op.group if op.group else 1)
+
+
+def rate_row(op: Op, threads: int) -> dict[str, Any]:
+    """Measured rate of an operation with that many threads a multiprocessor."""
+    iterations = 4000 if op.group == 128 else 16000
+    run, cycles = rate_run(op, threads, iterations)
+    timing = measure.timed(run, least=5, most=9, budget_s=0.03)
+    taken = float(statistics.median(int(x) for x in cycles.get()))
+    total = work(op, threads, iterations)
+    return {
+        "what": op.name,
+        "threads": threads,
+        "ilp": op.ilp,
+        "unit": op.unit,
+        "per_cycle_sm": total / taken,
+        "cycles_each": taken / (op.ilp * iterations),
+        "per_s": total * device().multiprocessors / timing.median_s,
+        "sm_hz": taken / timing.median_s,
+        "how": "cycles counted on the multiprocessor, one block each; rate a second from events",
+        "time": measure.fields(timing),
+    }
+
+
+def memory_run(name: str, bytes_each: int, blocks: int, threads: int = 512) -> Callable[[], None]:
+    """A launch of ``read``, ``write`` or ``copy`` over buffers of that size."""
+    module = cupy()
+    source = _buffer("source", bytes_each)
+    target = _buffer("target", bytes_each) if name == "copy" else source
+    _, sink = measure._scratch()
+    kernel = load("microbench.cu", name, {"OP": 5, "ILP": 8, "THREADS": 256}, threads)
+    count = module.uint64(bytes_each // 16)
+    return lambda: kernel((blocks,), source, target, count, sink)
+
+
+_BUFFERS: dict[str, Any] = {}
+
+
+def _buffer(name: str, size: int) -> Any:
+    """A device buffer of random bytes, at least that large, kept."""
+    module = cupy()
+    if name not in _BUFFERS or _BUFFERS[name].nbytes < size:
+        _BUFFERS.pop(name, None)
+        words = module.random.randint(0, 1 << 31, size=1 << 22, dtype=module.uint32)
+        _BUFFERS[name] = module.tile(words, -(-size // words.nbytes))
+    return _BUFFERS[name]
+
+
+def memory_row(name: str, bytes_each: int, blocks_per_sm: int, threads: int) -> dict[str, Any]:
+    """Bandwidth of reading, writing or copying buffers in device memory."""
+    run = memory_run(name, bytes_each, blocks_per_sm * device().multiprocessors, threads)
+    timing = measure.timed(run, least=5, most=15, budget_s=0.05)
+    moved = bytes_each * (2 if name == "copy" else 1)
+    return {
+        "what": f"hbm.{name}",
+        "unit": "byte",
+        "buffer_bytes": bytes_each,
+        "blocks_per_sm": blocks_per_sm,
+        "threads": threads,
+        "per_s": moved / timing.median_s,
+        "how": "bytes read and written over event time; 16-byte accesses, eight in flight a thread",
+        "time": measure.fields(timing),
+    }
+
+
+def level2_run(bytes_each: int, rounds: int, blocks_per_sm: int = 2) -> Callable[[], None]:
+    """Every block reads the same buffer ``rounds`` times, past L1."""
+    module = cupy()
+    source = _buffer("source", bytes_each)
+    _, sink = measure._scratch()
+    kernel = load("microbench.cu", "level2", {"OP": 5, "ILP": 8, "THREADS": 256}, 512)
+    blocks = blocks_per_sm * device().multiprocessors
+    count, times = module.uint64(bytes_each // 16), module.int32(rounds)
+    return lambda: kernel((blocks,), source, count, times, sink)
+
+
+def level2_row(bytes_each: int) -> dict[str, Any]:
+    """Bandwidth of reading a buffer from L2 by all multiprocessors at once."""
+    blocks = 2 * device().multiprocessors
+    rounds = max(1, int(2e9 / (bytes_each * blocks)))
+    timing = measure.timed(level2_run(bytes_each, rounds), least=5, most=9, budget_s=0.03)
+    counted = bytes_each // (16 * 8 * 512) * (16 * 8 * 512)
+    return {
+        "what": "l2.read",
+        "unit": "byte",
+        "buffer_bytes": bytes_each,
+        "per_s": counted * rounds * blocks / timing.median_s,
+        "how": "two blocks of 512 threads a multiprocessor read one buffer from different places",
+        "time": measure.fields(timing),
+    }
+
+
+def latency_row(bytes_each: int, stride: int = 128) -> dict[str, Any]:
+    """Cycles of one dependent load that misses L1, over a random cycle through a buffer."""
+    import numpy
+
+    module = cupy()
+    places = bytes_each // stride
+    order = numpy.random.default_rng(1).permutation(places)
+    following = numpy.zeros(bytes_each // 4, dtype=numpy.uint32)
+    following[order * (stride // 4)] = numpy.roll(order, -1) * (stride // 4)
+    _, sink = measure._scratch()
+    kernel = load("microbench.cu", "chase", {"OP": 5, "ILP": 8, "THREADS": 256}, 1)
+    steps = 4096
+    data = module.asarray(following)
+    kernel((1,), data, module.int32(steps), sink)
+    cycles = int(sink[:1].get()[0]) / steps
+    return {
+        "what": "latency",
+        "unit": "cycle",
+        "buffer_bytes": bytes_each,
+        "cycles_each": cycles,
+        "sm_hz": measure.sm_clock_hz(),
+        "how": f"one thread follows {steps} random links, {stride} bytes apart at least, past L1",
+    }
+
+
+def launch_rows() -> list[dict[str, Any]]:
+    """An empty kernel: event to event, and back to back from the host."""
+    module = cupy()
+    kernel = load("tools.cu", "empty", {}, 32)
+    single = measure.timed(lambda: kernel((1,)), least=40)
+    wide = measure.timed(lambda: kernel((device().multiprocessors,)), least=40)
+
+    def train() -> None:
+        for _ in range(1000):
+            kernel((1,))
+
+    import time
+
+    train()
+    module.cuda.runtime.deviceSynchronize()
+    start = time.perf_counter()
+    train()
+    module.cuda.runtime.deviceSynchronize()
+    host = (time.perf_counter() - start) / 1000
+
+    def five() -> None:
+        for _ in range(5):
+            kernel((1,))
+
+    behind = measure.timed(five, least=40)
+    return [
+        {"what": "launch.single", "seconds": single.median_s, "how": "empty kernel of one block"
+         " between two events behind a delay", "time": measure.fields(single)},
+        {"what": "launch.wide", "seconds": wide.median_s, "how": "the same, a block a"
+         " multiprocessor", "time": measure.fields(wide)},
+        {"what": "launch.next", "seconds": (behind.median_s - single.median_s) / 4, "how": "each"
+         " further empty kernel behind a delay: (five - one) / 4",
+         "time": measure.fields(behind)},
+        {"what": "launch.host", "seconds": host, "how": "1000 launches from Python, host clock,"
+         " synchronised at the end"},
+    ]  # fmt: skip
+
+
+def ceiling_rows() -> list[dict[str, Any]]:
+    """All rows of time: instructions, memory, latency, launch."""
+    rows = [rate_row(op, n) for op in OPS if usable(op) for n in op.threads]
+    large = min(4 << 30, device().memory_bytes // 8)
+    for name in ("read", "write", "copy"):
+        rows += [
+            memory_row(name, large, blocks, threads)
+            for blocks, threads in ((2, 1024), (4, 512), (8, 256), (16, 128))
+        ]
+        rows += [memory_row(name, size << 20, 4, 512) for size in (8, 32, 128, 512)]
+    rows += [level2_row(size << 20) for size in (2, 4, 8, 16, 24, 32, 40, 48, 64)]
+    rows += [latency_row(size << 20) for size in (1, 8, 24, 40, 256, 1024)]
+    return rows + launch_rows()
+
+
+def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:
+    """Sustained power and energy a unit of work, by operation and memory level."""
+    rows: list[dict[str, Any]] = []
+    idle = measure.idle_power_w()
+    rows.append({"what": "idle", "power_w": idle, "how": "energy counter over 2 s, context open"})
+    blocks = device().multiprocessors
+
+    def add(name: str, unit: str, total: float, run: Callable[[], None]) -> None:
+        found = measure.sustained(run, seconds)
+        if found is None:
+            return
+        rows.append(
+            {
+                "what": name,
+                "unit": unit,
+                "joules_each": found.joules / total,
+                "power_w": found.power_w,
+                "per_s": total / found.seconds,
+                "idle_w": idle,
+                "how": "board energy over work, everything the board draws included",
+                "sustained": measure.fields(found),
+            }
+        )
+
+    chosen = {
+        "mma.sync.m16n8k16.bf16": 512, "mma.sync.m16n8k16.f16": 512, "mma.sync.m16n8k32.s8": 512,
+        "wgmma.m64n128k16.bf16.shared": 256, "wgmma.m64n128k16.bf16.registers": 256,
+        "wgmma.m64n256k16.bf16.shared": 256, "wgmma.m64n128k32.e4m3.shared": 256,
+        "ex2.approx.f32": 1024, "fma.f32": 1024, "add.f32": 1024, "cvt.bf16x2.f32": 1024,
+        "ldmatrix.x4": 1024, "ld.shared.v4": 1024, "st.shared.v4": 1024,
+    }  # fmt: skip
+    for op in OPS:
+        if op.name in chosen and usable(op):
+            threads, iterations = chosen[op.name], 4000 if op.group == 128 else 16000
+            run, _ = rate_run(op, threads, iterations)
+            add(op.name, op.unit, work(op, threads, iterations) * blocks, run)
+    empty = next(op for op in OPS if op.name == "bar.sync")
+    run, _ = rate_run(empty, 128, 16000)
+    add("bar.sync (clock up, little work)", "op", work(empty, 128, 16000) * blocks, run)
+    size = 1 << 30
+    for name in ("read", "write", "copy"):
+        moved = size * (2 if name == "copy" else 1)
+        add(f"hbm.{name}", "byte", moved, memory_run(name, size, 4 * blocks))
+    l2_bytes, rounds = 16 << 20, 4
+    counted = l2_bytes // (16 * 8 * 512) * (16 * 8 * 512) * rounds * blocks * 2
+    add("l2.read", "byte", counted, level2_run(l2_bytes, rounds))
+    return rows
