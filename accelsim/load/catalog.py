@@ -35,8 +35,8 @@ def folder(name: Folder) -> Path:
     'einsum_cascades'
     """
     package = Path(__file__).resolve().parent.parent
-    beside = package.parent / name
-    return beside if beside.is_dir() else package / "data" / name
+    inside = package / "data" / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 @cache
