@@ -35,8 +35,8 @@ def folder(name: Folder) -> Path:
     'einsum_cascades'
     """
     package = Path(__file__).resolve().parent.parent
-    inside = package / "data" / name
-    return inside if inside.is_dir() else package.parent / name
+    data = package / "data"
+    return (data if data.is_dir() else package.parent) / name
 
 
 @cache

@@ -37,8 +37,13 @@ def test_names(shipped):
     assert catalog.folder("validation") == shipped / "data" / "validation"
 
 
-def test_folders_beside_the_package_come_first(shipped):
+def test_a_package_of_the_same_name_beside_ours_hides_nothing(shipped):
     (shipped.parent / "validation").mkdir()
+    assert catalog.folder("validation") == shipped / "data" / "validation"
+
+
+def test_in_a_checkout_the_folders_stand_beside_the_package(shipped):
+    (shipped / "data").rename(shipped / "elsewhere")
     assert catalog.folder("validation") == shipped.parent / "validation"
 
 
