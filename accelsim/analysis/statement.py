@@ -1,0 +1,363 @@
+"""An Einsum as the traffic analyses see it: an iteration space and projections of it.
+
+A ``Problem``'s Einsums become ``Statement``s: every index a linear row over
+the statement's variables, split ranks as their parts, head groups taken apart
+(``h // G`` with h = hk*G + g reads hk), so that most accesses are plain
+projections onto a subset of the variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TypeAlias
+
+from accelsim.analysis.graph import dependence_graph
+from accelsim.analysis.needed import fewest
+from accelsim.ir.cascade import Access, Einsum, Index, Last, rank_of
+from accelsim.ir.problem import Problem
+
+#: A linear form over index variables: ``((variable, coefficient), ...)``.
+Row: TypeAlias = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """An access: the tensor, and for each position that depends linearly on variables its row.
+
+    ``dull``: some position is left out, because it is clamped, divided or
+    looked up: then distinct rows still mean distinct elements, but not the
+    other way round.  ``shifted``: variables of plain positions with an offset
+    (slots of a recurrence); ``last``: some position is the last slot.
+    """
+
+    tensor: str
+    rows: tuple[Row, ...]
+    dull: bool = False
+    shifted: frozenset[str] = frozenset()
+    last: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether every row is one variable alone: a projection onto a subset of the variables."""
+        return not self.dull and all(len(r) == 1 and r[0][1] == 1 for r in self.rows)
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Variables of all rows."""
+        return frozenset(v for row in self.rows for v, _ in row)
+
+    @property
+    def told(self) -> frozenset[str]:
+        """Variables that are the coordinate of the element itself, not of a neighbour of it."""
+        return frozenset(r[0][0] for r in self.rows if len(r) == 1 and r[0][1] == 1) - self.shifted
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An Einsum with sizes: ``number`` in the text, output and reads as projections, points."""
+
+    number: int
+    name: str
+    einsum: Einsum
+    sizes: Mapping[str, int]
+    output: Projection
+    reads: tuple[Projection, ...]
+    points: int
+
+    @cached_property
+    def reduced(self) -> frozenset[str]:
+        """Variables that the output does not have."""
+        return frozenset(self.sizes) - self.output.variables
+
+    @property
+    def dense(self) -> int:
+        """Points as if nothing were masked."""
+        return prod(self.sizes.values())
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask, its own or inherited, takes points away (or may)."""
+        return self.points != self.dense or bool(self.einsum.where)
+
+    def span(self, variables: Iterable[str]) -> int:
+        """The product of the sizes of variables."""
+        return prod(self.sizes[v] for v in variables)
+
+    def __hash__(self) -> int:
+        return hash((self.number, self.name))
+
+
+@dataclass(frozen=True)
+class Program:
+    """The statements that the outputs of a problem need, in text order."""
+
+    problem: Problem
+    statements: tuple[Statement, ...]
+
+    @cached_property
+    def writers(self) -> dict[str, tuple[Statement, ...]]:
+        """For each tensor the statements that write it."""
+        found: dict[str, tuple[Statement, ...]] = {}
+        for s in self.statements:
+            found[s.output.tensor] = (*found.get(s.output.tensor, ()), s)
+        return found
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[Statement, ...]]:
+        """For each tensor the statements that read it, each once."""
+        found: dict[str, tuple[Statement, ...]] = {}
+        for s in self.statements:
+            for t in dict.fromkeys(r.tensor for r in s.reads):
+                found[t] = (*found.get(t, ()), s)
+        return found
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Input tensors that are read, in the order of their declaration."""
+        return tuple(t.name for t in self.problem.cascade.inputs if t.name in self.readers)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Output tensors (what nobody reads, where the cascade names none)."""
+        named = tuple(t for t in self.problem.cascade.outputs if t in self.writers)
+        return named or tuple(t for t in self.writers if t not in self.readers)
+
+    @cached_property
+    def touched(self) -> dict[str, int]:
+        """Elements of each input that some needed point reads: never more than there are.
+
+        Exact without masks; under affine masks at least what is counted here
+        is read (``distinct``), which is all of it for causal masks and
+        windows.
+        """
+        found = dict.fromkeys(self.inputs, 0)
+        for s in self.statements:
+            for r in s.reads:
+                if r.tensor in found:
+                    found[r.tensor] = max(found[r.tensor], self.distinct(s, r))
+        return {t: min(n, self.problem.tensor_elements(t)) for t, n in found.items()}
+
+    @cached_property
+    def written(self) -> dict[str, int]:
+        """Elements of each output that are defined."""
+        slots = dict.fromkeys(self.outputs, 0)
+        for t in self.outputs:
+            dense = prod(
+                s
+                for s, r in zip(
+                    self.problem.shape(t), self.problem.cascade.tensors[t], strict=False
+                )
+                if r
+            )
+            slots[t] = min(self.problem.defined_elements(t), dense)
+        return slots
+
+    @property
+    def compulsory(self) -> int:
+        """Elements that every schedule moves: inputs that are read once, outputs once."""
+        return sum(self.touched.values()) + sum(self.written.values())
+
+    def element_count(self, tensor: str) -> int:
+        """Elements of a tensor; of an input those that are read, of an output those defined."""
+        if tensor in self.touched:
+            return self.touched[tensor]
+        return self.written.get(tensor, self.problem.tensor_elements(tensor))
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The size of every variable of every statement."""
+        return {v: n for s in self.statements for v, n in s.sizes.items()}
+
+    def span(self, variables: Iterable[str]) -> int:
+        """The product of the sizes of variables."""
+        return prod(self.sizes[v] for v in variables)
+
+    def single_writer(self, tensor: str) -> Statement | None:
+        """The statement that writes a tensor, if one alone does and it reads nothing it writes."""
+        writers = self.writers.get(tensor, ())
+        if len(writers) != 1 or any(r.tensor == tensor for r in writers[0].reads):
+            return None
+        return writers[0]
+
+    def distinct(self, s: Statement, read: Projection, path: Sequence[Einsum] = ()) -> int:
+        """Distinct elements that the points of a statement read through an access, or fewer.
+
+        ``path``: only points that the masks of these Einsums leave too.
+
+        Without a mask rows over disjoint variables multiply, and the values
+        of one row are counted.  With one, all variables but one a row are
+        given some value: the points that are left are some of the points, and
+        different ones read different elements.
+        """
+        predicates = dict.fromkeys(p for e in (s.einsum, *path) for p in self.problem.predicates(e))
+        if not predicates and not read.dull:
+            counts = [_values(block, s.sizes) for block in _blocks(read.rows)]
+            if all(n is not None for n in counts):
+                return prod(n for n in counts if n is not None)
+        kept = {max(row, key=lambda t: s.sizes[t[0]])[0] for row in read.rows}
+        if len(kept) < len(read.rows):
+            kept = {row[0][0] for row in read.rows if len(row) == 1}
+        sizes = {r.lower(): n for r, n in self.problem.sizes.items()} | dict(s.sizes)
+        return fewest(self.problem, tuple(predicates), sizes, kept)
+
+
+def program(problem: Problem) -> Program:
+    """The statements of a problem."""
+    graph = dependence_graph(problem.cascade)
+    groups = _head_groups(problem)
+    return Program(
+        problem,
+        tuple(
+            _statement(problem, n, problem.cascade.einsums[n], groups)
+            for n in sorted(graph.needed)
+        ),
+    )
+
+
+def _statement(
+    problem: Problem, n: int, einsum: Einsum, groups: Mapping[str, tuple[str, str, int]]
+) -> Statement:
+    sizes: dict[str, int] = {}
+    for v in problem.variables(einsum):
+        if v in groups:
+            outer, inner, size = groups[v]
+            sizes[outer] = problem.extent(rank_of(v)) // size
+            sizes[inner] = size
+        else:
+            sizes[v] = problem.extent(rank_of(v))
+    return Statement(
+        n,
+        einsum.name,
+        einsum,
+        sizes,
+        _projection(problem, einsum.output, groups),
+        tuple(_projection(problem, r, groups) for r in einsum.reads),
+        problem.points(einsum),
+    )
+
+
+def _head_groups(problem: Problem) -> dict[str, tuple[str, str, int]]:
+    """For each variable h read as ``h // G`` alone: the names of its two parts, and G.
+
+    The quotient is named after the rank it indexes, so that it is one
+    variable with ``hk`` of the same rank elsewhere; else ``h/``.
+    """
+    found: dict[str, set[tuple[str, int]]] = {}
+    bad: set[str] = set()
+    tensors = problem.cascade.tensors
+    for e in problem.cascade.einsums:
+        for access in (e.output, *e.reads):
+            for k, i in enumerate(access.indices):
+                if not isinstance(i, Index) or not i.terms:
+                    continue
+                lines = problem.affine(i)
+                if lines.divisor == 1:
+                    continue
+                if len(lines.terms) == 1 and lines.terms[0][1] == 1 and not lines.offset:
+                    ranks = tensors.get(access.tensor, ())
+                    rank = ranks[k] if k < len(ranks) else ""
+                    found.setdefault(lines.terms[0][0], set()).add((rank, lines.divisor))
+                else:
+                    bad |= {v for v, _ in lines.terms}
+    groups = {}
+    for v, uses in found.items():
+        whole = problem.extent(rank_of(v))
+        if v in bad or len({g for _, g in uses}) != 1:
+            continue
+        rank, g = sorted(uses)[0]
+        if whole % g:
+            continue
+        named = rank and rank != rank_of(v) and problem.sizes.get(rank) == whole // g
+        groups[v] = (rank.lower() if named else f"{v}/", f"{v}%", g)
+    return groups
+
+
+def _projection(
+    problem: Problem, access: Access, groups: Mapping[str, tuple[str, str, int]]
+) -> Projection:
+    rows: list[Row] = []
+    dull = last = False
+    shifted: set[str] = set()
+    for i in access.indices:
+        if isinstance(i, Last):
+            last = True
+            continue
+        if not isinstance(i, Index):
+            dull = True
+            continue
+        lines = problem.affine(i)
+        terms = tuple((v, c) for v, c in lines.terms if c)
+        if not terms:
+            continue
+        if lines.divisor != 1:
+            v = terms[0][0]
+            if v in groups and len(terms) == 1 and lines.divisor == groups[v][2]:
+                rows.append(((groups[v][0], 1),))
+            else:
+                dull = True
+            continue
+        if i.border and (len(terms) > 1 or lines.offset or abs(terms[0][1]) != 1):
+            dull = True
+            continue
+        if lines.offset:
+            shifted |= {v for v, _ in terms}
+        rows.extend(_taken_apart(terms, groups))
+    return Projection(access.tensor, tuple(dict.fromkeys(rows)), dull, frozenset(shifted), last)
+
+
+def _taken_apart(terms: Row, groups: Mapping[str, tuple[str, str, int]]) -> Iterator[Row]:
+    """The rows of an index: those of both parts of a head ``h``, which is plain in them."""
+    if len(terms) == 1 and terms[0][0] in groups and terms[0][1] == 1:
+        outer, inner, _ = groups[terms[0][0]]
+        yield ((outer, 1),)
+        yield ((inner, 1),)
+        return
+    found: dict[str, int] = {}
+    for v, c in terms:
+        if v in groups:
+            outer, inner, g = groups[v]
+            found[outer] = found.get(outer, 0) + c * g
+            found[inner] = found.get(inner, 0) + c
+        else:
+            found[v] = found.get(v, 0) + c
+    yield tuple(found.items())
+
+
+def _blocks(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows grouped so that no variable is in two groups."""
+    blocks: list[list[Row]] = []
+    for row in rows:
+        names = {v for v, _ in row}
+        joined = [row]
+        rest = []
+        for block in blocks:
+            if names & {v for r in block for v, _ in r}:
+                joined += block
+                names |= {v for r in block for v, _ in r}
+            else:
+                rest.append(block)
+        blocks = [*rest, joined]
+    return blocks
+
+
+def _values(block: list[Row], sizes: Mapping[str, int]) -> int | None:
+    """Distinct values of the rows of a block together; None where they are not counted."""
+    if len(block) > 1:
+        return None
+    (row,) = block
+    terms = sorted((abs(c), sizes[v]) for v, c in row)
+    reach = 1  # values 0 .. reach-1, all of them, by the terms so far
+    total = prod(n for _, n in terms)
+    contiguous, distinct = True, True
+    for c, n in terms:
+        if c > reach:
+            contiguous = False
+        if c < reach:
+            distinct = False
+        reach += c * (n - 1)
+    if len(terms) == 1 or distinct:
+        return total
+    return reach if contiguous and terms[0][0] == 1 else None
