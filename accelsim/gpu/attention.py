@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from accelsim.gpu import halves, tensormap
 from accelsim.gpu.device import GpuError, cupy, device
 from accelsim.gpu.kernel import Kernel, load
+from accelsim.gpu.wgmma_text import WIDTHS
 
 #: Head dimensions that the kernels are written for.
 HEAD_DIMS: Final = (64, 96, 128)
@@ -128,8 +129,11 @@ class Tile:
             self.keys % 16 or self.warps < 1 or self.row_tiles not in (1, 2)
         ):
             raise GpuError(f"no mma tile has {self.keys} keys, {self.row_tiles} row tiles")
-        if self.path == "wgmma" and self.warps not in (4, 8, 12):
-            raise GpuError(f"no wgmma tile has {self.warps} consumer warps", "4, 8, 12")
+        if self.path == "wgmma" and (self.warps not in (4, 8, 12) or self.keys not in WIDTHS):
+            raise GpuError(
+                f"no wgmma tile has {self.warps} consumer warps and {self.keys} keys",
+                f"4, 8 or 12 warps; keys {', '.join(map(str, WIDTHS))}",
+            )
 
     @property
     def queries(self) -> int:
@@ -169,10 +173,12 @@ class Tile:
 def best_tile(path: Path, head_dim: int, mask: Mask) -> Tile:
     """The tile that was fastest on an H100 at long lengths (``validation/runs/h100-sxm``)."""
     if path == "mma":
-        return Tile("mma", 64, 4, row_tiles=2, blocks=2)
+        return Tile("mma", 128 if head_dim == 64 else 64, 4, row_tiles=2, blocks=2)
     if head_dim == 128:
-        return Tile("wgmma", 128 if mask.causal else 176, 8)
-    return Tile("wgmma", 128, 12 if head_dim == 64 else 8)
+        return Tile("wgmma", 176, 8) if mask.causal else Tile("wgmma", 80, 12)
+    if head_dim == 96:
+        return Tile("wgmma", 160, 8) if mask.causal else Tile("wgmma", 96, 12)
+    return Tile("wgmma", 128, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +317,7 @@ def macros(problem: Problem, tile: Tile, passes: int = 1, sparse: bool = False) 
         "CAUSAL": int(problem.mask.causal),
         "WINDOW": int(problem.mask.window > 0),
     }
-    return defines | ({"PASSES": passes, "SPARSE": int(sparse)} if tile.path == "mma" else {})
+    return defines | {"SPARSE": int(sparse)} | ({"PASSES": passes} if tile.path == "mma" else {})
 
 
 def kernel(problem: Problem, tile: Tile, passes: int, sparse: bool = False) -> Kernel:
@@ -327,30 +333,29 @@ def kernel(problem: Problem, tile: Tile, passes: int, sparse: bool = False) -> K
     return load(source, "attention", macros(problem, tile, passes, sparse), tile.threads, shared)
 
 
-def fused(problem: Problem, tile: Tile, passes: int = 1) -> Callable[[], None]:
-    """A launch of the one- or two-pass kernel."""
+def fused(
+    problem: Problem, tile: Tile, passes: int = 1, lists: tuple[Any, Any] | None = None
+) -> Callable[[], None]:
+    """A launch of the one- or two-pass kernel; ``lists`` are starts and key tiles (``sparse``)."""
     module, s, mask = cupy(), problem.shape, problem.mask
-    built = kernel(problem, tile, passes)
+    built = kernel(problem, tile, passes, lists is not None)
     grid = (-(-s.P // tile.queries), s.H, s.B)
     number = module.int32
+    nowhere = module.zeros(1, dtype=module.int32)
     tail: tuple[Any, ...] = (
-        number(s.P), number(s.M), number(s.H // s.key_heads),
+        problem.out.array, number(s.P), number(s.M), number(s.H // s.key_heads),
         module.float32(problem.factor * LOG2E), number(mask.offset), number(mask.window),
+        *(lists or (nowhere, nowhere)),
     )  # fmt: skip
+    inputs = (problem.q, problem.k, problem.v)
     if tile.path == "wgmma":
-        maps = [
+        boxes = (tile.queries, tile.keys, tile.keys)
+        maps = (
             tensormap.rows_of(x.data.ptr, problem.dtype, s.E, x.shape[2], s.B * x.shape[1], rows)
-            for x, rows in (
-                (problem.q, tile.queries),
-                (problem.k, tile.keys),
-                (problem.v, tile.keys),
-            )
-        ]
-        arguments = (*maps, problem.out.array, *tail)
-    else:
-        nowhere = module.zeros(1, dtype=module.int32)
-        arguments = (problem.q, problem.k, problem.v, problem.out.array, *tail, nowhere, nowhere)
-    return lambda: built(grid, *arguments)
+            for x, rows in zip(inputs, boxes, strict=True)
+        )
+        inputs = tuple(maps)
+    return lambda: built(grid, *inputs, *tail)
 
 
 def run_of(problem: Problem, variant: Variant) -> Callable[[], None]:

@@ -37,11 +37,12 @@ class Build:
     def options(self) -> tuple[str, ...]:
         """Options of the compiler.
 
-        >>> Build("a.cu", "k", "sm_90a", (("D", 64),)).options()
-        ('--std=c++17', '--gpu-architecture=sm_90a', '-DD=64')
+        >>> Build("a.cu", "k", "sm_90a", (("D", 64),)).options()[1:]
+        ('--gpu-architecture=sm_90a', '--device-as-default-execution-space', '-DD=64')
         """
         macros = (f"-D{name}={value}" for name, value in self.defines)
-        return ("--std=c++17", f"--gpu-architecture={self.arch}", *macros)
+        plain = "--device-as-default-execution-space"  # a lambda that takes a lambda needs it
+        return ("--std=c++17", f"--gpu-architecture={self.arch}", plain, *macros)
 
 
 @cache

@@ -16,6 +16,9 @@ from accelsim.gpu import measure
 from accelsim.gpu.device import cupy, device
 from accelsim.gpu.kernel import Kernel, load
 
+#: Blocks a multiprocessor that read L2.
+L2_BLOCKS: Final = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Op:
@@ -31,6 +34,7 @@ class Op:
     unit: str
     threads: tuple[int, ...]
     ilp: int = 8
+    repeat: int = 1
     group: int = 32
     shared_bytes: int = 0
 
@@ -41,27 +45,27 @@ _SHARED: Final = 33 * 1024
 _TILES: Final = 65 * 1024
 
 OPS: Final = (
-    Op("mma.sync.m16n8k16.bf16", 0, _MMA, "FLOP", (128, 256, 512, 1024)),
-    Op("mma.sync.m16n8k16.f16", 1, _MMA, "FLOP", (128, 256, 512)),
-    Op("mma.sync.m16n8k16.f16.f16-accumulate", 2, _MMA, "FLOP", (256, 512)),
-    Op("mma.sync.m16n8k32.s8", 3, 2 * _MMA, "FLOP", (256, 512)),
-    Op("mma.sync.m16n8k32.e4m3", 4, 2 * _MMA, "FLOP", (256, 512)),
-    Op("ex2.approx.f32", 5, 32, "op", (256, 512, 1024)),
-    Op("fma.f32", 6, 32, "op", (256, 512, 1024)),
-    Op("max.f32", 7, 32, "op", (512, 1024)),
-    Op("add.f32", 8, 32, "op", (512, 1024)),
-    Op("cvt.bf16x2.f32", 9, 32, "op", (512, 1024)),
-    Op("cvt.f16x2.f32", 20, 32, "op", (512, 1024)),
-    Op("shfl.bfly", 10, 32, "op", (512, 1024)),
-    Op("ldmatrix.x4", 11, 512, "byte", (256, 512, 1024), shared_bytes=_SHARED),
-    Op("ld.shared.v4", 12, 512, "byte", (256, 512, 1024), shared_bytes=_SHARED),
-    Op("st.shared.v4", 13, 512, "byte", (256, 512, 1024), shared_bytes=_SHARED),
+    Op("mma.sync.m16n8k16.bf16", 0, _MMA, "FLOP", (128, 256, 512, 1024), repeat=4),
+    Op("mma.sync.m16n8k16.f16", 1, _MMA, "FLOP", (128, 256, 512), repeat=4),
+    Op("mma.sync.m16n8k16.f16.f16-accumulate", 2, _MMA, "FLOP", (256, 512), repeat=4),
+    Op("mma.sync.m16n8k32.s8", 3, 2 * _MMA, "FLOP", (256, 512), repeat=4),
+    Op("mma.sync.m16n8k32.e4m3", 4, 2 * _MMA, "FLOP", (256, 512), repeat=4),
+    Op("ex2.approx.f32", 5, 32, "op", (256, 512, 1024), repeat=16),
+    Op("fma.f32", 6, 32, "op", (256, 512, 1024), repeat=16),
+    Op("max.f32", 7, 32, "op", (512, 1024), repeat=16),
+    Op("add.f32", 8, 32, "op", (512, 1024), repeat=16),
+    Op("cvt.bf16x2.f32", 9, 32, "op", (512, 1024), repeat=16),
+    Op("cvt.f16x2.f32", 20, 32, "op", (512, 1024), repeat=16),
+    Op("shfl.bfly", 10, 32, "op", (512, 1024), repeat=16),
+    Op("ldmatrix.x4", 11, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
+    Op("ld.shared.v4", 12, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
+    Op("st.shared.v4", 13, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
     Op("bar.sync", 14, 1, "op", (128, 256, 512, 1024), ilp=8, group=0),
-    Op("wgmma.m64n128k16.bf16.shared", 15, _WIDE, "FLOP", (128, 256, 512), 32, 128, _TILES),
-    Op("wgmma.m64n128k16.bf16.registers", 16, _WIDE, "FLOP", (128, 256, 512), 32, 128, _TILES),
-    Op("wgmma.m64n256k16.bf16.shared", 17, 2 * _WIDE, "FLOP", (128, 256), 32, 128, _TILES),
-    Op("wgmma.m64n128k32.s8.shared", 18, 2 * _WIDE, "FLOP", (128, 256), 32, 128, _TILES),
-    Op("wgmma.m64n128k32.e4m3.shared", 19, 2 * _WIDE, "FLOP", (128, 256), 32, 128, _TILES),
+    Op("wgmma.m64n128k16.bf16.shared", 15, _WIDE, "FLOP", (128, 256, 512), 32, 1, 128, _TILES),
+    Op("wgmma.m64n128k16.bf16.registers", 16, _WIDE, "FLOP", (128, 256, 512), 32, 1, 128, _TILES),
+    Op("wgmma.m64n256k16.bf16.shared", 17, 2 * _WIDE, "FLOP", (128, 256), 32, 1, 128, _TILES),
+    Op("wgmma.m64n128k32.s8.shared", 18, 2 * _WIDE, "FLOP", (128, 256), 32, 1, 128, _TILES),
+    Op("wgmma.m64n128k32.e4m3.shared", 19, 2 * _WIDE, "FLOP", (128, 256), 32, 1, 128, _TILES),
 )
 
 
@@ -75,7 +79,7 @@ def usable(op: Op) -> bool:
 
 def rate_kernel(op: Op, threads: int) -> Kernel:
     """``rate`` built for one operation; one block a multiprocessor."""
-    defines = {"OP": op.number, "ILP": op.ilp, "THREADS": threads}
+    defines = {"OP": op.number, "ILP": op.ilp, "REPEAT": op.repeat, "THREADS": threads}
     return load("microbench.cu", "rate", defines, threads, op.shared_bytes)
 
 
@@ -91,12 +95,21 @@ def rate_run(op: Op, threads: int, iterations: int) -> tuple[Callable[[], None],
 
 def work(op: Op, threads: int, iterations: int) -> float:
     """Work of one multiprocessor in one launch, in the operation's unit."""
-    return op.each * op.ilp * iterations * (threads // op.group if op.group else 1)
+    return op.each * op.ilp * op.repeat * iterations * (threads // op.group if op.group else 1)
+
+
+def rounds(op: Op) -> int:
+    """Rounds of the loop for a launch of a millisecond or so.
+
+    >>> rounds(OPS[-1])
+    4000
+    """
+    return 4000 if op.group == 128 else 16000 // op.repeat
 
 
 def rate_row(op: Op, threads: int) -> dict[str, Any]:
     """Measured rate of an operation with that many threads a multiprocessor."""
-    iterations = 4000 if op.group == 128 else 16000
+    iterations = rounds(op)
     run, cycles = rate_run(op, threads, iterations)
     timing = measure.timed(run, least=5, most=9, budget_s=0.03)
     taken = float(statistics.median(int(x) for x in cycles.get()))
@@ -107,7 +120,7 @@ def rate_row(op: Op, threads: int) -> dict[str, Any]:
         "ilp": op.ilp,
         "unit": op.unit,
         "per_cycle_sm": total / taken,
-        "cycles_each": taken / (op.ilp * iterations),
+        "cycles_each": taken / (op.ilp * op.repeat * iterations),
         "per_s": total * device().multiprocessors / timing.median_s,
         "sm_hz": taken / timing.median_s,
         "how": "cycles counted on the multiprocessor, one block each; rate a second from events",
@@ -121,7 +134,7 @@ def memory_run(name: str, bytes_each: int, blocks: int, threads: int = 512) -> C
     source = _buffer("source", bytes_each)
     target = _buffer("target", bytes_each) if name == "copy" else source
     _, sink = measure._scratch()
-    kernel = load("microbench.cu", name, {"OP": 5, "ILP": 8, "THREADS": 256}, threads)
+    kernel = load("microbench.cu", name, {}, threads)
     count = module.uint64(bytes_each // 16)
     return lambda: kernel((blocks,), source, target, count, sink)
 
@@ -156,29 +169,36 @@ def memory_row(name: str, bytes_each: int, blocks_per_sm: int, threads: int) -> 
     }
 
 
-def level2_run(bytes_each: int, rounds: int, blocks_per_sm: int = 2) -> Callable[[], None]:
-    """Every block reads the same buffer ``rounds`` times, past L1."""
+def level2_run(bytes_each: int, rounds: int, own: bool) -> Callable[[], None]:
+    """Reading past L1: all of a buffer by every block, or a slice of it (``own``)."""
     module = cupy()
     source = _buffer("source", bytes_each)
     _, sink = measure._scratch()
-    kernel = load("microbench.cu", "level2", {"OP": 5, "ILP": 8, "THREADS": 256}, 512)
-    blocks = blocks_per_sm * device().multiprocessors
+    kernel = load("microbench.cu", "level2", {}, 512)
+    blocks = L2_BLOCKS * device().multiprocessors
     count, times = module.uint64(bytes_each // 16), module.int32(rounds)
-    return lambda: kernel((blocks,), source, count, times, sink)
+    return lambda: kernel((blocks,), source, count, times, module.int32(own), sink)
 
 
-def level2_row(bytes_each: int) -> dict[str, Any]:
-    """Bandwidth of reading a buffer from L2 by all multiprocessors at once."""
-    blocks = 2 * device().multiprocessors
-    rounds = max(1, int(2e9 / (bytes_each * blocks)))
-    timing = measure.timed(level2_run(bytes_each, rounds), least=5, most=9, budget_s=0.03)
-    counted = bytes_each // (16 * 8 * 512) * (16 * 8 * 512)
+def level2_bytes(bytes_each: int, rounds: int, own: bool) -> int:
+    """Bytes that one launch of ``level2`` reads: whole steps of 8 accesses a thread."""
+    blocks, step = L2_BLOCKS * device().multiprocessors, 16 * 8 * 512
+    length = bytes_each // 16 // blocks * 16 if own else bytes_each
+    return length // step * step * rounds * blocks
+
+
+def level2_row(bytes_each: int, own: bool) -> dict[str, Any]:
+    """Bandwidth of reading a buffer by all multiprocessors at once."""
+    blocks = L2_BLOCKS * device().multiprocessors
+    times = max(2, int(2e9 / (bytes_each if own else bytes_each * blocks)))
+    timing = measure.timed(level2_run(bytes_each, times, own), least=5, most=9, budget_s=0.03)
     return {
-        "what": "l2.read",
+        "what": "l2.read.own" if own else "l2.read.shared",
         "unit": "byte",
         "buffer_bytes": bytes_each,
-        "per_s": counted * rounds * blocks / timing.median_s,
-        "how": "two blocks of 512 threads a multiprocessor read one buffer from different places",
+        "per_s": level2_bytes(bytes_each, times, own) / timing.median_s,
+        "how": f"{L2_BLOCKS} blocks of 512 threads a multiprocessor read, past L1, "
+        + ("a slice each, again and again" if own else "all of the buffer each"),
         "time": measure.fields(timing),
     }
 
@@ -193,7 +213,7 @@ def latency_row(bytes_each: int, stride: int = 128) -> dict[str, Any]:
     following = numpy.zeros(bytes_each // 4, dtype=numpy.uint32)
     following[order * (stride // 4)] = numpy.roll(order, -1) * (stride // 4)
     _, sink = measure._scratch()
-    kernel = load("microbench.cu", "chase", {"OP": 5, "ILP": 8, "THREADS": 256}, 1)
+    kernel = load("microbench.cu", "chase", {}, 1)
     steps = 4096
     data = module.asarray(following)
     kernel((1,), data, module.int32(steps), sink)
@@ -256,7 +276,8 @@ def ceiling_rows() -> list[dict[str, Any]]:
             for blocks, threads in ((2, 1024), (4, 512), (8, 256), (16, 128))
         ]
         rows += [memory_row(name, size << 20, 4, 512) for size in (8, 32, 128, 512)]
-    rows += [level2_row(size << 20) for size in (2, 4, 8, 16, 24, 32, 40, 48, 64)]
+    rows += [level2_row(size << 20, False) for size in (2, 4, 8, 16, 24, 32, 48)]
+    rows += [level2_row(size << 20, True) for size in (18, 24, 32, 40, 48, 64, 96, 256)]
     rows += [latency_row(size << 20) for size in (1, 8, 24, 40, 256, 1024)]
     return rows + launch_rows()
 
@@ -294,7 +315,7 @@ def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:
     }  # fmt: skip
     for op in OPS:
         if op.name in chosen and usable(op):
-            threads, iterations = chosen[op.name], 4000 if op.group == 128 else 16000
+            threads, iterations = chosen[op.name], rounds(op)
             run, _ = rate_run(op, threads, iterations)
             add(op.name, op.unit, work(op, threads, iterations) * blocks, run)
     empty = next(op for op in OPS if op.name == "bar.sync")
@@ -304,7 +325,7 @@ def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:
     for name in ("read", "write", "copy"):
         moved = size * (2 if name == "copy" else 1)
         add(f"hbm.{name}", "byte", moved, memory_run(name, size, 4 * blocks))
-    l2_bytes, rounds = 16 << 20, 4
-    counted = l2_bytes // (16 * 8 * 512) * (16 * 8 * 512) * rounds * blocks * 2
-    add("l2.read", "byte", counted, level2_run(l2_bytes, rounds))
+    for own, size, times in ((False, 16 << 20, 4), (True, 18 << 20, 100)):
+        counted = level2_bytes(size, times, own)
+        add(f"l2.read.{'own' if own else 'shared'}", "byte", counted, level2_run(size, times, own))
     return rows

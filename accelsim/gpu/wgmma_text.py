@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 #: Widths (numbers of columns of B) that the kernels use.
-WIDTHS: Final = (64, 80, 96, 128, 160, 176, 192, 256)
+WIDTHS: Final = (64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 256)
 
 _HEAD: Final = """\
 // Written by accelsim/gpu/wgmma_text.py; change it there.

@@ -14,10 +14,13 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
-from accelsim.gpu import attention, measure
+from accelsim.gpu import attention, decode, linear, measure, microbench, sparse
 from accelsim.gpu.attention import Mask, Problem, Shape, Tile, Variant
+from accelsim.gpu.decode import Cache, Step, Walk
+from accelsim.gpu.device import cupy
 from accelsim.gpu.kernel import Build, compiled
 
 ALL, CAUSAL = Mask(), Mask(causal=True)
@@ -35,64 +38,110 @@ ODD = (
 CANDIDATES = {
     128: [
         MMA,
-        Tile("mma", 64, 8, row_tiles=1, blocks=1),
-        Tile("mma", 32, 4, row_tiles=2, blocks=2),
         Tile("mma", 64, 8, row_tiles=2, blocks=1),
-        Tile("mma", 64, 4, row_tiles=1, blocks=3),
-        Tile("wgmma", 128, 8),
-        Tile("wgmma", 128, 8, turns=False),
-        Tile("wgmma", 160, 8),
-        Tile("wgmma", 176, 8),
-        Tile("wgmma", 176, 8, turns=False),
+        Tile("wgmma", 64, 12),
         Tile("wgmma", 80, 12),
+        Tile("wgmma", 80, 12, stages=3),
+        Tile("wgmma", 80, 12, turns=False),
+        Tile("wgmma", 112, 8),
+        Tile("wgmma", 128, 8),
+        Tile("wgmma", 144, 8),
+        Tile("wgmma", 176, 8),
+        Tile("wgmma", 64, 4, stages=4),
+        Tile("wgmma", 128, 4),
     ],
     96: [
         MMA,
-        Tile("mma", 64, 8, row_tiles=1, blocks=1),
-        Tile("wgmma", 128, 8),
+        Tile("mma", 64, 8, row_tiles=2, blocks=1),
         Tile("wgmma", 160, 8),
-        Tile("wgmma", 128, 8, turns=False),
+        Tile("wgmma", 192, 8),
+        Tile("wgmma", 80, 12),
         Tile("wgmma", 96, 12),
+        Tile("wgmma", 112, 12),
+        Tile("wgmma", 96, 12, stages=3),
     ],
     64: [
-        MMA,
         Tile("mma", 128, 4, row_tiles=2, blocks=2),
-        Tile("mma", 64, 8, row_tiles=1, blocks=2),
-        Tile("mma", 64, 4, row_tiles=1, blocks=4),
-        Tile("wgmma", 128, 8),
-        Tile("wgmma", 192, 8),
+        Tile("mma", 96, 4, row_tiles=2, blocks=2),
+        Tile("mma", 64, 8, row_tiles=2, blocks=1),
+        Tile("wgmma", 176, 8),
+        Tile("wgmma", 208, 8),
+        Tile("wgmma", 80, 12),
+        Tile("wgmma", 96, 12),
+        Tile("wgmma", 112, 12),
         Tile("wgmma", 128, 12),
-        Tile("wgmma", 128, 12, turns=False),
-        Tile("wgmma", 128, 8, turns=False),
+        Tile("wgmma", 128, 12, stages=3),
     ],
 }
+CACHES = [
+    Cache(B, H, HK, M, E, bits)
+    for bits in (16, 8, 4)
+    for B, H, HK, M, E in (
+        (1, 1, 1, 1, 64),
+        (2, 12, 3, 1000, 96),
+        (1, 32, 8, 4097, 128),
+        (3, 16, 1, 777, 64),
+        (64, 32, 8, 8192, 128),
+        (16, 32, 32, 8192, 128),
+        (1, 32, 8, 131072, 128),
+        (64, 16, 16, 4096, 64),
+        (64, 16, 16, 4096, 96),
+    )
+]
+WALKS = {
+    16: [Walk(32), Walk(16, blocks=3), Walk(16, blocks=4), Walk(32, 8, 1)],
+    8: [Walk(32), Walk(64), Walk(32, blocks=3), Walk(16, blocks=4)],
+    4: [Walk(64), Walk(32, blocks=3), Walk(32), Walk(32, blocks=4)],
+}
+SEQUENCES = [
+    (Shape(1, 2, 64, 64, 64), "bf16", 8),
+    (Shape(2, 3, 1000, 1000, 96), "f16", 4),
+    (Shape(1, 2, 3001, 3001, 128), "bf16", 8),
+    (Shape(1, 16, 16384, 16384, 128), "bf16", None),
+    (Shape(1, 16, 65536, 65536, 128), "bf16", None),
+    (Shape(8, 16, 8192, 8192, 64), "bf16", None),
+    (Shape(1, 16, 16384, 16384, 96), "f16", None),
+]
+
+
+def build(source: str, entry: str, defines: dict[str, int]) -> Build:
+    return Build(source, entry, "sm_90a", tuple(sorted(defines.items())))
 
 
 def builds() -> list[Build]:
     """What the steps will compile, for compiling it beforehand."""
     found = []
     for dim, tiles in CANDIDATES.items():
-        for tile in tiles:
-            for mask in (ALL, CAUSAL):
-                found.append((tile, Problem(Shape(1, 1, 8, 8, dim), mask), 1))
+        for mask in (ALL, CAUSAL):
+            found += [(tile, Problem(Shape(1, 1, 8, 8, dim), mask), 1, False) for tile in tiles]
     for shape, mask, dtype in ODD:
-        for tile in (MMA, attention.best_tile("wgmma", shape.E, mask)):
-            found.append((tile, Problem(shape, mask, dtype), 1))
-        found.append((MMA, Problem(shape, mask, dtype), 2))
-    from accelsim.gpu import microbench
-
-    fused = [
-        Build(f"attention_{t.path}.cu", "attention", "sm_90a",
-              tuple(sorted(attention.macros(p, t, n).items())))
-        for t, p, n in found
-    ]  # fmt: skip
-    rates = [
-        Build("microbench.cu", "rate", "sm_90a",
-              (("ILP", op.ilp), ("OP", op.number), ("THREADS", n)))
-        for op in microbench.OPS
-        for n in op.threads
-    ]  # fmt: skip
-    return list(dict.fromkeys(fused + rates))
+        problem = Problem(shape, mask, dtype)
+        best = attention.best_tile("wgmma", shape.E, mask)
+        found += [(MMA, problem, 1, False), (best, problem, 1, False), (MMA, problem, 2, False)]
+        found += [(MMA, problem, 1, True), (best, problem, 1, True)]
+    made = [
+        build(f"attention_{t.path}.cu", "attention", attention.macros(p, t, n, sparse))
+        for t, p, n, sparse in found
+    ]
+    for op in microbench.OPS:
+        for n in op.threads:
+            defines = {"ILP": op.ilp, "OP": op.number, "REPEAT": op.repeat, "THREADS": n}
+            made.append(build("microbench.cu", "rate", defines))
+    made += [build("microbench.cu", x, {}) for x in ("read", "write", "copy", "level2", "chase")]
+    made += [build("tools.cu", x, {}) for x in ("empty", "delay", "sweep", "probe")]
+    for cache in CACHES:
+        for walk in WALKS[cache.bits]:
+            defines = decode.macros(cache, walk, "f16")
+            made += [build("decode.cu", x, defines) for x in ("split", "merge")]
+    for shape, dtype, _ in SEQUENCES:
+        base = {"D": shape.E, "BF16": int(dtype == "bf16")}
+        made += [build("linear.cu", "chunks", base | {"OUTPUT": i}) for i in (0, 1)]
+        made.append(build("linear.cu", "prefix", base | {"OUTPUT": 0}))
+    for dim in (64, 96, 128):
+        for flags in range(4):
+            base = {"D": dim, "BF16": flags & 1, "CAUSAL": flags >> 1}
+            made += [build("attention_unfused.cu", x, base) for x in ("scores", "values")]
+    return list(dict.fromkeys(made))
 
 
 def compile_all() -> None:
@@ -185,9 +234,72 @@ def row_forms(out: Path) -> None:
                 print(op, form, count, columns, dtype, f"{check.relative_error:.2e}", check.holds)
 
 
-def ceilings(out: Path) -> None:
-    from accelsim.gpu import microbench
+def decoding(out: Path) -> None:
+    """Every cache and walk: checked, and timed cold."""
+    found = []
+    for cache in CACHES:
+        step = Step(cache, seed=9)
+        for walk in WALKS[cache.bits]:
+            run = decode.decode(step, walk)
+            check = step.check(run)
+            text = f"decode {cache} {walk} err {check.relative_error:.2e} {check.holds}"
+            row = {"cache": asdict(cache), "walk": asdict(walk), "check": measure.fields(check)}
+            row["kernel"] = decode.kernel(step, walk).as_dict()
+            if cache.cache_bytes > 1 << 26 and check.holds:
+                timing = measure.timed(run, cold=True)
+                row["time"] = measure.fields(timing)
+                text += f" {timing.median_s * 1e6:.1f} us"
+                text += f" {cache.cache_bytes / timing.median_s / 1e12:.3f} TB/s"
+            print(text, row["kernel"]["spilled_bytes"])
+            found.append(row)
+        del step
+        cupy().get_default_memory_pool().free_all_blocks()
+    measure.write(out / "decode.json", measure.document("decode", found))
 
+
+def linears(out: Path) -> None:
+    for shape, dtype, each in SEQUENCES:
+        problem = linear.Decayed(shape, dtype, seed=4)
+        for per_segment in [each] if each else [None, 8, 16, 32, 64, 1024]:
+            run = linear.linear(problem, per_segment)
+            check = problem.check(run)
+            timing = measure.timed(run)
+            moved = 4 * problem.out.array.nbytes
+            print(shape, dtype, per_segment, f"{check.relative_error:.2e} {check.holds}",
+                  f"{timing.median_s * 1e6:.1f} us {moved / timing.median_s / 1e12:.2f} TB/s",
+                  f"{problem.flops / timing.median_s / 1e12:.1f} TF")  # fmt: skip
+
+
+def sparses(out: Path) -> None:
+    for shape, mask, dtype, shares in (
+        (Shape(1, 3, 700, 900, 64), ALL, "f16", (0.3,)),
+        (Shape(2, 4, 1000, 1000, 128, HK=2), CAUSAL, "bf16", (0.5,)),
+        (Shape(1, 16, 16384, 16384, 128), ALL, "bf16", (0.1, 0.3, 0.5, 1.0)),
+        (Shape(1, 16, 16384, 16384, 128), CAUSAL, "bf16", (0.1, 0.5)),
+    ):
+        problem = Problem(shape, mask, dtype, seed=8)
+        for path in ("mma", "wgmma"):
+            tile = attention.best_tile(path, shape.E, mask)
+            for share in shares:
+                keep = sparse.random_tiles(problem, tile, share, 1)
+                run = sparse.sparse(problem, tile, keep)
+                check = sparse.check(problem, tile, keep, run)
+                timing = measure.timed(run)
+                flops = 4 * shape.B * shape.E * int(keep.sum()) * tile.queries * tile.keys
+                print(path, shape, share, f"{keep.mean():.3f} {check.relative_error:.2e}",
+                      check.holds, f"{timing.median_s * 1e3:.3f} ms {flops / timing.median_s / 1e12:.1f} TF")  # fmt: skip
+
+
+def counters(out: Path) -> None:
+    """Launches for a profiler: one of each, nothing else of these names."""
+    for n, dim, mask in ((16384, 128, ALL), (16384, 128, CAUSAL), (4096, 64, ALL)):
+        problem = Problem(Shape(1, 16, n, n, dim), mask, seed=2)
+        for path in ("mma", "wgmma"):
+            attention.fused(problem, attention.best_tile(path, dim, mask))()
+        cupy().cuda.runtime.deviceSynchronize()
+
+
+def ceilings(out: Path) -> None:
     rows = microbench.ceiling_rows()
     measure.write(out / "ceilings.json", measure.document("ceilings", rows))
     for row in rows:
@@ -197,8 +309,6 @@ def ceilings(out: Path) -> None:
 
 
 def energy(out: Path) -> None:
-    from accelsim.gpu import microbench
-
     rows = microbench.energy_rows()
     measure.write(out / "energy.json", measure.document("energy", rows))
     for row in rows:
@@ -211,9 +321,17 @@ STEPS = {
     "smoke": smoke,
     "correct-mma": lambda o: correct(o, "mma"),
     "correct-wgmma": lambda o: correct(o, "wgmma"),
-    **{f"tiles-{p}-{d}": (lambda o, p=p, d=d: tiles(o, d, p)) for p in ("mma", "wgmma") for d in CANDIDATES},
+    **{
+        f"tiles-{p}-{d}": (lambda o, p=p, d=d: tiles(o, d, p))
+        for p in ("mma", "wgmma")
+        for d in CANDIDATES
+    },
     "passes": passes,
     "rows": row_forms,
+    "decode": decoding,
+    "linear": linears,
+    "sparse": sparses,
+    "counters": counters,
     "ceilings": ceilings,
     "energy": energy,
 }  # fmt: skip

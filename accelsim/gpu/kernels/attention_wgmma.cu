@@ -6,6 +6,8 @@
 // TURNS the consumers also take turns in issuing, so that one computes exponentials while the
 // other's matrices run (the two overlaps of FlashAttention-3, Shah et al. 2024).
 //
+// SPARSE: the key tiles of a query tile come from a list: tiles[starts[h, t] .. starts[h, t + 1]].
+//
 // Tiles lie in shared memory as panels of 64 columns, 128-byte swizzled, which the copy engine
 // writes and wgmma reads.
 #include "hopper.cuh"
@@ -18,6 +20,7 @@
 #define TURNS 1
 #define CAUSAL 0
 #define WINDOW 0
+#define SPARSE 0
 #endif
 
 #define BM (64 * CONSUMERS)
@@ -94,7 +97,8 @@ DEVICE void issue_product(float (&O)[D / 2], const u32 (&W)[BN / 4], u64 v) {
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attention(const __grid_constant__ TensorMap q_map, const __grid_constant__ TensorMap k_map,
               const __grid_constant__ TensorMap v_map, half_t* __restrict__ O_, int P, int M,
-              int group, float scale, int offset, int window) {
+              int group, float scale, int offset, int window, const int* __restrict__ starts,
+              const int* __restrict__ tiles) {
   extern __shared__ unsigned char memory[];
   constexpr u32 Q_BYTES = BM * 128 * PANELS, TILE_BYTES = BN * 128 * PANELS;
   const u32 q_shared = (shared_address(memory) + 1023) & ~1023u;
@@ -114,7 +118,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   int first = 0, end = M;
   if (CAUSAL) end = min(end, q0 + BM + offset);
   if (WINDOW) first = max(0, q0 + offset - window + 1) / BN;
-  const int count = max(0, (end + BN - 1) / BN - first);
+  int count = max(0, (end + BN - 1) / BN - first);
+  if (SPARSE) {
+    const int* at = starts + head * (gridDim.x + 1) + query_tile;
+    tiles += at[0];
+    count = at[1] - at[0];
+  }
+  auto first_key = [&](int j) { return (SPARSE ? tiles[j] : first + j) * BN; };
 
   if (thread == 0) {
     barrier_init(q_full, 1);
@@ -137,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       for (int p = 0; p < PANELS; ++p)
         tensor_load(q_shared + p * BM * 128, &q_map, p * 64, q0, q_head, q_full);
       for (int j = 0; j < count; ++j) {
-        const int s = j % STAGES, parity = ((j / STAGES) & 1) ^ 1, key0 = (first + j) * BN;
+        const int s = j % STAGES, parity = ((j / STAGES) & 1) ^ 1, key0 = first_key(j);
         barrier_wait(k_empty(s), parity);
         barrier_expect(k_full(s), TILE_BYTES);
         for (int p = 0; p < PANELS; ++p)
@@ -177,13 +187,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       wgmma_wait<0>();
       pin(S);
       if (speaks) barrier_arrive(k_empty(0));
-      if (bounds.some_out(row0, row0 + 15, first * BN)) exclude(S, bounds, row, first * BN + column);
+      if (bounds.some_out(row0, row0 + 15, first_key(0)))
+        exclude(S, bounds, row, first_key(0) + column);
       weigh(S, top, sum, correction, scale);
       round_weights(W, S);
 
 #pragma unroll 1
       for (int j = 1; j < count; ++j) {
-        const int s = j % STAGES, before = (j - 1) % STAGES, key0 = (first + j) * BN;
+        const int s = j % STAGES, before = (j - 1) % STAGES, key0 = first_key(j);
         barrier_wait(k_full(s), (j / STAGES) & 1);
         if (TURNS) named_sync(own_turn, 256);
         pin(S);

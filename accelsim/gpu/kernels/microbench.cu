@@ -1,12 +1,14 @@
 // Physical ceilings, one instruction or one level of memory at a time.
 //
-// RATE: every warp repeats one operation on registers or shared memory, ILP chains deep; a block
-// writes its cycles.  read, write, copy, level2, chase: memory.
+// rate: every warp repeats one operation on registers or shared memory, in ILP chains, REPEAT times
+// a round of the loop; a block writes its cycles.  read, write, copy, level2, chase: memory.
 #include "hopper.cuh"
 
 #ifndef OP
 #define OP 0
 #define ILP 8
+#define REPEAT 1
+#define THREADS 256
 #endif
 
 // Operations of `rate`; the host has the same table.
@@ -138,7 +140,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
   for (int n = 0; n < iterations; ++n) {
 #pragma unroll
-    for (int i = 0; i < ILP; ++i) {
+    for (int j = 0; j < ILP * REPEAT; ++j) {
+      const int i = j % ILP;
 #if OP == MMA_BF16
       asm volatile(
           "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
@@ -170,29 +173,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
           : "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
           : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #elif OP == EX2
-      asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y[i]) : "f"(x[i]));
+      asm volatile("{.reg .f32 t;\nneg.f32 t, %0;\nex2.approx.ftz.f32 %0, t;}" : "+f"(y[i]));
 #elif OP == FMA
-      asm volatile("fma.rn.f32 %0, %1, %2, %0;" : "+f"(y[i]) : "f"(x[i]), "f"(x[(i + 1) % ILP]));
+      asm volatile("fma.rn.f32 %0, %0, %1, %2;" : "+f"(y[i]) : "f"(x[0]), "f"(x[1]));
 #elif OP == MAX
       asm volatile("max.f32 %0, %0, %1;" : "+f"(y[i]) : "f"(x[i]));
 #elif OP == ADD
       asm volatile("add.f32 %0, %0, %1;" : "+f"(y[i]) : "f"(x[i]));
 #elif OP == CVT_BF16X2
-      asm volatile("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(w[i]) : "f"(x[i]), "f"(x[(i + 1) % ILP]));
+      asm volatile("{.reg .f32 t;\nmov.b32 t, %0;\ncvt.rn.bf16x2.f32 %0, %1, t;}" : "+r"(w[i]) : "f"(x[i]));
 #elif OP == CVT_F16X2
-      asm volatile("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(w[i]) : "f"(x[i]), "f"(x[(i + 1) % ILP]));
+      asm volatile("{.reg .f32 t;\nmov.b32 t, %0;\ncvt.rn.f16x2.f32 %0, %1, t;}" : "+r"(w[i]) : "f"(x[i]));
 #elif OP == SHUFFLE
       y[i] = __shfl_xor_sync(0xffffffffu, y[i], 1);
 #elif OP == LDMATRIX
       u32 r[4];
       ldmatrix4(r, shared + ((thread & 31) * 16 + (((thread >> 5) + i) % 64) * 512));
-      w[i] = r[0] + r[1] + r[2] + r[3];
+      w[i] ^= r[0] ^ r[1] ^ r[2] ^ r[3];
 #elif OP == LOAD_SHARED
       u32 r0, r1, r2, r3;
       asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
                    : "=r"(r0), "=r"(r1), "=r"(r2), "=r"(r3)
                    : "r"(shared + ((thread & 31) * 16 + (((thread >> 5) + i) % 64) * 512)));
-      w[i] = r0 + r1 + r2 + r3;
+      w[i] ^= r0 ^ r1 ^ r2 ^ r3;
 #elif OP == STORE_SHARED
       asm volatile("st.shared.v4.u32 [%4], {%0,%1,%2,%3};" ::"r"(w[i]), "r"(w[i]), "r"(w[i]),
                    "r"(w[i]), "r"(shared + ((thread & 31) * 16 + (((thread >> 5) + i) % 64) * 512))
@@ -259,12 +262,14 @@ extern "C" __global__ void copy(const uint4* __restrict__ from, uint4* __restric
   for (; i < count; i += step) to[i] = from[i];
 }
 
-// Every block reads the whole buffer `rounds` times past L1, each from its own place.
-extern "C" __global__ void level2(const uint4* __restrict__ from, u64 count, int rounds, u32* sink) {
-  const u64 start = (count / gridDim.x) * blockIdx.x;
+// Reads past L1, `rounds` times: the whole buffer by every block, each from its own place, or (own)
+// a slice of it by each block, so that all of the buffer lies between two reads of a line.
+extern "C" __global__ void level2(const uint4* __restrict__ from, u64 count, int rounds, int own,
+                                  u32* sink) {
+  const u64 slice = count / gridDim.x, start = slice * blockIdx.x, length = own ? slice : count;
   u32 x = 0;
   for (int r = 0; r < rounds; ++r)
-    for (u64 i = threadIdx.x; i + (UNROLL - 1) * blockDim.x < count; i += UNROLL * blockDim.x) {
+    for (u64 i = threadIdx.x; i + (UNROLL - 1) * blockDim.x < length; i += UNROLL * blockDim.x) {
       uint4 v[UNROLL];
 #pragma unroll
       for (int j = 0; j < UNROLL; ++j) {

@@ -1,0 +1,245 @@
+"""Attention of one query position over a cache of float16, int8 or int4 keys and values.
+
+The query heads that share a key head are the rows of one tile; the keys are
+split over blocks and the splits merged (flash-decoding, Dao et al. 2023).
+Integers have one float16 scale a key and head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from accelsim.gpu import halves
+from accelsim.gpu.attention import HEAD_DIMS, LOG2E
+from accelsim.gpu.device import GpuError, cupy, device
+from accelsim.gpu.kernel import Kernel, load
+
+#: Bits of a number in the cache.
+BITS: Final = (16, 8, 4)
+#: Rows of one tile: query heads that may share a key head.
+MOST_GROUP: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A decoding step: batch, query heads, key heads, keys in the cache, head dimension, bits.
+
+    >>> Cache(B=1, H=32, HK=8, M=4096, E=128, bits=4).cache_bytes
+    4325376
+    """
+
+    B: int
+    H: int
+    HK: int
+    M: int
+    E: int
+    bits: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.B, self.H, self.HK, self.M) < 1:
+            raise GpuError("a rank of a decoding step is empty", "sizes of 1 or more")
+        if self.E not in HEAD_DIMS:
+            raise GpuError(f"no kernel has head dimension {self.E}", ", ".join(map(str, HEAD_DIMS)))
+        if self.bits not in BITS:
+            raise GpuError(f"no cache has {self.bits} bits a number", ", ".join(map(str, BITS)))
+        if self.H % self.HK or self.H // self.HK > MOST_GROUP:
+            raise GpuError(
+                f"{self.H} query heads do not share {self.HK} key heads",
+                f"a divisor of H, at most {MOST_GROUP} query heads each",
+            )
+        if self.B * self.HK > 65535:
+            raise GpuError(f"a grid takes no {self.B * self.HK} key heads", "65535 at most")
+
+    @property
+    def group(self) -> int:
+        """Query heads that share a key head."""
+        return self.H // self.HK
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of K and V with their scales: what a step must read."""
+        scale = 2 if self.bits < 16 else 0
+        return 2 * self.B * self.HK * self.M * (self.E * self.bits // 8 + scale)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of both products."""
+        return 4 * self.B * self.H * self.M * self.E
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How a block walks: keys a warp takes at a time, warps, blocks a multiprocessor."""
+
+    tokens: int
+    warps: int = 4
+    blocks: int = 2
+
+
+def walk_of(bits: int) -> Walk:
+    """About as many bytes in flight for every width, within the registers."""
+    return Walk({16: 32, 8: 32, 4: 64}[bits])
+
+
+def splits_of(cache: Cache, walk: Walk, multiprocessors: int) -> tuple[int, int]:
+    """Blocks that share the keys of a head, and keys of each: one wave of blocks where possible.
+
+    >>> splits_of(Cache(1, 32, 8, 65536, 128), Walk(32), 132)
+    (33, 1986)
+    """
+    room = multiprocessors * walk.blocks
+    heads = cache.B * cache.HK
+    least = walk.tokens * walk.warps
+    wanted = max(1, min(room // heads, -(-cache.M // least)))
+    length = -(-cache.M // wanted)
+    return -(-cache.M // length), length
+
+
+def packed(x: Any, bits: int) -> tuple[Any, Any, Any]:
+    """Float32 [..., E] to integers as the kernel reads them, float16 scales, and float64 values.
+
+    Of each 8 four-bit numbers nibble i holds number 2i and nibble 4 + i number 2i + 1.
+    """
+    module = cupy()
+    most = 2 ** (bits - 1) - 1
+    scale = (module.abs(x).max(axis=-1) / most).astype(module.float16)
+    wide = scale.astype(module.float32)[..., None]
+    whole = module.clip(module.rint(x / wide), -most, most).astype(module.int32)
+    value = whole.astype(module.float64) * scale.astype(module.float64)[..., None]
+    if bits == 8:
+        return whole.astype(module.int8).view(module.uint8), scale, value
+    eight = (whole & 15).astype(module.uint32).reshape(*x.shape[:-1], -1, 8)
+    words = module.zeros(eight.shape[:-1], dtype=module.uint32)
+    for number in range(8):
+        nibble = number // 2 + 4 * (number % 2)
+        words |= eight[..., number] << module.uint32(4 * nibble)
+    return words.view(module.uint8).reshape(*x.shape[:-1], -1), scale, value
+
+
+@dataclass(frozen=True)
+class Step:
+    """Inputs of a decoding step on the GPU, drawn from ``seed``, and its poisoned output."""
+
+    cache: Cache
+    seed: int = 0
+    dtype: str = "f16"
+
+    def __post_init__(self) -> None:
+        if self.cache.bits < 16 and self.dtype != "f16":
+            raise GpuError("integer caches are expanded to float16", "dtype f16")
+
+    @cached_property
+    def q(self) -> Any:
+        """Queries [B, H, E]."""
+        c = self.cache
+        return halves.normal((c.B, c.H, c.E), self.dtype, 3 * self.seed)
+
+    def _stored(self, seed: int) -> tuple[Any, Any, Any]:
+        """Numbers as stored, scales, and a function of the head that gives float64."""
+        module, c = cupy(), self.cache
+        shape = (c.B * c.HK, c.M, c.E)
+        drawn = halves.normal(shape, self.dtype, seed)
+        if c.bits == 16:
+            return drawn, module.zeros(1, dtype=module.float16), None
+        raw = module.empty((c.B * c.HK, c.M, c.E * c.bits // 8), dtype=module.uint8)
+        scale = module.empty((c.B * c.HK, c.M), dtype=module.float16)
+        for head in range(c.B * c.HK):
+            x = drawn[head].view(module.float16).astype(module.float32)
+            raw[head], scale[head], _ = packed(x, c.bits)
+        return raw, scale, drawn
+
+    @cached_property
+    def k(self) -> tuple[Any, Any, Any]:
+        """Keys: as stored, scales, as drawn."""
+        return self._stored(3 * self.seed + 1)
+
+    @cached_property
+    def v(self) -> tuple[Any, Any, Any]:
+        """Values, likewise."""
+        return self._stored(3 * self.seed + 2)
+
+    @cached_property
+    def out(self) -> halves.Poisoned:
+        """Where the kernel writes [B, H, E]."""
+        return halves.Poisoned.of((self.cache.B, self.cache.H, self.cache.E))
+
+    def _wide(self, stored: tuple[Any, Any, Any], head: int) -> Any:
+        """Float64 of one head's keys or values, what the integers mean."""
+        module = cupy()
+        if self.cache.bits == 16:
+            return halves.widened(stored[0][head], self.dtype)
+        x = stored[2][head].view(module.float16).astype(module.float32)
+        return packed(x, self.cache.bits)[2]
+
+    def check(self, run: Callable[[], None], heads: int = 6) -> halves.Check:
+        """Run on the poisoned output and compare some key heads, the first and last among them."""
+        module, c = cupy(), self.cache
+        self.out.poison()
+        run()
+        module.cuda.runtime.deviceSynchronize()
+        total = c.B * c.HK
+        draw = module.random.default_rng(self.seed)
+        chosen = sorted({0, total - 1, *(int(x) for x in draw.integers(0, total, heads))})
+        q = halves.widened(self.q, self.dtype).reshape(total, c.group, c.E)
+        out = halves.widened(self.out.array, self.dtype).reshape(total, c.group, c.E)
+        wanted = []
+        for head in chosen:
+            scores = q[head] @ self._wide(self.k, head).T / math.sqrt(c.E)
+            weights = module.exp(scores - scores.max(axis=1, keepdims=True))
+            weights /= weights.sum(axis=1, keepdims=True)
+            wanted.append(weights @ self._wide(self.v, head))
+        return halves.compared(
+            out[module.asarray(chosen)],
+            module.stack(wanted),
+            self.out,
+            halves.TOLERANCE[self.dtype],
+            len(chosen) * c.group,
+        )
+
+
+def macros(cache: Cache, walk: Walk, dtype: str) -> dict[str, int]:
+    """What the kernels are compiled with."""
+    return {
+        "D": cache.E, "BITS": cache.bits, "TOKENS": walk.tokens, "WARPS": walk.warps,
+        "BLOCKS_PER_SM": walk.blocks, "BF16": halves.flag(dtype),
+    }  # fmt: skip
+
+
+def kernel(step: Step, walk: Walk) -> Kernel:
+    """The kernel that reads the cache."""
+    return load("decode.cu", "split", macros(step.cache, walk, step.dtype), 32 * walk.warps)
+
+
+def decode(step: Step, walk: Walk | None = None) -> Callable[[], None]:
+    """A launch of the split kernel and, where there is more than one split, of the merge."""
+    module, c = cupy(), step.cache
+    chosen = walk or walk_of(c.bits)
+    first = kernel(step, chosen)
+    last = load("decode.cu", "merge", macros(c, chosen, step.dtype), c.E)
+    splits, length = splits_of(c, chosen, device().multiprocessors)
+    partial = module.empty((c.B * c.H, splits, c.E), dtype=module.float32)
+    statistics = module.empty((c.B * c.H, splits, 2), dtype=module.float32)
+    number = module.int32
+    grid = (splits, c.B * c.HK)
+    scale = module.float32(LOG2E / math.sqrt(c.E))
+    arguments = (
+        step.q, step.k[0], step.v[0], step.k[1], step.v[1], partial, statistics, step.out.array,
+        number(c.M), number(c.group), number(length), scale,
+    )  # fmt: skip
+
+    def run() -> None:
+        first(grid, *arguments)
+        if splits > 1:
+            last((c.B * c.H,), partial, statistics, step.out.array, number(splits))
+
+    return run
+
+
+def as_dict(cache: Cache, walk: Walk, multiprocessors: int) -> dict[str, Any]:
+    """For a record."""
+    splits, length = splits_of(cache, walk, multiprocessors)
+    return {"name": "decode-split", "walk": asdict(walk), "splits": splits, "length": length}
