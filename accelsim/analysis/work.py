@@ -8,8 +8,6 @@ elements).  Constants, sizes and plain copies cost nothing.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from accelsim.ir.cascade import Einsum, Map, maps
 from accelsim.ir.ops import MAPS, REDUCTIONS
 
@@ -24,11 +22,20 @@ def work(einsum: Einsum) -> dict[str, int]:
     >>> work(Einsum(Access("S"), Map("exp", (Map("sub", (Access("A"), Access("B"))),))))
     {'exp': 1, 'add': 1}
     """
-    return dict(_work(einsum))
+    known = _KNOWN.get(id(einsum))
+    if known is None or known[0] is not einsum:
+        if len(_KNOWN) >= MOST_KEPT:
+            _KNOWN.clear()
+        known = _KNOWN[id(einsum)] = einsum, _work(einsum)
+    return known[1]
 
 
-@lru_cache(maxsize=4096)
-def _work(einsum: Einsum) -> tuple[tuple[str, int], ...]:
+#: Results by identity, which the Einsum kept beside them makes safe: hashing one costs more.
+_KNOWN: dict[int, tuple[Einsum, dict[str, int]]] = {}
+MOST_KEPT = 4096
+
+
+def _work(einsum: Einsum) -> dict[str, int]:
     found: dict[str, int] = {}
     reductions = [REDUCTIONS[r.op] for r in einsum.reductions if r.op in REDUCTIONS]
     fused = (
@@ -43,4 +50,4 @@ def _work(einsum: Einsum) -> tuple[tuple[str, int], ...]:
     for reduction in reductions:
         if not (fused and reduction.name == "sum"):
             found[reduction.work] = found.get(reduction.work, 0) + 1
-    return tuple(found.items())
+    return found

@@ -331,6 +331,21 @@ class Cascade:
         return {name: frozenset(names) for name, names in found.items()}
 
     @cached_property
+    def spaces(self) -> dict[int, tuple[str, ...]]:
+        """The variables of every Einsum, whole split ranks as their parts, by its identity."""
+        split = dict(self.splits)
+        return {
+            id(e): tuple(
+                dict.fromkeys(
+                    part.lower()
+                    for v in e.variables
+                    for part in split.get(rank_of(v), (rank_of(v),))
+                )
+            )
+            for e in self.einsums
+        }
+
+    @cached_property
     def geometry(self) -> dict[int, Geometry]:
         """What every access spans, by the identity of the access (``id``)."""
         found = {}

@@ -106,13 +106,12 @@ class Problem:
 
     def variables(self, einsum: Einsum) -> tuple[str, ...]:
         """The iteration space of an Einsum: its variables, whole split ranks as their parts."""
-        return tuple(
-            dict.fromkeys(
-                part.lower()
-                for v in einsum.variables
-                for part in self._split.get(rank_of(v), (rank_of(v),))
-            )
-        )
+        found = self.cascade.spaces.get(id(einsum))
+        if found is None:  # an equal Einsum of an equal cascade
+            names = (rank_of(v) for v in einsum.variables)
+            parts = (part.lower() for n in names for part in self._split.get(n, (n,)))
+            found = tuple(dict.fromkeys(parts))
+        return found
 
     def points(self, einsum: Einsum) -> int:
         """Points that an Einsum computes: its iteration space less what is masked out.

@@ -87,6 +87,7 @@ class Nest:
         self.cascade: Cascade = problem.cascade
         self.geometry = problem.cascade.geometry
         self._lines: dict[int, tuple[Line, ...]] = {}
+        self._extents: dict[int, tuple[Line, ...]] = {}
         self._ranks: dict[str, Line] = {}
         self.by_rank: dict[str, tuple[Loop, ...]] = dict(mapping.parts)
         self.steps = self.cascade.steps
@@ -118,14 +119,17 @@ class Nest:
 
         The slot of a recurrence is not among them: the state is updated in place.
         """
-        return tuple(
-            self._rank_line(rank) if at is None else line(at, rank, self.problem, self.by_rank)
-            for rank, at in self.geometry[id(access)].positions
-        )
+        found = self._extents.get(id(access))
+        if found is None:
+            found = self._extents[id(access)] = tuple(
+                self._rank_line(rank) if at is None else line(at, rank, self.problem, self.by_rank)
+                for rank, at in self.geometry[id(access)].positions
+            )
+        return found
 
     def _rank_line(self, rank: str) -> Line:
         if rank not in self._ranks:
-            self._ranks[rank] = Line(strides(self.by_rank[rank]))
+            self._ranks[rank] = Line(strides(self.by_rank[rank]), plain=True)
         return self._ranks[rank]
 
     def tile(self, access: Access, sizes: MappingType[str, int]) -> int:

@@ -46,6 +46,7 @@ class Line:
     divisor: int = 1
     most: float = math.inf
     aligned: bool = True  # the sum runs over one variable from 0: a quotient may be exact
+    plain: bool = False  # one variable and nothing else: coordinates of its parts never collide
 
     def elements(self, sizes: Mapping[str, int]) -> int:
         """Elements of a tile in which each part takes ``sizes[part]`` coordinates.
@@ -53,6 +54,8 @@ class Line:
         >>> Line((("p", 1), ("w", 1))).elements({"p": 4, "w": 3})
         6
         """
+        if self.plain:
+            return math.prod(sizes[part] for part, _ in self.terms)
         inside = [(abs(c), sizes[part]) for part, c in self.terms if sizes[part] > 1]
         if len(inside) < 2 and self.divisor == 1:
             found = inside[0][1] if inside else 1
@@ -207,9 +210,28 @@ def fetches(lines: Iterable[Line], loops: Iterable[Loop | Fold]) -> tuple[int, i
     >>> fetches([Line((("p", 1),))], nest), fetches([Line((("m", 1),))], nest)
     ((4, 4), (32, 8))
     """
+    lines, loops = tuple(lines), tuple(loops)
+    if all(each.plain for each in lines):
+        return _plain_fetches({part for each in lines for part, _ in each.terms}, loops)
     count = around = different = 1
     for trips, changed, depends in transitions(lines, loops):
         count += changed * (trips - 1) * around
         around *= trips
         different *= trips if depends else 1
+    return count, different
+
+
+def _plain_fetches(parts: set[str], loops: Iterable[Loop | Fold]) -> tuple[int, int]:
+    """The classical product.
+
+    It is what ``transitions`` gives: the parts of one variable have strides in
+    mixed radix, so a loop that advances never undoes what the loops inside it
+    take back, and a tile stays only if no loop inside moves it either.
+    """
+    count = pending = different = 1
+    for loop in loops:
+        pending *= loop.trips
+        if loop.trips > 1 and loop.part in parts:
+            count, pending = count * pending, 1
+            different *= loop.trips
     return count, different
