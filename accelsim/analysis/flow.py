@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from accelsim.analysis.graph import strong_components
 from accelsim.analysis.hbl import Term
 from accelsim.analysis.needed import needed_points
 from accelsim.analysis.statement import Program, Projection, Statement
@@ -174,7 +173,7 @@ class Flow:
 
     def _round(self, tensor: str, way: Way) -> Way:
         """A way joined with the recurrence that its first tensor is in."""
-        cycle = self._cycles.get(tensor)
+        cycle = self.program.cycles.get(tensor)
         if cycle is None:
             return way
         label, turning = way.label, []
@@ -186,26 +185,6 @@ class Flow:
                         turning.append(s)
         passing = tuple(dict.fromkeys((*turning, *way.passing)))
         return Way(label, way.chain | cycle, passing)
-
-    @cached_property
-    def _cycles(self) -> dict[str, frozenset[str]]:
-        """For each tensor of a recurrence the tensors of its cycle."""
-        names = list(self.program.writers)
-        number = {t: n for n, t in enumerate(names)}
-        follow: list[list[int]] = [[] for _ in names]
-        own = set()
-        for s in self.program.statements:
-            for read in s.reads:
-                if read.tensor in number:
-                    follow[number[read.tensor]].append(number[s.output.tensor])
-                    if read.tensor == s.output.tensor:
-                        own.add(read.tensor)
-        found = {}
-        for component in strong_components(follow):
-            tensors = frozenset(names[n] for n in component)
-            if len(tensors) > 1 or tensors <= own:
-                found.update(dict.fromkeys(tensors, tensors))
-        return found
 
     def _last_slot_read(self, tensor: str, slot: str) -> bool:
         if tensor in self.program.outputs:

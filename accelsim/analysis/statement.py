@@ -14,7 +14,7 @@ from functools import cached_property
 from math import prod
 from typing import TypeAlias
 
-from accelsim.analysis.graph import dependence_graph
+from accelsim.analysis.graph import dependence_graph, strong_components
 from accelsim.analysis.needed import fewest
 from accelsim.ir.cascade import Access, Einsum, Index, Last, rank_of
 from accelsim.ir.problem import Problem
@@ -81,6 +81,13 @@ class Statement:
     def masked(self) -> bool:
         """Whether a mask, its own or inherited, takes points away (or may)."""
         return self.points != self.dense or bool(self.einsum.where)
+
+    @cached_property
+    def contracts(self) -> bool:
+        """Whether it reduces over tensors one of which lacks a rank of the result: a product."""
+        return any(
+            self.output.variables - r.variables and r.variables & self.reduced for r in self.reads
+        )
 
     def span(self, variables: Iterable[str]) -> int:
         """The product of the sizes of variables."""
@@ -159,6 +166,26 @@ class Program:
     def compulsory(self) -> int:
         """Elements that every schedule moves: inputs that are read once, outputs once."""
         return sum(self.touched.values()) + sum(self.written.values())
+
+    @cached_property
+    def cycles(self) -> dict[str, frozenset[str]]:
+        """For each tensor of a recurrence the tensors of its cycle."""
+        names = list(self.writers)
+        number = {t: n for n, t in enumerate(names)}
+        follow: list[list[int]] = [[] for _ in names]
+        own = set()
+        for s in self.statements:
+            for read in s.reads:
+                if read.tensor in number:
+                    follow[number[read.tensor]].append(number[s.output.tensor])
+                    if read.tensor == s.output.tensor:
+                        own.add(read.tensor)
+        found = {}
+        for component in strong_components(follow):
+            tensors = frozenset(names[n] for n in component)
+            if len(tensors) > 1 or tensors <= own:
+                found.update(dict.fromkeys(tensors, tensors))
+        return found
 
     def element_count(self, tensor: str) -> int:
         """Elements of a tensor; of an input those that are read, of an output those defined."""

@@ -34,10 +34,13 @@ chip at the first point, or loaded, or *new*.  If it is new in a block after
 one in which it was touched, its value then left the chip: a store in between;
 and the last one is stored at the end.  So stores >= new words, and a new
 word counts as an arrival though it is not loaded.  An intermediate that may be consumed on
-chip has no such label; then (``_inner``) an element whose whole reduction
-lies inside the block needs whole rows of operands there, and any other
-crosses the start or the end of the block: on chip then (2S in place of S),
-loaded or stored.
+chip has no such label.  Then an element whose whole reduction lies inside the
+block needs whole rows of operands there.  Of any other, the executions inside
+the block either leave it in part (on chip at its last point, or stored: S
+words more), or are the last of that element and join what came before (on
+chip at the first point, or loaded; as that happens in one block an element,
+and each was stored before, at most as often as partial sums are stored).  So
+stores of partial sums, counted twice, bound what arrives.
 
 **Operands that are intermediates.**  ``flow.sources``: in a block each is
 there because a word of its cluster was (at the first point, or loaded), or is
@@ -57,52 +60,43 @@ what holding K x (S/K) of one factor moves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
-from math import ceil, floor, prod
+from math import ceil
 from typing import Final
 
 import numpy as np
 
-from accelsim.analysis.flow import Flow, apart
-from accelsim.analysis.hbl import SLACK, Array, Exponents, Term, exponents
+from accelsim.analysis.account import Account, accounts
+from accelsim.analysis.flow import Flow
+from accelsim.analysis.hbl import SLACK, Array, Term
 from accelsim.analysis.reread import rereads
-from accelsim.analysis.statement import Program, Projection, Statement
+from accelsim.analysis.statement import Program
 
 #: Weights tried for the words of one tensor.
-WEIGHTS: Final = (1.0, 0.8, 0.6, 0.45, 0.33, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.01)
+WEIGHTS: Final = (0.8, 0.6, 0.45, 0.33, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.01)
 #: Weights are tried where the bound without them is this part of what is compulsory, and for
 #: so many tensors at most.
 PROMISING: Final = 0.2
 MOST_WEIGHTED: Final = 5
-#: Sizes of what is touched, evenly in their logarithm, for which exponents are looked for.
-LEVELS: Final = 5
-#: At most so many intermediate operands of one statement are resolved; others are left out.
-MOST_RESOLVED: Final = 2
-#: Statements whose bounds are combined exactly; of more the best are taken one by one.
+#: Shares of a tensor's traffic that an argument may claim, where several want some.
+SHARES: Final = (0.125, 0.875)
+#: Arguments are combined exactly up to this number; of more each is taken if it fits.
 MOST_COMBINED: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A bound on the words moved of some tensors.
+    """A bound on words moved: ``gain`` words more than the compulsory ones, and why.
 
-    ``words`` in all, ``compulsory`` of them since the inputs and outputs
-    among ``tensors`` move once; ``text``: why.
+    ``claims``: for each tensor the share of its traffic that is counted.
     """
 
     einsum: str
-    tensors: frozenset[str]
-    words: float
-    compulsory: int
+    claims: tuple[tuple[str, float], ...]
+    gain: float
     text: str
-
-    @property
-    def gain(self) -> float:
-        """Words beyond the compulsory ones."""
-        return self.words - self.compulsory
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,35 +109,8 @@ class Lower:
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """One kind of points of a statement: what they touch.  ``doubled``: see ``_inner``."""
-
-    terms: tuple[Term, ...]
-    most: Exponents
-    doubled: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class _Account:
-    """A statement with its kinds of points, and the tensors whose words are counted."""
-
-    statement: Statement
-    points: int
-    kinds: tuple[_Kind, ...]
-    inputs: tuple[str, ...]
-    chain: frozenset[str]
-    outputs: tuple[str, ...]
-
-    @property
-    def tensors(self) -> frozenset[str]:
-        """All tensors whose words some kind counts."""
-        found = {t for kind in self.kinds for term in kind.terms for t in term.tensors}
-        return frozenset(found)
-
-
 class Traffic:
-    """Lower bounds on the traffic of a problem; everything that no capacity changes is kept."""
+    """Lower bounds on the traffic of a program; everything that no capacity changes is kept."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -155,215 +122,125 @@ class Traffic:
         return sum(self.flow.sure.values()) + sum(self.program.written.values())
 
     def lower(self, capacity_words: int) -> Lower:
-        """The bound for S = ``capacity_words``, the largest sum of arguments that share nothing."""
-        found = [a for account in self._accounts if (a := self._best(account, capacity_words))]
-        found += [
-            Argument(r.einsum, r.tensors, r.words + self._once(r.tensors), self._once(r.tensors), r.text)
-            for r in rereads(self.flow, capacity_words)
-        ]
-        chosen = _packed([a for a in found if a.gain > 0])
+        """The bound for S = ``capacity_words``: the largest sum of arguments that share nothing."""
+        found = []
+        for account in self._accounts:
+            wanted = [t for t in account.inputs if t in self._shared]
+            for share in (1.0, *(SHARES if wanted else ())):
+                argument = self._best(account, capacity_words, dict.fromkeys(wanted, share))
+                if argument is not None:
+                    found.append(argument)
+        for r in rereads(self.flow, capacity_words):
+            claims = tuple((t, 1.0) for t in sorted(r.tensors))
+            found.append(Argument(r.einsum, claims, r.words, r.text))
+        chosen = packed(found)
         words = self.compulsory + sum(a.gain for a in chosen)
         return Lower(capacity_words, self.compulsory, ceil(words * (1 - SLACK)), tuple(chosen))
 
-    def _once(self, tensors: Iterable[str]) -> int:
-        known = self.flow.sure | self.program.written
-        return sum(known.get(t, 0) for t in tensors)
-
-    # -- accounts: what the points of each statement touch ------------------------------------
+    @cached_property
+    def _accounts(self) -> list[Account]:
+        return accounts(self.flow)
 
     @cached_property
-    def _accounts(self) -> list[_Account]:
-        found = []
-        for s in self.program.statements:
-            points = self.flow.needed(s)
-            if points < 2 or not s.reads or self._seen_later(s):
-                continue
-            for kinds, chain in self._formulations(s):
-                found += self._account(s, points, kinds, chain)
-        return found
+    def _shared(self) -> set[str]:
+        """Inputs that several accounts count."""
+        counted = [t for account in self._accounts for t in account.inputs]
+        return {t for t in counted if counted.count(t) > 1}
 
-    def _seen_later(self, s: Statement) -> bool:
-        """Whether a statement further on computes at least the points of this one."""
-        passing = self.flow.ways[s.output.tensor].passing
-        return any(s.sizes.keys() <= after.sizes.keys() for after in passing if after is not s)
+    def _once(self, tensors: Iterable[str]) -> int:
+        known = {**self.flow.sure, **self.program.written}
+        return sum(known.get(t, 0) for t in tensors)
 
-    def _account(
-        self,
-        s: Statement,
-        points: int,
-        kinds: list[tuple[tuple[Term, ...], frozenset[str]]],
-        chain: frozenset[str],
-    ) -> Iterator[_Account]:
-        if not all(terms for terms, _ in kinds):
-            return
-        solved = tuple(
-            _Kind(terms, self._exponents(s, terms), doubled) for terms, doubled in kinds
-        )
-        tensors = {t for terms, _ in kinds for term in terms for t in term.tensors}
-        yield _Account(
-            s,
-            points,
-            solved,
-            tuple(t for t in self.program.inputs if t in tensors),
-            chain,
-            tuple(t for t in self.program.outputs if t in chain),
-        )
+    def _best(
+        self, account: Account, capacity: int, share: Mapping[str, float]
+    ) -> Argument | None:
+        """The account's bound with the weights that make it largest, one tensor after another.
 
-    def _exponents(self, s: Statement, terms: tuple[Term, ...]) -> Exponents:
-        whole = [float(np.log(s.span(t.variables))) for t in terms]
-        costs = [whole]
-        for words in np.linspace(0.3, max(whole), LEVELS):
-            costs.append([min(w, max(words - np.log(t.weight), 0.0)) for w, t in zip(whole, terms)])
-        return exponents(terms, s.sizes, costs)
-
-    def _formulations(
-        self, s: Statement
-    ) -> Iterator[tuple[list[tuple[tuple[Term, ...], frozenset[str]]], frozenset[str]]]:
-        """Ways to count the words that points of a statement touch, each a list of kinds."""
-        operands = self._operands(s)
-        tensors = {t for choice in operands for terms in choice for x in terms for t in x.tensors}
-        way = self.flow.ways[s.output.tensor]
-        label = way.label & frozenset(s.sizes)
-        result = [Term(_rows(label), 1.0, way.chain)] if label else []
-        if way.chain & tensors:
-            result = []
-        kinds = [(apart([*_flat(c), *result]), frozenset[str]()) for c in product(*operands)]
-        yield kinds, way.chain if result else frozenset()
-        own = frozenset([s.output.tensor])
-        if s.reduced and label != s.output.variables and not own & tensors and s.output.plain:
-            yield self._inner(s, operands, own), frozenset()
-
-    def _inner(
-        self, s: Statement, operands: list[list[list[Term]]], own: frozenset[str]
-    ) -> list[tuple[tuple[Term, ...], frozenset[str]]]:
-        """Kinds of points by where in a block the reduction that they belong to lies.
-
-        Wholly inside: whole rows of operands were there.  Otherwise a partial
-        sum of the element is on chip at the first point of the block or at the
-        last, or is loaded or stored inside it: words of the result count, and
-        S of them more than arrive.
+        ``share``: how much of the traffic of some inputs it may count.
         """
-        inside = [term for read in s.reads for term in self.flow.rows(s, read)]
-        across = Term(_rows(s.output.variables), 1.0, own)
-        kinds = [(apart(inside), frozenset[str]())]
-        kinds += [(apart([*_flat(c), across]), own) for c in product(*operands)]
-        return kinds
-
-    def _operands(self, s: Statement) -> list[list[list[Term]]]:
-        """For each operand that counts: its words, or those of each kind (there, or fresh)."""
-        found: list[list[list[Term]]] = []
-        resolved = 0
-        seen: set[Projection] = set()
-        for read in sorted(s.reads, key=lambda r: -s.span(r.variables)):
-            if read in seen:
-                continue
-            seen.add(read)
-            if read.tensor in self.program.inputs:
-                if read.rows:
-                    found.append([[Term(read.rows, 1.0, frozenset([read.tensor]))]])
-                continue
-            source = self.flow.source(read)
-            if source is None or not source.label or resolved == MOST_RESOLVED:
-                continue
-            resolved += 1
-            there = [Term(_rows(source.label), 1.0, source.cluster)]
-            found.append([there] if source.fresh is None else [there, list(source.fresh)])
-        return found
-
-    # -- the best bound of one account ---------------------------------------------------------
-
-    def _best(self, account: _Account, capacity: int) -> Argument | None:
-        """The account's bound with the weights that make it largest, one tensor after another."""
         groups = [*account.inputs, *(["="] if account.outputs else [])]
-        weights = dict.fromkeys(groups, 1.0)
-        once = self._once(account.tensors)
-        best, arrivals = self._words(account, capacity, weights)
+        limit = {g: share.get(g, 1.0) for g in groups}
+        once = sum(limit[t] * self._once([t]) for t in account.inputs)
+        once += self._once(account.outputs)
+        weights = dict(limit)
+        best, each = self._words(account, capacity, weights, limit)
         promising = best > PROMISING * once and len(groups) <= MOST_WEIGHTED
         for _ in range(2 if promising else 0):
             for group in groups:
-                for w in WEIGHTS:
-                    trial = weights | {group: w}
-                    words, each = self._words(account, capacity, trial)
-                    if words > best * (1 + 1e-9):
-                        best, arrivals, weights = words, each, trial
+                for w in (1.0, *WEIGHTS):
+                    trial = weights | {group: w * limit[group]}
+                    words, found = self._words(account, capacity, trial, limit)
+                    if words > best * (1 + SLACK):
+                        best, each, weights = words, found, trial
         if best <= once:
             return None
-        text = self._text(account, capacity, weights, arrivals)
-        return Argument(account.statement.name, account.tensors, best, once, text)
+        claims = {t: share.get(t, 1.0) for t in account.tensors}
+        text = _text(account, capacity, weights, each)
+        return Argument(account.statement.name, tuple(sorted(claims.items())), best - once, text)
 
     def _words(
-        self, account: _Account, capacity: int, weights: dict[str, float]
+        self,
+        account: Account,
+        capacity: int,
+        weights: Mapping[str, float],
+        limit: Mapping[str, float],
     ) -> tuple[float, tuple[float, int]]:
         """Words moved at least, and of the best blocks: arrivals and points that they need."""
 
         def weight(term: Term) -> float:
             return min(
-                (weights["="] if account.outputs else 1.0)
-                if t in account.chain
-                else weights.get(t, 1.0)
+                weights.get("=", 1.0) if t in account.chain else weights.get(t, 1.0)
                 for t in term.tensors
             )
 
-        heaviest = max(weight(t) for kind in account.kinds for t in kind.terms)
-        whole = all(w == 1.0 for w in weights.values()) and all(
-            t.weight == int(t.weight) for kind in account.kinds for t in kind.terms
-        )
-        held = capacity * heaviest
+        terms = [t for kind in account.kinds for t in kind.terms]
+        whole = all(t.weight * weight(t) == int(t.weight) for t in terms)
+        held = capacity * max(weight(t) * min(t.weight, 1.0) for t in terms)
         arrivals = _grid(capacity)
         points = np.zeros_like(arrivals)
         for kind in account.kinds:
             own = np.array([t.weight * weight(t) for t in kind.terms])
-            offset = held + (capacity if kind.doubled else 0)
+            offset = held + (capacity * own[-1] if kind.doubled else 0.0)
             points += kind.most.most(arrivals + offset, own)
         steps = np.maximum(np.floor(points * (1 + SLACK) + SLACK), 1)
         more = arrivals + 1 if whole else arrivals
-        left = account.points - 1
-        blocks = np.floor(left / steps)
-        rest = left - blocks * steps
+        blocks = np.floor((account.points - 1) / steps)
+        rest = account.points - 1 - blocks * steps
         last = np.searchsorted(steps, rest, side="right") - 1
         tail = np.where((rest > 0) & (last >= 0), more[np.maximum(last, 0)], 0.0)
         total = np.where(blocks > 0, held + blocks * more + tail, 0.0)
         best = int(np.argmax(total))
         spared = sum(
-            (1 - w) * self._once(account.outputs if group == "=" else [group])
-            for group, w in weights.items()
+            (limit[g] - w) * self._once(account.outputs if g == "=" else [g])
+            for g, w in weights.items()
         )
         return float(total[best]) + spared, (float(more[best]), int(steps[best]))
 
-    @staticmethod
-    def _text(
-        account: _Account, capacity: int, weights: dict[str, float], each: tuple[float, int]
-    ) -> str:
-        s = account.statement
-        rows = " + ".join(
-            " * ".join(_said(t) for t in kind.terms) or "all" for kind in account.kinds
-        )
-        shared = ", ".join(
-            f"{w:g} of {'/'.join(account.outputs) if g == '=' else g}"
-            for g, w in weights.items()
-            if w < 1
-        )
-        return (
-            f"{s.name}: of {account.points} points any {each[1] + 1} in a row touch more words "
-            f"({rows}) than {capacity} on chip and {each[0]:.0f} that arrive"
-            + (f", counting {shared}" if shared else "")
-        )
+
+def _text(
+    account: Account, capacity: int, weights: Mapping[str, float], each: tuple[float, int]
+) -> str:
+    """The argument in words."""
+    kinds = "; or ".join(" * ".join(_said(t) for t in kind.terms) for kind in account.kinds)
+    counted = ", ".join(
+        f"{w:.3g} of {'/'.join(account.outputs) if g == '=' else g}"
+        for g, w in weights.items()
+        if w < 1
+    )
+    return (
+        f"{account.statement.name}: of its {account.points} points any {each[1] + 1} in a row touch "
+        f"more words than the {capacity} on chip and {each[0]:.0f} that arrive ({kinds})"
+        + (f", counting {counted}" if counted else "")
+    )
 
 
 def _said(term: Term) -> str:
     names = ",".join(
-        "+".join(v if c == 1 else f"{c}{v}" for v, c in row) for row in term.rows
+        "+".join(v if c == 1 else f"{c}{v}" for v, c in row).replace("+-1", "-")
+        for row in term.rows
     )
     weight = f"{term.weight:g} " if term.weight != 1 else ""
     return f"{weight}{'/'.join(sorted(term.tensors))}[{names}]"
-
-
-def _rows(variables: Iterable[str]) -> tuple[tuple[tuple[str, int], ...], ...]:
-    return tuple(((v, 1),) for v in sorted(variables))
-
-
-def _flat(parts: Sequence[list[Term]]) -> list[Term]:
-    return [term for part in parts for term in part]
 
 
 def _grid(capacity: int) -> Array:
@@ -377,26 +254,31 @@ def _grid(capacity: int) -> Array:
     return found
 
 
-def _packed(arguments: list[Argument]) -> list[Argument]:
-    """Arguments about disjoint tensors with the largest sum of gains."""
-    arguments = sorted(arguments, key=lambda a: -a.gain)
+def packed(arguments: Iterable[Argument]) -> list[Argument]:
+    """The arguments with the largest sum of gains whose claims on each tensor sum to 1 at most.
+
+    >>> a = Argument("Y", (("X", 1.0), ("Y", 1.0)), 10.0, "")
+    >>> b = Argument("Z", (("X", 0.5), ("Z", 1.0)), 8.0, "")
+    >>> c = Argument("W", (("X", 0.5), ("W", 1.0)), 7.0, "")
+    >>> [x.einsum for x in packed([a, b, c])]
+    ['Z', 'W']
+    """
+    ordered = sorted((a for a in arguments if a.gain > 0), key=lambda a: -a.gain)
     best: tuple[float, list[Argument]] = (0.0, [])
 
-    def grow(at: int, taken: list[Argument], used: frozenset[str], gain: float) -> None:
+    def grow(at: int, taken: list[Argument], used: dict[str, float], gain: float) -> None:
         nonlocal best
         if gain > best[0]:
-            best = gain, list(taken)
-        if at == len(arguments) or gain + sum(a.gain for a in arguments[at:]) <= best[0]:
+            best = gain, taken
+        if at == len(ordered) or gain + sum(a.gain for a in ordered[at:]) <= best[0]:
             return
-        if not arguments[at].tensors & used:
-            grow(
-                at + 1,
-                [*taken, arguments[at]],
-                used | arguments[at].tensors,
-                gain + arguments[at].gain,
-            )
-        if len(arguments) <= MOST_COMBINED or arguments[at].tensors & used:
+        argument = ordered[at]
+        fits = all(used.get(t, 0.0) + share <= 1 for t, share in argument.claims)
+        if fits:
+            after = used | {t: used.get(t, 0.0) + share for t, share in argument.claims}
+            grow(at + 1, [*taken, argument], after, gain + argument.gain)
+        if not fits or len(ordered) <= MOST_COMBINED:
             grow(at + 1, taken, used, gain)
 
-    grow(0, [], frozenset(), 0.0)
+    grow(0, [], {}, 0.0)
     return best[1]

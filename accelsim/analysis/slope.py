@@ -1,0 +1,131 @@
+"""The ski slope of a cascade: the least attainable traffic against capacity.
+
+A cascade is run as a sequence of groups of Einsums, each group fused
+(``fused``) or a single Einsum with any tiling (``attainable``); what one group
+hands to another goes through memory.  The best partition at each capacity is
+found by dynamic programming over the order of the text.  Groups begin and end
+at products of two tensors, where cutting can pay, or hold one statement, or
+all of them.
+
+After Huang et al., Mind the Gap (Orojenesis), ISCA 2024, whose fusion is of
+whole chains at the granularity of a tile, with passes, recomputation and what
+is kept between passes added here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from accelsim.analysis.attainable import Mapspace, Tiling
+from accelsim.analysis.fused import Fused, Group
+from accelsim.analysis.hbl import Array
+from accelsim.analysis.statement import Program, Statement
+
+#: Products in one group at most, unless it is the whole cascade.
+MOST_PRODUCTS: Final = 4
+
+Mapping: TypeAlias = Tiling | Fused
+
+
+@dataclass(frozen=True, slots=True)
+class Attainable:
+    """For each capacity the fewest words moved in the mapspace (infinite: nothing fits), and how.
+
+    ``how``: the mapping of each group, in order; empty where nothing fits.
+    """
+
+    capacities_words: tuple[int, ...]
+    words: tuple[float, ...]
+    how: tuple[tuple[tuple[str, Mapping], ...], ...]
+
+
+def attainable(program: Program, capacities_words: Sequence[int]) -> Attainable:
+    """The least traffic over the mapspace at each capacity.
+
+    >>> from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Reduction, Tensor
+    >>> from accelsim.analysis.statement import program
+    >>> from accelsim.ir.problem import bind
+    >>> i, j = Index((("i", 1),)), Index((("j", 1),))
+    >>> row = Einsum(Access("Y", (i,)), Access("X", (i, j)), (Reduction("sum", ("j",)),))
+    >>> c = Cascade("rowsum", ("I", "J"), (Tensor("X", ("I", "J")),), (row,), ("Y",))
+    >>> attainable(program(bind(c, {"I": 3, "J": 4})), [1, 2]).words
+    (inf, 15.0)
+    """
+    statements = program.statements
+    caps = list(capacities_words)
+    found: dict[tuple[int, int], tuple[Array, list[Mapping | None]]] = {}
+    for begin, end in _intervals(program):
+        found[begin, end] = _cost(program, statements[begin:end], caps)
+    n = len(statements)
+    best = [np.zeros(len(caps))] + [np.full(len(caps), inf) for _ in range(n)]
+    last: list[list[int]] = [[0] * len(caps) for _ in range(n + 1)]
+    for end in range(1, n + 1):
+        for (b, e), (words, _) in found.items():
+            if e != end:
+                continue
+            total = best[b] + words
+            for c in np.flatnonzero(total < best[end]):
+                best[end][c] = total[c]
+                last[end][c] = b
+    hows = []
+    for c in range(len(caps)):
+        steps: list[tuple[str, Mapping]] = []
+        end = n
+        while end and best[n][c] < inf:
+            begin = last[end][c]
+            how = found[begin, end][1][c]
+            if how is not None:
+                steps.insert(0, (" ".join(s.name for s in statements[begin:end]), how))
+            end = begin
+        hows.append(tuple(steps))
+    return Attainable(tuple(caps), tuple(float(x) for x in best[n]), tuple(hows))
+
+
+def _cost(
+    program: Program, statements: Sequence[Statement], caps: list[int]
+) -> tuple[Array, list[Mapping | None]]:
+    """The least traffic of one group at each capacity."""
+    inside = {s.output.tensor for s in statements}
+    outside = {r.tensor for s in program.statements if s not in statements for r in s.reads}
+    wanted = frozenset(inside & (outside | set(program.outputs)))
+    fused = Group(program, statements, wanted).slope(caps)
+    words, how = fused.words, list[Mapping | None](fused.how)
+    if len(statements) == 1 and not _recurs(program, statements[0]):
+        single, tilings = Mapspace(program, statements[0]).slope(caps)
+        for c in np.flatnonzero(single < words):
+            words[c], how[c] = single[c], tilings[c]
+    return words, how
+
+
+def _recurs(program: Program, s: Statement) -> bool:
+    return s.output.tensor in program.cycles or bool(s.output.shifted)
+
+
+def _intervals(program: Program) -> list[tuple[int, int]]:
+    """Groups that are considered, as ranges of statements.  None cuts a recurrence."""
+    statements = program.statements
+    n = len(statements)
+    heavy = [i for i, s in enumerate(statements) if s.contracts]
+    edges = sorted({0, n, *heavy, *(i + 1 for i in heavy)})
+    found = {(0, n), *((i, i + 1) for i in range(n))}
+    for a in edges:
+        for b in edges:
+            if a < b and sum(a <= h < b for h in heavy) <= MOST_PRODUCTS:
+                found.add((a, b))
+    rings = [
+        [i for i, s in enumerate(statements) if s.output.tensor in ring]
+        for ring in set(program.cycles.values())
+    ]
+    whole = [(min(r), max(r)) for r in rings]
+    for low, high in whole:  # the recurrence alone, with what stands between its statements
+        found.add((low, high + 1))
+    return sorted(
+        (a, b)
+        for a, b in found
+        if all(b <= low or a > high or (a <= low and high < b) for low, high in whole)
+    )
