@@ -1,4 +1,4 @@
-"""Random cascades for property tests: chains of maps, reductions, broadcasts, recurrences, branches.
+"""Random cascades for tests: chains of maps, reductions, broadcasts, recurrences, branches.
 
 ``cascades()`` is a Hypothesis strategy of legal ``Cascade`` nouns over the
 ranks I, J, K, T.  A read's index variable is always that of the rank, so no
@@ -119,7 +119,7 @@ class _Builder:
         self.ranks[share] = ranks
 
     def recurrence(self) -> None:
-        """``S[.., 0] = ..``, up to two Einsums that read slot t, and ``S[.., t+1] = f(S[.., t], ..)``."""
+        """Slot 0, up to two Einsums that read slot t, and ``S[.., t+1] = f(S[.., t], ..)``."""
         before = list(self.ranks)
         rank = self.draw(st.sampled_from(RANKS))
         others = self.draw(st.sets(st.sampled_from([r for r in RANKS if r != rank]), max_size=2))
@@ -168,6 +168,14 @@ def cascades(draw: st.DrawFn, most: int = 6, recurrences: bool = True) -> Cascad
         einsums=tuple(build.einsums),
         outputs=tuple(sorted(outputs)),
     )
+
+
+def split(cascade: Cascade) -> Cascade:
+    """The cascade with I and J as the parts of one rank R."""
+    ranks = ("R", *(r for r in cascade.ranks if r not in ("I", "J")))
+    splits = (("R", ("I", "J")),)
+    parts = cascade.inputs, cascade.einsums, cascade.outputs
+    return Cascade(cascade.name, ranks, *parts, splits)
 
 
 def masked(cascade: Cascade, mask: Compare) -> Cascade:

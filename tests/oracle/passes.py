@@ -13,7 +13,7 @@ sweeps until all that the outputs need is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -112,57 +112,75 @@ def varying(cascade: Cascade, unrolled: Unrolled) -> dict[Element, object]:
 def sweeps(
     cascade: Cascade,
     unrolled: Unrolled,
+    sizes: Mapping[str, int],
     tensor: str,
-    position: int,
+    positions: Sequence[int],
     fiber: Mapping[int, int],
-    n: int,
     hold: int = 0,
 ) -> int:
-    """Sweeps over one fiber of n elements; ``fiber``: the coordinate at each other position.
+    """Sweeps over one fiber, that runs over ``positions``; ``fiber``: the other coordinates.
 
     ``hold``: for how many further elements a passing element can still be
-    read: the width of a window that slides over the fiber.
+    read: the width of a tile, or of a window that slides over the fiber.
     """
     ranks = cascade.tensors[tensor]
-    rank = ranks[position]
+    along = [ranks[i] for i in positions]
+    names = [r.lower() for r in along]
+    n = math.prod(sizes[r] for r in along)
     anchor = {ranks[k].lower(): c for k, c in fiber.items()}
     ready: dict[Element, int] = {}  # the moment sweep * n + position; absent: from the start
-    label: dict[Element, frozenset[int]] = {}  # the positions that it carries
+    label: dict[Element, frozenset[int]] = {}  # the positions that it carries; one: an element
     most = 0
+
+    def flat(coordinates: Sequence[int]) -> int:
+        found = 0
+        for rank, c in zip(along, coordinates, strict=True):
+            found = found * sizes[rank] + c
+        return found
 
     def on_fiber(x: Element) -> bool:
         return x[0] == tensor and all(x[1][k] == c for k, c in fiber.items())
 
     for element in unrolled.order:
-        if on_fiber(element):
-            slot = cascade.iterative.get(tensor) == rank  # slot t+1 is there from position t on
-            ready[element] = max(0, element[1][position] - slot)
-            label[element] = frozenset([ready[element]])
-            continue
         moments = [-1]
-        carried: set[frozenset[int]] = set()
+        elements: set[int] = set()
+        summaries: set[frozenset[int]] = set()
         for p in unrolled.points.get(element, ()):
             moment = max((ready[r] for r in p.reads if r in ready), default=-1)
             by = [
-                r for r, its in zip(p.reads, p.last, strict=True) if r in label and rank not in its
+                r
+                for r, its in zip(p.reads, p.last, strict=True)
+                if r in label and not its & {*along}
             ]
             if by:
-                here = frozenset().union(*(label[r] for r in by))
-                if rank.lower() in p.at:
-                    here = frozenset([p.at[rank.lower()]])
-                carried.add(here)
+                single = [r for r in by if len(label[r]) == 1]
+                here = frozenset().union(*(label[r] for r in single or by))
+                if single and all(v in p.at for v in names):
+                    here = frozenset([flat([p.at[v] for v in names])])
+                if single:
+                    elements |= here
+                else:
+                    summaries.add(here)
                 home = all(p.at.get(v, c) == c for v, c in anchor.items())
-                if home or any(on_fiber(r) for r in by):
+                if single and (home or any(on_fiber(r) for r in by)):
                     moment = earliest(moment, here, n, hold)
                     most = max(most, moment // n)
             moments.append(moment)
+        if on_fiber(element):
+            step = cascade.iterative.get(tensor)  # slot t+1 is there from position t on
+            at = [
+                max(0, element[1][i] - (r == step)) for i, r in zip(positions, along, strict=True)
+            ]
+            ready[element] = max(flat(at), *moments)
+            label[element] = frozenset([flat(at)])
+            continue
         if max(moments) < 0:
             continue
         ready[element] = max(moments)
-        together = frozenset().union(*carried)
-        if len(carried) == 1 or (hold and 0 < len(together) < n):
+        together = frozenset(elements) or frozenset().union(*summaries)
+        if len(together) == 1 or (hold and 0 < len(together) < n):
             label[element] = together
-        elif carried:
+        elif together:
             ready[element] = max(moments) // n * n + n - 1
     return most + 1
 
@@ -177,36 +195,53 @@ def earliest(after: int, positions: frozenset[int], n: int, hold: int) -> int:
         sweep += 1
 
 
-def passes_at(cascade: Cascade, sizes: Mapping[str, int], rank: str) -> int:
+def passes_at(cascade: Cascade, sizes: Mapping[str, int], rank: str, hold: int = 0) -> int:
     """The passes over one rank at given sizes: the most over all the fibers of all tensors."""
     unrolled = unroll(cascade, sizes)
     names = varying(cascade, unrolled)
     needed: dict[str, list[tuple[int, ...]]] = {}
     for tensor, coordinates in unrolled.order:
         needed.setdefault(tensor, []).append(coordinates)
+    parts = dict(cascade.splits).get(rank, (rank,))
     most = 1
     for tensor, elements in needed.items():
-        for i, r in enumerate(cascade.tensors[tensor]):
-            if r != rank:
-                continue
-            fibers: dict[tuple[tuple[int, int], ...], list[tuple[int, ...]]] = {}
-            for x in elements:
-                key = tuple((k, c) for k, c in enumerate(x) if k != i)
-                fibers.setdefault(key, []).append(x)
-            for key, its in fibers.items():
-                if len({names[tensor, x] for x in its}) > 1:
-                    n = sizes[rank]
-                    most = max(most, sweeps(cascade, unrolled, tensor, i, dict(key), n))
+        ranks = cascade.tensors[tensor]
+        if not set(parts) <= set(ranks):
+            continue
+        positions = [ranks.index(p) for p in parts]
+        fibers: dict[tuple[tuple[int, int], ...], list[tuple[int, ...]]] = {}
+        for x in elements:
+            key = tuple((k, c) for k, c in enumerate(x) if k not in positions)
+            fibers.setdefault(key, []).append(x)
+        for key, its in fibers.items():
+            if all(_varies(names, tensor, its, i) for i in positions):
+                found = sweeps(cascade, unrolled, sizes, tensor, positions, dict(key), hold)
+                most = max(most, found)
     return most
 
 
+def _varies(
+    names: Mapping[Element, object], tensor: str, elements: Sequence[tuple[int, ...]], i: int
+) -> bool:
+    """Whether two elements that differ at position i alone have different values."""
+    lines: dict[tuple[int, ...], set[object]] = {}
+    for x in elements:
+        lines.setdefault(x[:i] + x[i + 1 :], set()).add(names[tensor, x])
+    return any(len(its) > 1 for its in lines.values())
+
+
 def oracle(cascade: Cascade, rank: str, long: int = 4, steps: int = 4) -> float:
-    """The passes over a rank; infinite where they grow with the steps of a recurrence."""
+    """The passes over a rank; infinite where they grow with the steps of a recurrence.
+
+    A split rank has ``long`` tiles, and a tile is held.
+    """
+    parts = dict(cascade.splits).get(rank, (rank,))
     found = []
     for more in (0, 3):
-        sizes = dict.fromkeys(cascade.ranks, 2)
+        sizes = dict.fromkeys({*cascade.ranks, *cascade.whole}, 2)
         for along in cascade.iterative.values():
             sizes[along] = steps + more
-        sizes[rank] = long
-        found.append(passes_at(cascade, sizes, rank))
+        sizes[parts[0]] = long
+        tile = math.prod(sizes[p] for p in parts[1:])
+        found.append(passes_at(cascade, sizes, rank, hold=tile - 1))
     return found[0] if found[0] == found[1] else math.inf

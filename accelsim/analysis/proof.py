@@ -1,0 +1,121 @@
+"""Why a pass is needed: the chain of Einsums that forces it, read off the levels of ``sweeps``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from accelsim.analysis.sweeps import UNBOUNDED, Node, Sweeps
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Why pass ``number`` is opened.
+
+    ``chain``: the Einsums from the one that opened the pass before (for pass
+    2 one that visits first) to the one that must visit again; ``tensor`` and
+    ``rank``: the fiber that it visits again.  ``each``: for an unbounded
+    count, the recurrent ranks of which every step needs another pass.
+    """
+
+    number: float
+    chain: tuple[str, ...]
+    tensor: str
+    rank: str
+    each: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The step as a sentence.
+
+        >>> print(Step(2, ("QK", "GM", "SN"), "QK", "M"))
+        pass 2: SN visits the M fiber of QK again after GM, which needs all of it (QK -> GM -> SN)
+        """
+        path = " -> ".join(self.chain)
+        fiber = f"the {self.rank} fiber of {self.tensor}"
+        if self.each:
+            return f"a pass for each step of {' and '.join(self.each)}: {fiber} ({path})"
+        before = f"after {self.chain[-2]}, which needs all of it" if self.chain[1:] else "after all"
+        return f"pass {self.number}: {self.chain[-1]} visits {fiber} again {before} ({path})"
+
+
+def steps(sweeps: Sweeps) -> tuple[Step, ...]:
+    """One step for each pass after the first, along one chain of Einsums."""
+    if sweeps.most == UNBOUNDED:
+        return (_each(sweeps),)
+    path = _path(sweeps)
+    opened: dict[float, int] = {}
+    for i, node in enumerate(path):
+        if sweeps.levels[node].visits:
+            opened.setdefault(sweeps.levels[node].visits, i)
+    return tuple(
+        Step(
+            number,
+            _names(sweeps, path[opened[number - 1] : opened[number] + 1]),
+            _visited(sweeps, path[opened[number]]),
+            sweeps.root.rank,
+        )
+        for number in range(2, int(sweeps.most) + 1)
+    )
+
+
+def _path(sweeps: Sweeps) -> list[Node]:
+    """A shortest chain of tight edges from a first visit to an Einsum in the last pass."""
+    start = min(n for n, level in sweeps.levels.items() if level.visits == sweeps.most)
+    after: dict[tuple[Node, bool], tuple[Node, bool] | None] = {(start, True): None}
+    todo = [(start, True)]
+    for here in todo:
+        node = here[0]
+        if sweeps.levels[node].visits == 1 and any(use.direct for use in sweeps.uses[node]):
+            path: list[Node] = []
+            at: tuple[Node, bool] | None = here
+            while at is not None:
+                path.append(at[0])
+                at = after[at]
+            return path
+        for source in _tight(sweeps, *here):
+            if source not in after:
+                after[source] = here
+                todo.append(source)
+    raise AssertionError(f"no chain of Einsums proves pass {sweeps.most} over {sweeps.root}")
+
+
+def _tight(sweeps: Sweeps, node: Node, stream: bool) -> Iterator[tuple[Node, bool]]:
+    """The results (of which node; ``stream`` or else ``done``) that give a node its level."""
+    level = sweeps.levels[node]
+    value = level.visits or (level.stream if stream else level.done)
+    for use in sweeps.uses[node]:
+        for s in use.sources:
+            of = sweeps.levels[s]
+            if level.visits:
+                tight = of.done == value - 1, of.stream == value - (use.last or use.all_slots)
+            elif stream:
+                tight = False, of.stream == value
+            else:
+                tight = of.done == value, of.stream == value + use.fixed
+            if of.done and tight[0]:
+                yield s, False
+            if of.stream and tight[1]:
+                yield s, True
+
+
+def _each(sweeps: Sweeps) -> Step:
+    """Why the count is unbounded: the cycle, and the recurrences that close it."""
+    along = sweeps.plan.cascade.iterative
+    each = {along[t] for n, _ in sweeps.endless if (t := sweeps.plan.target[n]) in along}
+    visitor = next(n for n in sweeps.endless if sweeps.levels[n].visits)
+    return Step(
+        UNBOUNDED,
+        _names(sweeps, sorted(sweeps.endless)),
+        _visited(sweeps, visitor),
+        sweeps.root.rank,
+        tuple(sorted(each - {sweeps.root.rank})),
+    )
+
+
+def _names(sweeps: Sweeps, nodes: list[Node]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sweeps.plan.names[n] for n, _ in nodes))
+
+
+def _visited(sweeps: Sweeps, node: Node) -> str:
+    """The tensor of the family that an Einsum reads at r."""
+    return next(u.tensor for u in sweeps.uses[node] if u.element and (u.kept or u.dropped))
