@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType
@@ -19,6 +19,11 @@ from typing import Any, TypeAlias
 from accelsim.errors import Fault, InputError, Place, one_of
 
 Value: TypeAlias = int | float | str | bool
+
+#: Divisors of larger numbers are not looked for: that takes their square root's time.
+LARGEST = 10**12
+#: A value as large as this counts as infinite.
+MOST = 10**300
 
 
 def divisors(n: int) -> list[int]:
@@ -37,8 +42,10 @@ def largest_divisor(n: float, limit: float) -> int:
     >>> largest_divisor(48, 13)
     12
     """
-    if n != int(n) or n < 1:
+    if n < 1 or n != int(n):
         return 0
+    if n > LARGEST:
+        raise ValueError(f"{n} is too large to look for divisors")
     return max((d for d in divisors(int(n)) if d <= limit), default=0)
 
 
@@ -78,13 +85,15 @@ class Rule:
     text: str
     names: frozenset[str]
     code: CodeType = field(repr=False, compare=False)
+    operands: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     place: Place = field(default=Place(), compare=False, repr=False)
 
     def value(self, scope: Mapping[str, Any]) -> Value:
         """The rule's value with the names of ``scope``.
 
-        Raises InputError for an unknown name or field, a division by zero, or
-        operands that do not go together.
+        Raises InputError for an unknown name or field, a division by zero,
+        operands that do not go together, or a value that is no finite number
+        and no word.
 
         >>> rule("P // 4 + 1").value({"P": 8})
         3
@@ -95,6 +104,12 @@ class Rule:
             raise InputError(
                 [Fault(self.place, f"unknown name '{n}' in the rule '{self.text}'", known)
                  for n in missing]
+            )  # fmt: skip
+        words = sorted(n for n in self.operands if isinstance(scope.get(n), str))
+        if words:
+            raise InputError(
+                [Fault(self.place, f"'{n}' is a word in the rule '{self.text}'", "a number there")
+                 for n in words]
             )  # fmt: skip
         try:
             found: Value = eval(self.code, {"__builtins__": {}, **FUNCTIONS}, scope)
@@ -108,31 +123,65 @@ class Rule:
             ) from None
         if isinstance(found, float) and found.is_integer() and abs(found) < 2**53:
             return int(found)
+        if not isinstance(found, int | float | str):
+            what = f"'{self.text}' is no number and no word"
+            raise InputError([Fault(self.place, what, "a field of it, as buffer.capacity")])
+        if not isinstance(found, str) and not abs(found) < MOST:
+            raise InputError([Fault(self.place, f"the rule '{self.text}' has no finite value")])
         return found
 
 
+def _operands(tree: ast.AST) -> Iterator[ast.Name | ast.Constant]:
+    """Names and quoted words that an expression calculates with, not only compares or chooses."""
+    open_: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while open_:
+        node, inside = open_.pop()
+        if inside and isinstance(node, ast.Name | ast.Constant):
+            yield node
+        inside = (inside or isinstance(node, ast.BinOp | ast.UnaryOp)) and not isinstance(
+            node, ast.Compare | ast.Attribute
+        )
+        open_ += [(child, inside) for child in ast.iter_child_nodes(node)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why a text is no rule, and at which of its columns."""
+
+    reason: str
+    column: int
+
+
 @lru_cache(maxsize=4096)
-def _compiled(text: str) -> tuple[CodeType, frozenset[str]] | tuple[str, int]:
+def _compiled(text: str) -> tuple[CodeType, frozenset[str], frozenset[str]] | _Refused:
+    """Code, names and operands of a rule's text."""
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(text, mode="eval")
+        code = compile(tree, "<rule>", "eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return (getattr(error, "msg", None) or "cannot be read"), getattr(error, "offset", 1) or 1
+        reason = getattr(error, "msg", None) or "cannot be read"
+        return _Refused(reason, getattr(error, "offset", 1) or 1)
     names = set()
     for node in ast.walk(tree):
         column = getattr(node, "col_offset", 0) + 1
         if not isinstance(node, _NODES):
-            return f"{type(node).__name__} has no meaning in a rule", column
+            return _Refused(f"{type(node).__name__} has no meaning in a rule", column)
         if isinstance(node, ast.Name):
             names.add(node.id)
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
-            return f"no field '{node.attr}'", column
+            return _Refused(f"no field '{node.attr}'", column)
         if isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str):
-            return "only numbers and quoted words are constants", column
+            return _Refused("only numbers and quoted words are constants", column)
         if isinstance(node, ast.Call) and (
             not isinstance(node.func, ast.Name) or node.func.id not in FUNCTIONS or node.keywords
         ):
-            return f"unknown function; functions are {one_of(FUNCTIONS)}", column
-    return compile(tree, "<rule>", "eval"), frozenset(names)
+            return _Refused(f"unknown function; functions are {one_of(FUNCTIONS)}", column)
+    operands = list(_operands(tree))
+    for word in operands:
+        if isinstance(word, ast.Constant) and isinstance(word.value, str):
+            return _Refused("a quoted word is no number", word.col_offset + 1)
+    calculated = frozenset(n.id for n in operands if isinstance(n, ast.Name))
+    return code, frozenset(names), calculated - set(FUNCTIONS)
 
 
 def rule(text: str | int | float, place: Place | None = None) -> Rule:
@@ -147,11 +196,11 @@ def rule(text: str | int | float, place: Place | None = None) -> Rule:
       allowed: numbers, names, name.field, + - * / // %, comparisons, and or not, a if c else b
     """
     where, source = place or Place(), str(text)
-    parsed = _compiled(source)
-    if isinstance(parsed[0], str):
-        column = int(parsed[1]) - 1 if not isinstance(parsed[1], frozenset) else 0
+    parsed = _compiled(source.strip())
+    if isinstance(parsed, _Refused):
+        place = where.moved(parsed.column - 1)
         raise InputError(
-            [Fault(where.moved(column), f"the rule '{source}' is not valid: {parsed[0]}", _ALLOWED)]
+            [Fault(place, f"the rule '{source}' is not valid: {parsed.reason}", _ALLOWED)]
         )
-    assert isinstance(parsed[1], frozenset)
-    return Rule(source, parsed[1], parsed[0], where)
+    code, names, operands = parsed
+    return Rule(source, names, code, operands, where)

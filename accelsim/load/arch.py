@@ -174,11 +174,14 @@ class _Builder:
             if value == 0:
                 self.fault((*at, field), f"{field} is zero", "more than zero, or leave it out")
                 found[field] = math.inf
+        access = get("access", "bytes", 1.0)
+        if not access:
+            self.fault((*at, "access"), "access is zero", "more than zero")
         return Level(
             name,
             capacity_bytes=get("capacity", "bytes", math.inf),
             **found,
-            access_bytes=get("access", "bytes", 1.0) or 1.0,
+            access_bytes=access,
             read_energy_j=get("read_energy", "joules", both),
             write_energy_j=get("write_energy", "joules", both),
             area_m2=get("area", "square_metres"),
@@ -189,7 +192,11 @@ class _Builder:
         at, own = ("units", name), text.source
         sides: list[int] = []
         for side in ("rows", "cols"):
-            value = self.number((*at, side), getattr(text, side), "count", own or "given", 1.0, 1.0)
+            given = getattr(text, side) if side in text.model_fields_set else None
+            named = isinstance(given, str) and not given.strip().isdigit()  # a parameter's source
+            value = self.number(
+                (*at, side), given, "count", own or ("parameters" if named else ""), 1.0, 1.0
+            )
             if value != int(value):
                 self.fault((*at, side), f"{side} is {value:g}", "a whole number")
             sides.append(int(value))
@@ -306,13 +313,21 @@ def _override(value: Any, text: str) -> str:
 
 def _absent(value: Any, wanted: str) -> list[str]:
     """Full path of a field that a level, unit or operation may have but does not state yet."""
-    owner, _, field = wanted.rpartition(".")
-    owner = owner.split(".")[-1]
+    above, _, field = wanted.rpartition(".")
     found = []
     for kind, model in (("levels", LevelText), ("units", UnitText)):
         records = value.get(kind)
-        if isinstance(records, dict) and owner in records and field in model.model_fields:
-            found.append(f"{kind}.{owner}.{field}")
+        for owner, record in records.items() if isinstance(records, dict) else ():
+            if not isinstance(record, dict):
+                continue
+            if field in model.model_fields and f".{kind}.{owner}".endswith(f".{above}"):
+                found.append(f"{kind}.{owner}.{field}")
+            operations = record.get("operations")
+            for work, operation in operations.items() if isinstance(operations, dict) else ():
+                path = f"{kind}.{owner}.operations.{work}"
+                fits = field in OperationText.model_fields and isinstance(operation, dict)
+                if fits and f".{path}".endswith(f".{above}"):
+                    found.append(f"{path}.{field}")
     return found
 
 

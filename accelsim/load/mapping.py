@@ -111,6 +111,13 @@ class _Binder:
         parts = self._parts(problem, values)
         if self.faults:
             raise InputError(self.faults)
+        for i, group in enumerate(text.groups):
+            if any(g.group == group.group for g in text.groups[:i]):
+                self.fault(
+                    ("groups", i, "group"), f"a second group '{group.group}'", "one name each"
+                )
+        if self.faults:
+            raise InputError(self.faults)
         groups = tuple(self._group(g, ("groups", i)) for i, g in enumerate(text.groups))
         constant = {e.name for e in self.cascade.einsums if not e.reads}
         for einsum in self.cascade.einsums:
@@ -216,7 +223,7 @@ class _Binder:
         return tuple(loops)
 
     def _group(self, text: GroupText, path: tuple[Step, ...]) -> Group:
-        tree = self._node(text.nest, (*path, "nest"), ())
+        tree = self._node(text.nest, (*path, "nest"), (), {})
         run: dict[str, int] = {}
         stages = []
         for i, stage in enumerate(text.schedule):
@@ -228,26 +235,31 @@ class _Binder:
                 if name in run:
                     self.fault((*at, "run", j), f"{name} runs in two stages", "one stage")
                 run[name] = i
-            stages.append(Stage(tuple(stage.run), self._stalls(stage, at)))
+            stages.append(Stage(tuple(stage.run), self._stalls(stage, at, text.group)))
         for name, group in self.placed.items():
             if group == text.group and name not in run:
                 self.fault((*path, "schedule"), f"{name} is in no stage of the schedule")
         return Group(text.group, tree, tuple(stages))
 
-    def _stalls(self, stage: StageText, at: tuple[Step, ...]) -> tuple[Stall, ...]:
+    def _stalls(self, stage: StageText, at: tuple[Step, ...], group: str) -> tuple[Stall, ...]:
         stalls = []
         for k, stall in enumerate(stage.stall):
             where = (*at, "stall", k, "times")
             times = rule(stall.times, self.source.document.place(where)).value(self.scope)
-            if stall.einsum not in self.placed:
-                self.fault((*at, "stall", k, "einsum"), f"{stall.einsum} is placed nowhere")
+            if self.placed.get(stall.einsum) != group:
+                allowed = one_of(n for n, g in self.placed.items() if g == group)
+                message = f"{stall.einsum} is not placed in this group"
+                self.fault((*at, "stall", k, "einsum"), message, allowed)
             if isinstance(times, str) or times < 0:
                 self.fault(where, f"times is {times}", "a number, not negative")
                 continue
             stalls.append(Stall(stall.einsum, float(times), stall.why))
         return tuple(stalls)
 
-    def _node(self, text: NodeText, path: tuple[Step, ...], above: tuple[str, ...]) -> Node:
+    def _node(
+        self, text: NodeText, path: tuple[Step, ...], above: tuple[str, ...], held: dict[str, str]
+    ) -> Node:
+        """A node; ``held`` gives the level where an enclosing node holds a tensor."""
         loops = self._loops(text.for_, (*path, "for"))
         inside = (*above, *(loop.part for loop in loops))
         holds: list[Hold] = []
@@ -256,9 +268,11 @@ class _Binder:
                 allowed = one_of(self.arch.level)
                 self.fault((*path, "hold", level), f"no level '{level}' in the machine", allowed)
             for i, item in enumerate(items):
-                held = self._hold(item, level, (*path, "hold", level, i))
-                if held is not None:
-                    holds.append(held)
+                one = self._hold(item, level, (*path, "hold", level, i))
+                if one is not None:
+                    self._nested(one, (*path, "hold", level, i), holds, held)
+                    holds.append(one)
+        held = {**held, **{h.tensor: h.level for h in holds if h.staged is None}}
         children: list[Tree] = []
         for i, child in enumerate(text.do):
             at = (*path, "do", i)
@@ -267,8 +281,28 @@ class _Binder:
             if isinstance(child, LeafText):
                 children.append(self._leaf(child, at, inside, str(path[1])))
             else:
-                children.append(self._node(child, at, inside))
+                children.append(self._node(child, at, inside, held))
         return Node(loops, tuple(holds), tuple(children))
+
+    def _nested(
+        self, hold: Hold, path: tuple[Step, ...], beside: list[Hold], held: dict[str, str]
+    ) -> None:
+        """Refuse a tile that is held twice, or further out than the tile that it is cut from."""
+        order = list(self.arch.level)
+        if hold.staged is not None or hold.level not in order:
+            return
+        if hold.level == order[0]:
+            self.fault(path, f"{hold.tensor} is held in {hold.level}, where it is anyway",
+                       one_of(order[1:]))  # fmt: skip
+        if any(h.tensor == hold.tensor and h.staged is None for h in beside):
+            self.fault(path, f"{hold.tensor} is held twice", "once for each node")
+        outer = held.get(hold.tensor)
+        if outer in order and order.index(outer) > order.index(hold.level):
+            self.fault(
+                path,
+                f"{hold.tensor} is held in {hold.level} inside a tile held in {outer}",
+                one_of(order[order.index(outer) :]),
+            )
 
     def _hold(self, item: str | HoldText, level: str, path: tuple[Step, ...]) -> Hold | None:
         text = item if isinstance(item, HoldText) else HoldText(tensor=item)
@@ -282,7 +316,10 @@ class _Binder:
         if text.staged is not None:
             where = {k: self.source.document.place((*path, "staged", k)) for k in text.staged}
             extents = {k: rule(v, where[k]).value(self.scope) for k, v in text.staged.items()}
-            staged = tuple((k, int(v)) for k, v in extents.items())
+            for k, v in extents.items():
+                if not isinstance(v, int) or v < 1:
+                    self.fault((*path, "staged", k), f"{k} is {v}", "a positive whole number")
+            staged = tuple((k, v) for k, v in extents.items() if isinstance(v, int))
         spill = self._true(text.spill, (*path, "spill"), False)
         place = self.source.document.place(path)
         return Hold(text.tensor, level, text.copies, spill, text.shares, staged, place)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelsim import units
-from accelsim.errors import Fault, InputError, Place
+from accelsim.errors import Fault, InputError, Place, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Group, Leaf, Mapping, Node, walk
 from accelsim.ir.problem import Problem
@@ -213,6 +213,10 @@ def _total(
     physical: bool,
 ) -> Estimate:
     latency = sum(g.latency_s for g in groups)
+    if not latency:
+        raise refuse(
+            f"on {arch.name} nothing takes any time", "operations with cycles, a bandwidth"
+        )
     reads, writes = level_bytes((t for g in groups for t in g.transfers), arch)
     joules = {n: v.joules(reads[n], writes[n]) for n, v in arch.level.items()}
     joules.update(dict.fromkeys(arch.unit, 0.0))
