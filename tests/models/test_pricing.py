@@ -163,7 +163,7 @@ def test_too_large_tiles_are_refused_by_how_much() -> None:
         "hand.yaml:11:23: the tiles that 'product' holds in buffer need 256 B, 56 B more than its "
         "200 B\n"
         "        hold: {buffer: [A]}\n"
-        "                       ^\n"
+        "                        ^\n"
         "  allowed: smaller tiles, or a larger capacity"
     )
 
