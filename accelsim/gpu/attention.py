@@ -23,6 +23,7 @@ HEAD_DIMS: Final = (64, 96, 128)
 LOG2E: Final = 1.4426950408889634
 
 Path = Literal["mma", "wgmma"]
+Passes = Literal[1, 2, 3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +154,11 @@ class Tile:
         """Shared memory of a block: Q's tile, and K's and V's in flight.
 
         >>> Tile("mma", 64, 4, row_tiles=2).shared_bytes(128)
-        98304
+        100352
         """
         if self.path == "mma":
-            return 2 * head_dim * (self.queries + 4 * self.keys)
+            full = self.row_tiles * (head_dim + self.keys) >= 384  # sums wait in shared memory
+            return 2 * head_dim * (self.queries + 4 * self.keys) + full * 16 * self.threads
         panels = -(-head_dim // 64)
         tiles = 128 * panels * (self.queries + 2 * self.stages * self.keys)
         return tiles + 8 + 32 * self.stages + 1024
@@ -170,22 +172,20 @@ class Tile:
                 "STAGES": self.stages, "TURNS": int(self.turns)}  # fmt: skip
 
 
-def best_tile(path: Path, head_dim: int, mask: Mask) -> Tile:
+def best_tile(path: Path, head_dim: int) -> Tile:
     """The tile that was fastest on an H100 at long lengths (``validation/runs/h100-sxm``)."""
     if path == "mma":
         return Tile("mma", 128 if head_dim == 64 else 64, 4, row_tiles=2, blocks=2)
-    if head_dim == 128:
-        return Tile("wgmma", 176, 8) if mask.causal else Tile("wgmma", 80, 12)
     if head_dim == 96:
-        return Tile("wgmma", 160, 8) if mask.causal else Tile("wgmma", 96, 12)
-    return Tile("wgmma", 128, 12)
+        return Tile("wgmma", 96, 12, stages=3)
+    return Tile("wgmma", 80 if head_dim == 128 else 128, 12)
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """How attention is computed: passes over the keys and the tile (none for three passes)."""
 
-    passes: Literal[1, 2, 3]
+    passes: Passes
     tile: Tile | None
 
     def __post_init__(self) -> None:

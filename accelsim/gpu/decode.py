@@ -2,7 +2,7 @@
 
 The query heads that share a key head are the rows of one tile; the keys are
 split over blocks and the splits merged (flash-decoding, Dao et al. 2023).
-Integers have one float16 scale a key and head.
+Integers have one float16 scale a key and head, K's and V's side by side.
 """
 
 from __future__ import annotations
@@ -88,15 +88,26 @@ def walk_of(bits: int) -> Walk:
 def splits_of(cache: Cache, walk: Walk, multiprocessors: int) -> tuple[int, int]:
     """Blocks that share the keys of a head, and keys of each: one wave of blocks where possible.
 
+    A block starts at a multiple of 16 keys.
+
     >>> splits_of(Cache(1, 32, 8, 65536, 128), Walk(32), 132)
-    (33, 1986)
+    (33, 2000)
     """
     room = multiprocessors * walk.blocks
     heads = cache.B * cache.HK
     least = walk.tokens * walk.warps
     wanted = max(1, min(room // heads, -(-cache.M // least)))
-    length = -(-cache.M // wanted)
+    length = -(-cache.M // wanted // 16) * 16
     return -(-cache.M // length), length
+
+
+def pitch(keys: int) -> int:
+    """Keys from one head's scales to the next head's.
+
+    >>> pitch(1001)
+    1008
+    """
+    return -(-keys // 8) * 8
 
 
 def packed(x: Any, bits: int) -> tuple[Any, Any, Any]:
@@ -138,41 +149,46 @@ class Step:
         c = self.cache
         return halves.normal((c.B, c.H, c.E), self.dtype, 3 * self.seed)
 
-    def _stored(self, seed: int) -> tuple[Any, Any, Any]:
-        """Numbers as stored, scales, and a function of the head that gives float64."""
+    @cached_property
+    def scales(self) -> Any:
+        """Scales [B HK, pitch, 2] of K and of V; ones behind the last key."""
         module, c = cupy(), self.cache
-        shape = (c.B * c.HK, c.M, c.E)
-        drawn = halves.normal(shape, self.dtype, seed)
+        return module.ones((c.B * c.HK, pitch(c.M), 2), dtype=module.float16)
+
+    def _stored(self, seed: int, which: int) -> tuple[Any, Any]:
+        """Numbers as stored (scales go where they belong), and as they were drawn."""
+        module, c = cupy(), self.cache
+        heads = c.B * c.HK
+        drawn = halves.normal((heads, c.M, c.E), self.dtype, seed)
         if c.bits == 16:
-            return drawn, module.zeros(1, dtype=module.float16), None
-        raw = module.empty((c.B * c.HK, c.M, c.E * c.bits // 8), dtype=module.uint8)
-        scale = module.empty((c.B * c.HK, c.M), dtype=module.float16)
-        for head in range(c.B * c.HK):
+            return drawn, drawn
+        raw = module.empty((heads, c.M, c.E * c.bits // 8), dtype=module.uint8)
+        for head in range(heads):
             x = drawn[head].view(module.float16).astype(module.float32)
-            raw[head], scale[head], _ = packed(x, c.bits)
-        return raw, scale, drawn
+            raw[head], self.scales[head, : c.M, which], _ = packed(x, c.bits)
+        return raw, drawn
 
     @cached_property
-    def k(self) -> tuple[Any, Any, Any]:
-        """Keys: as stored, scales, as drawn."""
-        return self._stored(3 * self.seed + 1)
+    def k(self) -> tuple[Any, Any]:
+        """Keys: as stored, as drawn."""
+        return self._stored(3 * self.seed + 1, 0)
 
     @cached_property
-    def v(self) -> tuple[Any, Any, Any]:
+    def v(self) -> tuple[Any, Any]:
         """Values, likewise."""
-        return self._stored(3 * self.seed + 2)
+        return self._stored(3 * self.seed + 2, 1)
 
     @cached_property
     def out(self) -> halves.Poisoned:
         """Where the kernel writes [B, H, E]."""
         return halves.Poisoned.of((self.cache.B, self.cache.H, self.cache.E))
 
-    def _wide(self, stored: tuple[Any, Any, Any], head: int) -> Any:
+    def _wide(self, stored: tuple[Any, Any], head: int) -> Any:
         """Float64 of one head's keys or values, what the integers mean."""
         module = cupy()
         if self.cache.bits == 16:
             return halves.widened(stored[0][head], self.dtype)
-        x = stored[2][head].view(module.float16).astype(module.float32)
+        x = stored[1][head].view(module.float16).astype(module.float32)
         return packed(x, self.cache.bits)[2]
 
     def check(self, run: Callable[[], None], heads: int = 6) -> halves.Check:
@@ -227,8 +243,8 @@ def decode(step: Step, walk: Walk | None = None) -> Callable[[], None]:
     grid = (splits, c.B * c.HK)
     scale = module.float32(LOG2E / math.sqrt(c.E))
     arguments = (
-        step.q, step.k[0], step.v[0], step.k[1], step.v[1], partial, statistics, step.out.array,
-        number(c.M), number(c.group), number(length), scale,
+        step.q, step.k[0], step.v[0], step.scales, partial, statistics, step.out.array,
+        number(c.M), number(c.group), number(length), number(pitch(c.M)), scale,
     )  # fmt: skip
 
     def run() -> None:

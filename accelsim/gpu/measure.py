@@ -9,29 +9,26 @@ and never mixed.
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from accelsim.gpu.board import Board, Watch, reasons
-from accelsim.gpu.device import cupy, device, versions
+from accelsim.gpu.device import cupy, device
 from accelsim.gpu.kernel import load
 
-#: Written into every record; a reader refuses another one.
-SCHEMA: Final = "accelsim-gpu-run/1"
 #: How the times of a record were taken; in the record.
 METHOD: Final = {
     "hot": "median of single launches between two CUDA events, each enqueued behind a delay"
     " kernel, after warm-up; inputs as the launch before left them in L2",
     "cold": "the same, with L2 filled before each launch by reading another buffer of four"
     " times its size",
+    "sm_hz": "cycles over nanoseconds counted on one multiprocessor for 50 us, enqueued behind the"
+    " last repeat",
     "spread": "(third - first quartile) / median of the repeats",
     "energy": "difference of the board's energy counter (NVML) over whole ticks of it, while the"
     " kernel is launched back to back; static power included",
@@ -47,9 +44,10 @@ class Timing:
     most_s: float
     spread: float
     repeats: int
+    sm_hz: float | None = None
 
     @classmethod
-    def of(cls, seconds: Iterable[float]) -> Timing:
+    def of(cls, seconds: Iterable[float], sm_hz: float | None = None) -> Timing:
         """From single times.
 
         >>> Timing.of([1.0, 2.0, 3.0, 2.0]).median_s
@@ -61,7 +59,7 @@ class Timing:
             low, _, high = statistics.quantiles(found, n=4, method="inclusive")
         else:
             low = high = middle
-        return cls(middle, found[0], found[-1], (high - low) / middle, len(found))
+        return cls(middle, found[0], found[-1], (high - low) / middle, len(found), sm_hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +101,20 @@ def fill_l2() -> None:
     kernel((device().multiprocessors * 4,), scratch, cupy().uint64(scratch.size // 16), sink)
 
 
-def sm_clock_hz(seconds: float = 2e-4) -> float:
-    """The multiprocessors' clock, from cycles and nanoseconds counted on one of them."""
+def enqueue_probe(seconds: float = 5e-5) -> Any:
+    """Enqueue counting cycles and nanoseconds on one multiprocessor; the array they go to."""
     _, sink = _scratch()
     load("tools.cu", "probe", {}, 1)((1,), cupy().uint64(int(seconds * 1e9)), sink)
+    return sink
+
+
+def sm_clock_hz(seconds: float = 2e-4) -> float:
+    """The multiprocessors' clock, from cycles and nanoseconds counted on one of them."""
+    return probed_hz(enqueue_probe(seconds))
+
+
+def probed_hz(sink: Any) -> float:
+    """What a probe counted."""
     cycles, nanoseconds = (int(x) for x in sink[:2].get())
     return cycles / nanoseconds * 1e9
 
@@ -115,11 +123,15 @@ def timed(
     run: Callable[[], None],
     *,
     cold: bool = False,
+    ahead_s: float = 4e-5,
     budget_s: float = 0.1,
     least: int = 7,
     most: int = 60,
 ) -> Timing:
-    """Time ``run``, which enqueues one launch (or a pipeline of them), about ``budget_s`` long."""
+    """Time ``run``, which enqueues one launch (or a pipeline of them), about ``budget_s`` long.
+
+    ``ahead_s`` is the delay that lets the host enqueue all of it before it starts.
+    """
     module = cupy()
     for _ in range(3):
         run()
@@ -128,7 +140,7 @@ def timed(
     def enqueue(first: Any, last: Any) -> None:
         if cold:
             fill_l2()
-        delay(4e-5)
+        delay(ahead_s)
         first.record()
         run()
         last.record()
@@ -139,12 +151,13 @@ def timed(
     enqueue(*events[:2])
     events[1].synchronize()
     guess = max(between(*events[:2]), 1e-6)
-    repeats = min(most, max(least, int(budget_s / (guess + 5e-5))))
+    repeats = min(most, max(least, int(budget_s / (guess + ahead_s))))
     pairs = [(events[2 * i], events[2 * i + 1]) for i in range(repeats)]
     for pair in pairs:
         enqueue(*pair)
+    sink = enqueue_probe()
     pairs[-1][1].synchronize()
-    return Timing.of(between(*pair) for pair in pairs)
+    return Timing.of((between(*pair) for pair in pairs), probed_hz(sink))
 
 
 def sustained(
@@ -225,32 +238,3 @@ def idle_power_w(seconds: float = 2.0) -> float | None:
     time.sleep(seconds)
     end, last = time.perf_counter(), sensors.energy_j()
     return None if first is None or last is None else (last - first) / (end - start)
-
-
-def fields(value: Any) -> Any:
-    """A dataclass as a dictionary, ``None`` as it is."""
-    return None if value is None else asdict(value)
-
-
-def document(what: str, rows: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """The record of rows measured on the GPU that is here."""
-    return {
-        "schema": SCHEMA,
-        "what": what,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": device().as_dict(),
-        "board": board().state(),
-        "versions": versions(),
-        "method": METHOD,
-        **more,
-        "rows": rows,
-    }
-
-
-def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON, one row a line."""
-    head = {k: v for k, v in record.items() if k != "rows"}
-    lines = ",\n".join(json.dumps(row) for row in record["rows"])
-    text = json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

@@ -15,9 +15,11 @@ from typing import Any, Final
 from accelsim.gpu import measure
 from accelsim.gpu.device import cupy, device
 from accelsim.gpu.kernel import Kernel, load
+from accelsim.gpu.record import fields
 
-#: Blocks a multiprocessor that read L2.
+#: Blocks a multiprocessor that read L2, and bytes that a block reads at once.
 L2_BLOCKS: Final = 2
+L2_STEP: Final = 256 * 8 * 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Op:
 
 _MMA: Final = 16 * 8 * 16 * 2
 _WIDE: Final = 64 * 128 * 16 * 2
-_SHARED: Final = 33 * 1024
+_SHARED: Final = 65 * 1024
 _TILES: Final = 65 * 1024
 
 OPS: Final = (
@@ -56,7 +58,7 @@ OPS: Final = (
     Op("add.f32", 8, 32, "op", (512, 1024), repeat=16),
     Op("cvt.bf16x2.f32", 9, 32, "op", (512, 1024), repeat=16),
     Op("cvt.f16x2.f32", 20, 32, "op", (512, 1024), repeat=16),
-    Op("shfl.bfly", 10, 32, "op", (512, 1024), repeat=16),
+    Op("shfl.idx", 10, 32, "op", (512, 1024), repeat=16),
     Op("ldmatrix.x4", 11, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
     Op("ld.shared.v4", 12, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
     Op("st.shared.v4", 13, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
@@ -124,7 +126,7 @@ def rate_row(op: Op, threads: int) -> dict[str, Any]:
         "per_s": total * device().multiprocessors / timing.median_s,
         "sm_hz": taken / timing.median_s,
         "how": "cycles counted on the multiprocessor, one block each; rate a second from events",
-        "time": measure.fields(timing),
+        "time": fields(timing),
     }
 
 
@@ -165,7 +167,7 @@ def memory_row(name: str, bytes_each: int, blocks_per_sm: int, threads: int) -> 
         "threads": threads,
         "per_s": moved / timing.median_s,
         "how": "bytes read and written over event time; 16-byte accesses, eight in flight a thread",
-        "time": measure.fields(timing),
+        "time": fields(timing),
     }
 
 
@@ -174,7 +176,7 @@ def level2_run(bytes_each: int, rounds: int, own: bool) -> Callable[[], None]:
     module = cupy()
     source = _buffer("source", bytes_each)
     _, sink = measure._scratch()
-    kernel = load("microbench.cu", "level2", {}, 512)
+    kernel = load("microbench.cu", "level2", {}, L2_STEP // 128)
     blocks = L2_BLOCKS * device().multiprocessors
     count, times = module.uint64(bytes_each // 16), module.int32(rounds)
     return lambda: kernel((blocks,), source, count, times, module.int32(own), sink)
@@ -182,8 +184,8 @@ def level2_run(bytes_each: int, rounds: int, own: bool) -> Callable[[], None]:
 
 def level2_bytes(bytes_each: int, rounds: int, own: bool) -> int:
     """Bytes that one launch of ``level2`` reads: whole steps of 8 accesses a thread."""
-    blocks, step = L2_BLOCKS * device().multiprocessors, 16 * 8 * 512
-    length = bytes_each // 16 // blocks * 16 if own else bytes_each
+    blocks, step = L2_BLOCKS * device().multiprocessors, L2_STEP
+    length = bytes_each // blocks if own else bytes_each
     return length // step * step * rounds * blocks
 
 
@@ -197,9 +199,9 @@ def level2_row(bytes_each: int, own: bool) -> dict[str, Any]:
         "unit": "byte",
         "buffer_bytes": bytes_each,
         "per_s": level2_bytes(bytes_each, times, own) / timing.median_s,
-        "how": f"{L2_BLOCKS} blocks of 512 threads a multiprocessor read, past L1, "
+        "how": f"{L2_BLOCKS} blocks of 256 threads a multiprocessor read, past L1, "
         + ("a slice each, again and again" if own else "all of the buffer each"),
-        "time": measure.fields(timing),
+        "time": fields(timing),
     }
 
 
@@ -255,12 +257,12 @@ def launch_rows() -> list[dict[str, Any]]:
     behind = measure.timed(five, least=40)
     return [
         {"what": "launch.single", "seconds": single.median_s, "how": "empty kernel of one block"
-         " between two events behind a delay", "time": measure.fields(single)},
+         " between two events behind a delay", "time": fields(single)},
         {"what": "launch.wide", "seconds": wide.median_s, "how": "the same, a block a"
-         " multiprocessor", "time": measure.fields(wide)},
+         " multiprocessor", "time": fields(wide)},
         {"what": "launch.next", "seconds": (behind.median_s - single.median_s) / 4, "how": "each"
          " further empty kernel behind a delay: (five - one) / 4",
-         "time": measure.fields(behind)},
+         "time": fields(behind)},
         {"what": "launch.host", "seconds": host, "how": "1000 launches from Python, host clock,"
          " synchronised at the end"},
     ]  # fmt: skip
@@ -277,7 +279,8 @@ def ceiling_rows() -> list[dict[str, Any]]:
         ]
         rows += [memory_row(name, size << 20, 4, 512) for size in (8, 32, 128, 512)]
     rows += [level2_row(size << 20, False) for size in (2, 4, 8, 16, 24, 32, 48)]
-    rows += [level2_row(size << 20, True) for size in (18, 24, 32, 40, 48, 64, 96, 256)]
+    slices = L2_STEP * L2_BLOCKS * device().multiprocessors
+    rows += [level2_row(slices * count, True) for count in (1, 2, 3, 4, 5, 6, 8, 12, 30)]
     rows += [latency_row(size << 20) for size in (1, 8, 24, 40, 256, 1024)]
     return rows + launch_rows()
 
@@ -302,7 +305,7 @@ def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:
                 "per_s": total / found.seconds,
                 "idle_w": idle,
                 "how": "board energy over work, everything the board draws included",
-                "sustained": measure.fields(found),
+                "sustained": fields(found),
             }
         )
 
@@ -325,7 +328,8 @@ def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:
     for name in ("read", "write", "copy"):
         moved = size * (2 if name == "copy" else 1)
         add(f"hbm.{name}", "byte", moved, memory_run(name, size, 4 * blocks))
-    for own, size, times in ((False, 16 << 20, 4), (True, 18 << 20, 100)):
+    slices = L2_STEP * L2_BLOCKS * blocks
+    for own, size, times in ((False, 16 << 20, 4), (True, 2 * slices, 100)):
         counted = level2_bytes(size, times, own)
         add(f"l2.read.{'own' if own else 'shared'}", "byte", counted, level2_run(size, times, own))
     return rows

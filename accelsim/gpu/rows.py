@@ -113,6 +113,16 @@ def expected(op: Op, x: Any, weight: Any = None, bias: Any = None) -> Any:
     return scaled * weight + (0 if bias is None else bias)
 
 
+def fresh(op: Op, form: Form, count: int, columns: int, dtype: str) -> Callable[[], None]:
+    """A launch over fresh rows, for timing."""
+    width = -(-columns // 8) * 8
+    x = halves.normal((count, width), dtype, 1, 2.0)
+    weight, bias = (halves.normal((width,), dtype, i) for i in (2, 3))
+    return launch(
+        op, form, x, halves.Poisoned.of((count, width)).array, columns, dtype, weight, bias
+    )
+
+
 def check(op: Op, form: Form, count: int, columns: int, dtype: str, seed: int = 0) -> halves.Check:
     """Run on fresh rows with a poisoned output and compare all of them."""
     module = cupy()

@@ -9,19 +9,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from accelsim.gpu import attention, decode, linear, measure, microbench, sparse
+from accelsim.gpu import attention, decode, linear, measure, microbench, rows, sparse
 from accelsim.gpu.attention import Mask, Problem, Shape, Tile, Variant
 from accelsim.gpu.decode import Cache, Step, Walk
 from accelsim.gpu.device import cupy
+from accelsim.gpu.grid import (
+    AttentionCase,
+    attention_cases,
+    attention_row,
+    decode_cases,
+    decode_row,
+    rows_row,
+)
 from accelsim.gpu.kernel import Build, compiled
+from accelsim.gpu.record import document, fields, write
 
 ALL, CAUSAL = Mask(), Mask(causal=True)
 MMA = Tile("mma", 64, 4, row_tiles=2, blocks=2)
@@ -116,7 +126,7 @@ def builds() -> list[Build]:
             found += [(tile, Problem(Shape(1, 1, 8, 8, dim), mask), 1, False) for tile in tiles]
     for shape, mask, dtype in ODD:
         problem = Problem(shape, mask, dtype)
-        best = attention.best_tile("wgmma", shape.E, mask)
+        best = attention.best_tile("wgmma", shape.E)
         found += [(MMA, problem, 1, False), (best, problem, 1, False), (MMA, problem, 2, False)]
         found += [(MMA, problem, 1, True), (best, problem, 1, True)]
     made = [
@@ -141,13 +151,23 @@ def builds() -> list[Build]:
         for flags in range(4):
             base = {"D": dim, "BF16": flags & 1, "CAUSAL": flags >> 1}
             made += [build("attention_unfused.cu", x, base) for x in ("scores", "values")]
+    for case in attention_cases(GRID_SEED, GRID_COUNT) + attention_cases(5, 200):
+        if case.variant.tile:
+            defines = attention.macros(
+                Problem(case.shape, case.mask, case.dtype), case.variant.tile, case.variant.passes
+            )
+            made.append(build(f"attention_{case.variant.tile.path}.cu", "attention", defines))
     return list(dict.fromkeys(made))
+
+
+def one(build: Build) -> int:
+    return len(compiled(build))
 
 
 def compile_all() -> None:
     start = time.time()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sizes = list(pool.map(lambda b: len(compiled(b)), builds()))
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        sizes = list(pool.map(one, builds(), chunksize=4))
     print(f"{len(sizes)} kernels in {time.time() - start:.1f} s")
 
 
@@ -180,7 +200,7 @@ def correct(out: Path, path: str) -> None:
     """Every shape of ``ODD`` by one path; one and, on mma, two and three passes."""
     for shape, mask, dtype in ODD:
         problem = Problem(shape, mask, dtype, seed=3)
-        tile = MMA if path == "mma" else attention.best_tile("wgmma", shape.E, mask)
+        tile = MMA if path == "mma" else attention.best_tile("wgmma", shape.E)
         variants = [Variant(1, tile)]
         if path == "mma":
             variants.append(Variant(2, tile))
@@ -193,7 +213,7 @@ def correct(out: Path, path: str) -> None:
 
 def tiles(out: Path, dim: int, path: str) -> None:
     """Times of the candidates at b1 h16 n16384, full and causal; each checked first."""
-    rows = []
+    found = []
     for mask in (ALL, CAUSAL):
         problem = Problem(Shape(1, 16, 16384, 16384, dim), mask, seed=5)
         for tile in CANDIDATES[dim]:
@@ -205,13 +225,13 @@ def tiles(out: Path, dim: int, path: str) -> None:
             timing = measure.timed(run) if check.holds else None
             print(line(problem, variant, check, timing))
             built = attention.kernel(problem, tile, 1)
-            rows.append(
+            found.append(
                 variant.as_dict()
-                | {"dim": dim, "causal": mask.causal, "check": measure.fields(check)}
-                | {"time": measure.fields(timing), "kernel": built.as_dict()}
+                | {"dim": dim, "causal": mask.causal, "check": fields(check)}
+                | {"time": fields(timing), "kernel": built.as_dict()}
             )
             sys.stdout.flush()
-    measure.write(out / f"tiles-{path}-{dim}.json", measure.document("tiles", rows))
+    write(out / f"tiles-{path}-{dim}.json", document("tiles", found))
 
 
 def passes(out: Path) -> None:
@@ -225,8 +245,6 @@ def passes(out: Path) -> None:
 
 
 def row_forms(out: Path) -> None:
-    from accelsim.gpu import rows
-
     for op in ("softmax", "rmsnorm", "layernorm"):
         for form in ("textbook", "derived", "held"):
             for count, columns, dtype in ((5, 1001, "bf16"), (64, 4096, "f16"), (3, 60000, "bf16")):
@@ -243,21 +261,22 @@ def decoding(out: Path) -> None:
             run = decode.decode(step, walk)
             check = step.check(run)
             text = f"decode {cache} {walk} err {check.relative_error:.2e} {check.holds}"
-            row = {"cache": asdict(cache), "walk": asdict(walk), "check": measure.fields(check)}
+            row = {"cache": asdict(cache), "walk": asdict(walk), "check": fields(check)}
             row["kernel"] = decode.kernel(step, walk).as_dict()
             if cache.cache_bytes > 1 << 26 and check.holds:
                 timing = measure.timed(run, cold=True)
-                row["time"] = measure.fields(timing)
+                row["time"] = fields(timing)
                 text += f" {timing.median_s * 1e6:.1f} us"
                 text += f" {cache.cache_bytes / timing.median_s / 1e12:.3f} TB/s"
             print(text, row["kernel"]["spilled_bytes"])
             found.append(row)
         del step
         cupy().get_default_memory_pool().free_all_blocks()
-    measure.write(out / "decode.json", measure.document("decode", found))
+    write(out / "decode.json", document("decode", found))
 
 
 def linears(out: Path) -> None:
+    found = []
     for shape, dtype, each in SEQUENCES:
         problem = linear.Decayed(shape, dtype, seed=4)
         for per_segment in [each] if each else [None, 8, 16, 32, 64, 1024]:
@@ -265,12 +284,19 @@ def linears(out: Path) -> None:
             check = problem.check(run)
             timing = measure.timed(run)
             moved = 4 * problem.out.array.nbytes
+            found.append(
+                {"shape": asdict(shape), "dtype": dtype, "check": fields(check),
+                 "per_segment": per_segment or linear.chunks_of(shape, 132),
+                 "flops": problem.flops, "hot": fields(timing)}
+            )  # fmt: skip
             print(shape, dtype, per_segment, f"{check.relative_error:.2e} {check.holds}",
                   f"{timing.median_s * 1e6:.1f} us {moved / timing.median_s / 1e12:.2f} TB/s",
                   f"{problem.flops / timing.median_s / 1e12:.1f} TF")  # fmt: skip
+    write(out / "linear.json", document("linear attention with decay", found))
 
 
 def sparses(out: Path) -> None:
+    found = []
     for shape, mask, dtype, shares in (
         (Shape(1, 3, 700, 900, 64), ALL, "f16", (0.3,)),
         (Shape(2, 4, 1000, 1000, 128, HK=2), CAUSAL, "bf16", (0.5,)),
@@ -279,43 +305,223 @@ def sparses(out: Path) -> None:
     ):
         problem = Problem(shape, mask, dtype, seed=8)
         for path in ("mma", "wgmma"):
-            tile = attention.best_tile(path, shape.E, mask)
+            tile = attention.best_tile(path, shape.E)
             for share in shares:
                 keep = sparse.random_tiles(problem, tile, share, 1)
                 run = sparse.sparse(problem, tile, keep)
                 check = sparse.check(problem, tile, keep, run)
                 timing = measure.timed(run)
                 flops = 4 * shape.B * shape.E * int(keep.sum()) * tile.queries * tile.keys
+                rate = flops / timing.median_s / 1e12
                 print(path, shape, share, f"{keep.mean():.3f} {check.relative_error:.2e}",
-                      check.holds, f"{timing.median_s * 1e3:.3f} ms {flops / timing.median_s / 1e12:.1f} TF")  # fmt: skip
+                      check.holds, f"{timing.median_s * 1e3:.3f} ms {rate:.1f} TF")  # fmt: skip
+                found.append(
+                    {"shape": asdict(shape), "mask": asdict(mask), "dtype": dtype,
+                     "tile": asdict(tile), "share": float(keep.mean()), "flops": flops,
+                     "check": fields(check), "hot": fields(timing)}
+                )  # fmt: skip
+    write(out / "sparse.json", document("block-sparse attention", found))
+
+
+COUNTED = [
+    AttentionCase(Shape(1, 16, n, n, dim), mask, "bf16", Variant(passes, tile))
+    for n, dim, mask, passes, tile in (
+        (16384, 128, ALL, 1, MMA),
+        (16384, 128, ALL, 1, attention.best_tile("wgmma", 128)),
+        (16384, 128, CAUSAL, 1, MMA),
+        (16384, 128, CAUSAL, 1, attention.best_tile("wgmma", 128)),
+        (16384, 64, ALL, 1, attention.best_tile("mma", 64)),
+        (16384, 64, ALL, 1, attention.best_tile("wgmma", 64)),
+        (8192, 96, ALL, 1, attention.best_tile("wgmma", 96)),
+        (8192, 128, ALL, 2, MMA),
+        (4096, 128, ALL, 3, None),
+        (3000, 128, CAUSAL, 3, None),
+        (16384, 128, Mask(True, 1024), 1, attention.best_tile("wgmma", 128)),
+        (1000, 96, CAUSAL, 1, MMA),
+    )
+]
 
 
 def counters(out: Path) -> None:
-    """Launches for a profiler: one of each, nothing else of these names."""
-    for n, dim, mask in ((16384, 128, ALL), (16384, 128, CAUSAL), (4096, 64, ALL)):
-        problem = Problem(Shape(1, 16, n, n, dim), mask, seed=2)
-        for path in ("mma", "wgmma"):
-            attention.fused(problem, attention.best_tile(path, dim, mask))()
+    """Launches for a profiler, in the order that counters.json tells."""
+    told = []
+
+    def tell(case: dict[str, object], run: object, kernels: list[str]) -> None:
+        run()
         cupy().cuda.runtime.deviceSynchronize()
+        told.append({"case": case, "kernels": kernels})
+
+    small = [c for c in attention_cases(5, 200) if c.shape.flops < 2e12][:14]
+    for case in COUNTED + small:
+        names = ["scores", "rows", "values"] if case.variant.passes == 3 else ["attention"]
+        run = attention.run_of(Problem(case.shape, case.mask, case.dtype, 2), case.variant)
+        tell(case.as_dict(), run, names)
+    for cache in CACHES[4:5] + CACHES[13:14] + CACHES[22:23] + CACHES[6:7]:
+        run = decode.decode(Step(cache, 3))
+        walk = decode.walk_of(cache.bits)
+        splits, _ = decode.splits_of(cache, walk, 132)
+        tell({"cache": asdict(cache)}, run, ["split", "merge"] if splits > 1 else ["split"])
+    shape = Shape(1, 16, 16384, 16384, 128)
+    run = linear.linear(linear.Decayed(shape, seed=2))
+    tell({"linear": asdict(shape)}, run, ["chunks", "prefix", "chunks"])
+    for op, form, count, columns in ROWS[::5]:
+        run = rows.fresh(op, form, count, columns, "bf16")
+        tell({"op": op, "form": form, "rows": count, "columns": columns}, run, ["rows"])
+    (out / "counters.json").write_text(json.dumps(told))
+
+
+def steadily(out: Path, name: str, made: object) -> None:
+    """Measure rows one after the other; a case that fails says so and is left out."""
+    found = []
+    for row in made:
+        found.append(row)
+        if not row.get("check", {"holds": True})["holds"]:
+            print("WRONG", row)
+        cupy().get_default_memory_pool().free_all_blocks()
+        if len(found) % 20 == 0:
+            write(out / f"{name}.json", document(name, found))
+            print(name, len(found), "rows", flush=True)
+    write(out / f"{name}.json", document(name, found))
+    worst = max((r["hot"]["spread"] for r in found if "hot" in r), default=0)
+    errors = max((r["check"]["relative_error"] for r in found if "check" in r), default=0)
+    print(name, len(found), "rows, worst spread", worst, "largest error", errors)
+
+
+def grid(out: Path, part: int) -> None:
+    cases = attention_cases(GRID_SEED, GRID_COUNT)[part::2]
+    steadily(out, f"attention-grid-{part}", (attention_row(c, 21) for c in cases))
+
+
+def decode_grid(out: Path) -> None:
+    steadily(out, "decode-grid", (decode_row(c, 22) for c in decode_cases(GRID_SEED, 60)))
+
+
+ROWS = [
+    (op, form, count, columns)
+    for op in ("softmax", "rmsnorm", "layernorm")
+    for form in ("textbook", "derived", "held")
+    for count, columns in ((65536, 1024), (8192, 8192), (4096, 4096), (3001, 5000), (1024, 65536))
+    if not (op == "rmsnorm" and form == "derived")
+]
+
+
+def rows_grid(out: Path) -> None:
+    steadily(out, "rows-grid", (rows_row(*r, "bf16") for r in ROWS))
+
+
+def library_grid(out: Path) -> None:
+    from accelsim.gpu import library
+
+    def made() -> object:
+        names = ("flash-attention-2", "cudnn-attention")
+        seen = set()
+        for case in attention_cases(GRID_SEED + 1, 400):
+            shape, mask = case.shape, case.mask
+            if mask.window or shape in seen or shape.flops > 2e13 or len(seen) >= 50:
+                continue
+            seen.add(shape)
+            for name in names:
+                run = library.attention(name, shape, mask, case.dtype)
+                yield library.row(name, run, shape=shape, mask=mask, dtype=case.dtype)
+        draw = random.Random(GRID_SEED)
+        for _ in range(60):
+            sizes = [round(2 ** draw.uniform(7, 13.5)) for _ in range(3)]
+            sizes = (
+                [x // 64 * 64 for x in sizes]
+                if draw.random() < 0.7
+                else [x // 8 * 8 for x in sizes]
+            )
+            problem = library.Gemm(*sizes)
+            yield library.row(
+                "cublas-gemm", library.gemm(problem, "bf16"), gemm=problem, dtype="bf16"
+            )
+        for name in ("torch-softmax", "torch-copy"):
+            for count, columns in (
+                (65536, 1024),
+                (8192, 8192),
+                (3001, 5000),
+                (1024, 65536),
+                (512, 2048),
+            ):
+                run = library.elementwise(name, count, columns, "bf16")
+                yield library.row(name, run, rows=count, columns=columns, dtype="bf16")
+
+    steadily(out, "library-grid", made())
+
+
+def attention_energy(out: Path) -> None:
+    found = []
+    for case in [
+        *COUNTED,
+        AttentionCase(
+            Shape(1, 16, 16384, 16384, 96),
+            ALL,
+            "bf16",
+            Variant(1, attention.best_tile("wgmma", 96)),
+        ),
+        AttentionCase(
+            Shape(8, 16, 2048, 2048, 64),
+            CAUSAL,
+            "bf16",
+            Variant(1, attention.best_tile("wgmma", 64)),
+        ),
+        AttentionCase(Shape(32, 16, 512, 512, 128), ALL, "f16", Variant(1, MMA)),
+    ]:
+        problem = Problem(case.shape, case.mask, case.dtype, 6)
+        run = attention.run_of(problem, case.variant)
+        check = problem.check(run)
+        power = measure.sustained(run)
+        row = case.as_dict() | {
+            "flops": problem.flops,
+            "check": fields(check),
+            "sustained": fields(power),
+        }
+        found.append(row)
+        print(case.variant.name, case.shape, case.mask.causal, power)
+    for cache in CACHES[4:5] + CACHES[13:14] + CACHES[22:23]:
+        step = Step(cache, 3)
+        run = decode.decode(step)
+        check, power = step.check(run), measure.sustained(run)
+        found.append({"cache": asdict(cache), "check": fields(check), "sustained": fields(power)})
+        print(cache, power)
+    problem = linear.Decayed(Shape(1, 16, 65536, 65536, 128), seed=2)
+    run = linear.linear(problem)
+    check, power = problem.check(run), measure.sustained(run)
+    found.append(
+        {"linear": asdict(problem.shape), "check": fields(check), "sustained": fields(power)}
+    )
+    print("linear", power)
+    for op, form, count, columns in (
+        ("softmax", "held", 8192, 8192),
+        ("layernorm", "textbook", 8192, 8192),
+    ):
+        power = measure.sustained(rows.fresh(op, form, count, columns, "bf16"))
+        found.append(
+            {"op": op, "form": form, "rows": count, "columns": columns, "sustained": fields(power)}
+        )
+    write(out / "energy-kernels.json", document("energy of kernels", found))
 
 
 def ceilings(out: Path) -> None:
-    rows = microbench.ceiling_rows()
-    measure.write(out / "ceilings.json", measure.document("ceilings", rows))
-    for row in rows:
+    found = microbench.ceiling_rows()
+    write(out / "ceilings.json", document("ceilings", found))
+    for row in found:
         keys = ("threads", "buffer_bytes", "blocks_per_sm", "per_cycle_sm", "cycles_each", "per_s",
                 "seconds", "sm_hz")  # fmt: skip
         print(row["what"], *(f"{k}={row[k]:.4g}" for k in keys if k in row))
 
 
 def energy(out: Path) -> None:
-    rows = microbench.energy_rows()
-    measure.write(out / "energy.json", measure.document("energy", rows))
-    for row in rows:
+    found = microbench.energy_rows()
+    write(out / "energy.json", document("energy", found))
+    for row in found:
         print({k: v for k, v in row.items() if k in ("what", "joules_each", "power_w", "per_s")},
               (row.get("sustained") or {}).get("sm_hz"),
               (row.get("sustained") or {}).get("held_down_by"))  # fmt: skip
 
+
+#: The grid that the model is built on; the one it is judged on has another seed.
+GRID_SEED, GRID_COUNT = 1, 220
 
 STEPS = {
     "smoke": smoke,
@@ -332,6 +538,12 @@ STEPS = {
     "linear": linears,
     "sparse": sparses,
     "counters": counters,
+    "grid-0": lambda o: grid(o, 0),
+    "grid-1": lambda o: grid(o, 1),
+    "decode-grid": decode_grid,
+    "rows-grid": rows_grid,
+    "library-grid": library_grid,
+    "energy-kernels": attention_energy,
     "ceilings": ceilings,
     "energy": energy,
 }  # fmt: skip

@@ -26,6 +26,8 @@
 
 #define THREADS (WARPS * 32)
 #define BM (16 * MI * WARPS)
+// Where output and scores fill the registers, the denominators' parts wait in shared memory.
+#define SUMS_IN_SHARED (MI * (D / 2 + BN / 2) >= 192)
 #define KT (BN / 8)  // fragments of scores along the keys
 #define DT (D / 8)   // fragments of output along the head dimension
 
@@ -194,10 +196,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
   const Bounds bounds = {M, offset, window};
   // Lanes' offsets for ldmatrix: Q as A (rows, then k), K as B (n, then k), V as B transposed.
   const u32 q_lane = q_shared + T::offset(warp * 16 * MI + (lane & 15), lane >> 4);
-  const u32 k_lane = T::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
-  const u32 v_lane = T::offset(lane & 15, lane >> 4);
+  const u32 k_lane = kv_shared + T::offset((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
+  const u32 v_lane = kv_shared + TILE_BYTES + T::offset(lane & 15, lane >> 4);
 
-  float O[MI][DT][4], top[MI][2], sum[MI][2];
+  float4* waiting = (float4*)(memory + BM * T::ROW_BYTES + 4 * TILE_BYTES);
+  float O[MI][DT][4], top[MI][2];
+  __align__(16) float sum[MI][2];
 #pragma unroll
   for (int i = 0; i < MI; ++i) {
 #pragma unroll
@@ -208,6 +212,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     sum[i][0] = sum[i][1] = 0.f;
   }
 
+  if (SUMS_IN_SHARED) waiting[thread] = make_float4(0.f, 0.f, 0.f, 0.f);
   load_tile<BM>(q_shared, Q + q_at, P - q0, thread);
 
 #pragma unroll
@@ -230,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
       copy_commit();
       const int key0 = (SPARSE ? list[j] : first + j) * BN;
       if (bounds.all_out(row0, row0 + 16 * MI - 1, key0)) continue;
-      const u32 buffer = kv_shared + (j & 1) * 2 * TILE_BYTES;
+      const u32 buffer = (j & 1) * 2 * TILE_BYTES;
       float S[MI][KT][4];
       scores(S, q_lane, buffer + k_lane);
       if (bounds.some_out(row0, row0 + 16 * MI - 1, key0))
@@ -239,6 +244,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
       if (PASSES == 1) {
         float correction[MI][2];
         bool moved = false;
+        if (SUMS_IN_SHARED) *(float4*)sum[0] = waiting[thread];
 #pragma unroll
         for (int i = 0; i < MI; ++i)
 #pragma unroll
@@ -250,6 +256,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
             top[i][r] = now;
             sum[i][r] = sum[i][r] * correction[i][r] + weigh(S[i], r, scale, scaled);
           }
+        if (SUMS_IN_SHARED) waiting[thread] = *(float4*)sum[0];
         if (__any_sync(0xffffffffu, moved)) {
 #pragma unroll
           for (int i = 0; i < MI; ++i)
@@ -258,7 +265,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
 #pragma unroll
               for (int e = 0; e < 4; ++e) O[i][d][e] *= correction[i][e >> 1];
         }
-        product(O, S, buffer + TILE_BYTES + v_lane);
+        product(O, S, buffer + v_lane);
       } else if (!last_pass) {
 #pragma unroll
         for (int i = 0; i < MI; ++i)
@@ -276,12 +283,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
 #pragma unroll
           for (int r = 0; r < 2; ++r)
             weigh(S[i], r, scale, top[i][r] == -INFINITY_F ? 0.f : top[i][r] * scale);
-        product(O, S, buffer + TILE_BYTES + v_lane);
+        product(O, S, buffer + v_lane);
       }
     }
   }
   copy_wait<0>();
   if (count == 0) __syncthreads();  // Q was never waited for by all
+  if (SUMS_IN_SHARED && PASSES == 1) *(float4*)sum[0] = waiting[thread];
 
   // Normalise; through the warp's own rows of Q's tile to rows of 16-byte stores.
   __syncwarp();

@@ -8,8 +8,8 @@
 // K and V go from memory to registers and are never in shared memory: the head dimension is
 // contracted, so any order of it will do if Q has the same, and each thread takes 16 (or fewer)
 // bytes of a key that stand together.  BITS 16: K, V in the 16-bit type.  BITS 8, 4: signed
-// integers times one 16-bit scale a key and head; the scales multiply scores and weights, not
-// elements.  Of each 8 four-bit numbers nibble i holds number 2i, nibble 4 + i number 2i + 1.
+// integers times one float16 scale a key and head, K's and V's side by side, rows of them `pitch`
+// keys apart; the scales multiply scores and weights, not elements.  Of each 8 four-bit numbers nibble i holds number 2i, nibble 4 + i number 2i + 1.
 #include "common.cuh"
 
 #ifndef D
@@ -62,8 +62,15 @@ DEVICE u32 subtract2(u32 a, u32 b) {
 DEVICE u32 pair_of_bytes(u32 biased, bool high) {
   return subtract2(permute(biased, 0x64646464u, high ? 0x4342 : 0x4140), 0x64806480u);
 }
+// Nibbles at 4 and 12 stay where they are: 1024 + 16 x, over 16, less 64 and the bias.
 DEVICE u32 pair_of_nibbles(u32 biased, int shift) {
-  return subtract2(((biased >> shift) & 0x000f000fu) | 0x64006400u, 0x64086408u);
+  const u32 x = shift & 8 ? biased >> 8 : biased;
+  if (!(shift & 4)) return subtract2((x & 0x000f000fu) | 0x64006400u, 0x64086408u);
+  u32 r;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;"
+      : "=r"(r)
+      : "r"((x & 0x00f000f0u) | 0x64006400u), "r"(0x2c002c00u), "r"(0xd480d480u));
+  return r;
 }
 
 // Fragments of K for mma: two registers for each 16 of D, from a thread's pieces of one key.
@@ -106,10 +113,9 @@ DEVICE u32 value_pair(const u32* first, const u32* second, int n) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     split(const half_t* __restrict__ Q, const unsigned char* __restrict__ K,
-          const unsigned char* __restrict__ V, const half_t* __restrict__ k_scale,
-          const half_t* __restrict__ v_scale, float* __restrict__ partial,
-          float* __restrict__ statistics, half_t* __restrict__ O_, int M, int group, int length,
-          float scale) {
+          const unsigned char* __restrict__ V, const u32* __restrict__ scales,
+          float* __restrict__ partial, float* __restrict__ statistics, half_t* __restrict__ O_,
+          int M, int group, int length, int pitch, float scale) {
   __shared__ float merged[16][D];
   __shared__ float tops[WARPS][16], sums[WARPS][16];
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
@@ -118,10 +124,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
   const int begin = part * length, end = min(M, begin + length);
   K += head * M * ROW_BYTES;
   V += head * M * ROW_BYTES;
-  if (BITS < 16) {
-    k_scale += head * M;
-    v_scale += head * M;
-  }
+  if (BITS < 16) scales += head * pitch;
 
   // Q as fragments of A, in K's order of D; rows past `group` are zero.
   u32 a[D / 16][4];
@@ -167,6 +170,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
                         V + (long long)key * ROW_BYTES + (j * 8 + g) * V_PIECE);
       }
 
+    // Of keys 2 t and 2 t + 1 of each eight: K's scale in the low half, V's in the high.
+    uint2 pairs[NT];
+    if (BITS < 16)
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+        pairs[n] = *(const uint2*)(scales + min(from + n * 8 + t * 2, pitch - 2));
+
     float S[NT][4];
 #pragma unroll
     for (int n = 0; n < NT; ++n) {
@@ -179,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int key = from + n * 8 + t * 2 + (e & 1);
-        if (BITS < 16) S[n][e] *= to_float(k_scale[min(key, end - 1)]);
+        if (BITS < 16) S[n][e] *= unpack(e & 1 ? pairs[n].y : pairs[n].x).x;
         S[n][e] = key < end ? S[n][e] * scale : -INFINITY_F;
       }
     }
@@ -200,8 +210,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
           float& x = S[n][2 * r + e];
           x = exp2_approx(x - now);
           all += x;
-          if (BITS < 16)
-            x *= to_float(v_scale[min(from + n * 8 + t * 2 + e, end - 1)]);
+          if (BITS < 16) x *= unpack(e ? pairs[n].y : pairs[n].x).y;
         }
       sum[r] = sum[r] * correction[r] + all;
     }

@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   }
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #elif OP >= LDMATRIX && OP <= STORE_SHARED
-  for (u32 i = thread; i < 8192; i += THREADS)
+  for (u32 i = thread; i < 16384; i += THREADS)
     *(u32*)(memory + (shared - shared_address(memory)) + i * 4) = mix(i);
 #endif
 
@@ -137,6 +137,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     wgmma_wait<0>();
   }
 #else
+#if OP >= LDMATRIX && OP <= STORE_SHARED
+  const u32 place = shared + (thread & 31) * 16 + ((thread >> 5) & 30) * 512;
+#endif
 #pragma unroll 1
   for (int n = 0; n < iterations; ++n) {
 #pragma unroll
@@ -185,20 +188,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #elif OP == CVT_F16X2
       asm volatile("{.reg .f32 t;\nmov.b32 t, %0;\ncvt.rn.f16x2.f32 %0, %1, t;}" : "+r"(w[i]) : "f"(x[i]));
 #elif OP == SHUFFLE
-      y[i] = __shfl_xor_sync(0xffffffffu, y[i], 1);
+      asm volatile("shfl.sync.idx.b32 %0, %0, %1, 31, -1;" : "+f"(y[i]) : "r"((thread + 1) & 31));
 #elif OP == LDMATRIX
       u32 r[4];
-      ldmatrix4(r, shared + ((thread & 31) * 16 + (((thread >> 5) + i) % 64) * 512));
+      ldmatrix4(r, place + (n & 1) * 512 + j * 512);
       w[i] ^= r[0] ^ r[1] ^ r[2] ^ r[3];
 #elif OP == LOAD_SHARED
       u32 r0, r1, r2, r3;
       asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
                    : "=r"(r0), "=r"(r1), "=r"(r2), "=r"(r3)
-                   : "r"(shared + ((thread & 31) * 16 + (((thread >> 5) + i) % 64) * 512)));
+                   : "r"(place + (n & 1) * 512 + j * 512));
       w[i] ^= r0 ^ r1 ^ r2 ^ r3;
 #elif OP == STORE_SHARED
       asm volatile("st.shared.v4.u32 [%4], {%0,%1,%2,%3};" ::"r"(w[i]), "r"(w[i]), "r"(w[i]),
-                   "r"(w[i]), "r"(shared + ((thread & 31) * 16 + (((thread >> 5) + i) % 64) * 512))
+                   "r"(w[i]), "r"(place + (n & 1) * 512 + j * 512)
                    : "memory");
 #elif OP == BLOCK_BARRIER
       __syncthreads();
@@ -263,7 +266,8 @@ extern "C" __global__ void copy(const uint4* __restrict__ from, uint4* __restric
 }
 
 // Reads past L1, `rounds` times: the whole buffer by every block, each from its own place, or (own)
-// a slice of it by each block, so that all of the buffer lies between two reads of a line.
+// a slice of it by each block, so that all of the buffer lies between two reads of a line.  Slices
+// must be whole rounds of the block's accesses.
 extern "C" __global__ void level2(const uint4* __restrict__ from, u64 count, int rounds, int own,
                                   u32* sink) {
   const u64 slice = count / gridDim.x, start = slice * blockIdx.x, length = own ? slice : count;
