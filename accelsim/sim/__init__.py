@@ -1,0 +1,1 @@
+"""The independent witness: a mapping run tile by tile in whole cycles (design, section 4)."""

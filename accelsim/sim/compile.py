@@ -1,0 +1,304 @@
+"""Compiles a group of a mapping into a program.
+
+Holds become buffers, the words that arrays touch become flows and streams,
+and what must come before what becomes the lags of the schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from accelsim.errors import InputError
+from accelsim.ir.arch import Architecture
+from accelsim.ir.cascade import Access
+from accelsim.ir.mapping import Group, Hold, Leaf, Node, walk
+from accelsim.ir.mapping import Mapping as BoundMapping
+from accelsim.ir.problem import Problem
+from accelsim.sim.nest import Nest, folds
+from accelsim.sim.program import STREAM_SLOTS, Buffer, Flow, Program, Stage, Task, Wait, Way
+from accelsim.sim.rooms import Rooms
+from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.tiles import Visits, Words, elements
+
+
+def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group: Group) -> Program:
+    """The program of one group.
+
+    Raises InputError where tiles do not fit, a unit lacks an operation, or
+    the schedule has no room to repeat.
+    """
+    return _Compiler(Nest(problem, arch, mapping, group)).program()
+
+
+class _Compiler:
+    """Compiles one group."""
+
+    def __init__(self, nest: Nest) -> None:
+        self.nest, self.arch, self.cascade = nest, nest.arch, nest.cascade
+        self.rooms = Rooms(nest)
+        self.shares = self.rooms.shares()
+        self.word = nest.arch.word_bytes
+        self.buffers: list[Buffer] = []
+        self.flows: dict[str, list[Flow]] = {e: [] for e in nest.work}
+
+    def program(self) -> Program:
+        nest, arch = self.nest, self.arch
+        for einsum in nest.work:
+            self._leaf(einsum)
+        self._holds()
+        schedule, overlap = self._schedule()
+        stages = []
+        for stage, units in zip(nest.group.stages, schedule.order, strict=True):
+            waits = tuple(
+                Wait(s.einsum, math.ceil(s.times * self._cycles(s.einsum)), s.why)
+                for s in stage.stalls
+            )
+            found = tuple((u, tuple(self._task(e, schedule) for e in es)) for u, es in units)
+            stages.append(Stage(found, waits))
+        laid = {}
+        for level in arch.levels:
+            total, spills = self.rooms.peak(level.name, overlap)
+            held = sum(b.slot_bytes * b.copies for b in self.buffers if b.level == level.name)
+            laid[level.name] = total - self.shares.get(level.name, 0.0) * spills - held
+        fill = max(arch.unit[w.leaf.unit].fill_cycles for w in nest.work.values())
+        return Program(
+            nest.group.name, nest.steps, tuple(nest.bodies), tuple(stages),
+            tuple(self.buffers), laid, math.ceil(fill),
+        )  # fmt: skip
+
+    def _cycles(self, einsum: str) -> int:
+        """Whole cycles of an Einsum in one step."""
+        work = self.nest.work[einsum]
+        steps = math.prod(loop.trips for loop in self.nest.steps[: work.depth])
+        return math.ceil(work.cycles / steps)
+
+    def _task(self, einsum: str, schedule: Schedule) -> Task:
+        work = self.nest.work[einsum]
+        return Task(
+            einsum,
+            work.leaf.unit,
+            self._cycles(einsum),
+            schedule.lags[einsum],
+            work.depth,
+            work.side,
+            tuple(self.flows[einsum]),
+            tuple(n for n, b in enumerate(self.buffers) if einsum in b.users),
+            schedule.waits.get(einsum, ()),
+        )
+
+    # -- words -------------------------------------------------------------------------------
+
+    def _path(self, chain: list[tuple[int, Hold]]) -> Iterator[tuple[str, float]]:
+        """Levels that serve a word below the innermost hold of a chain, each with its share.
+
+        The share of a tile that does not fit comes from the next level out,
+        and still passes the port of its own.
+        """
+        left, share = list(chain), 1.0
+        while share:
+            hold = left.pop()[1] if left else None
+            yield (hold.level if hold else self.arch.backing.name), share
+            share *= self._spilled(hold) if hold else 0.0
+
+    def _spilled(self, hold: Hold) -> float:
+        return self.shares.get(hold.level, 0.0) if hold.spill else 0.0
+
+    def _leaf(self, einsum: str) -> None:
+        """What an Einsum's array reads and writes: flows on chip, streams at the backing level."""
+        nest = self.nest
+        work = nest.work[einsum]
+        step = self.cascade.steps[einsum]
+        around = nest.steps[: work.depth]
+        inside = nest.inside(einsum)
+        sums = nest.mapping.partial_sums
+        for access in dict.fromkeys(step.reads):
+            words = self._leaf_words(work.leaf, access)
+            visits = Visits(nest.lines(access), around, inside, words)
+            self._move(einsum, access.tensor, visits, ("met",), ())
+        words = self._leaf_words(work.leaf, step.output)
+        visits = Visits(nest.lines(step.output), around, inside, words, again=True)
+        reads = ("again",) if sums else ()
+        self._move(einsum, step.output.tensor, visits, reads, ("met" if sums else "fresh",))
+
+    def _move(
+        self,
+        einsum: str,
+        tensor: str,
+        visits: Visits,
+        reads: tuple[str, ...],
+        writes: tuple[str, ...],
+    ) -> None:
+        work, backing = self.nest.work[einsum], self.arch.backing.name
+        fill, drain, ways = list[Way](), list[Way](), list[Way]()
+        for level, share in self._path(self.nest.chain(tensor, work.above)):
+            into, out = (fill, drain) if level == backing else (ways, ways)
+            into += [Way(level, which, False, share * self.word) for which in reads]
+            out += [Way(level, which, True, share * self.word) for which in writes]
+        if ways:
+            self.flows[einsum].append(Flow(tensor, visits, tuple(ways)))
+        if fill or drain:
+            late = self.nest.made(tensor)
+            self.buffers.append(
+                Buffer(tensor, "", backing, STREAM_SLOTS, work.depth, visits,
+                       tuple(fill), tuple(drain), late, (einsum,))
+            )  # fmt: skip
+
+    def _leaf_words(self, leaf: Leaf, access: Access) -> Words | int:
+        """Elements that a leaf's PEs touch at once: one number, or one for each of its rounds."""
+        nest, unit = self.nest, self.arch.unit[leaf.unit]
+        extent = nest.mapping.extent
+        taken = dict.fromkeys(extent, 1)
+        taken.update((p.part, p.trips) for p in (*leaf.rows, *leaf.cols))
+        rounds = folds(leaf, unit)
+        taken.update((r.part, pes) for r, pes in rounds)
+        ragged = [(r, pes) for r, pes in rounds if extent[r.part] % pes]
+        lines = nest.lines(access)
+        if not ragged:
+            return elements(lines, taken)
+        inside = nest.inside(leaf.einsum)
+        axis = {r.part: n for n, r in enumerate(inside)}
+        uneven = {r.part for r, _ in ragged}
+        found = np.zeros([r.trips if r.part in uneven else 1 for r in inside], dtype=np.int64)
+        for chosen in range(1 << len(ragged)):
+            where: list[slice | int] = [slice(None)] * len(inside)
+            for n, (r, pes) in enumerate(ragged):
+                last = chosen >> n & 1
+                taken[r.part] = extent[r.part] % pes if last else pes
+                where[axis[r.part]] = r.trips - 1 if last else slice(0, r.trips - 1)
+            found[tuple(where)] = elements(lines, taken)
+        return found
+
+    # -- holds -------------------------------------------------------------------------------
+
+    def _holds(self) -> None:
+        """Buffers of the group's holds: those that are not the home of their tensor."""
+        for node, above in walk(self.nest.group.tree):
+            if isinstance(node, Node):
+                for hold in node.holds:
+                    if hold.staged is None:
+                        self._hold(hold, (*above, node))
+
+    def _hold(self, hold: Hold, path: tuple[Node, ...]) -> None:
+        nest, tensor = self.nest, hold.tensor
+        users = nest.users(tensor, path[-1])
+        chain = nest.chain(tensor, path)
+        place = [n for n, (d, h) in enumerate(chain) if h is hold and path[d] is path[-1]]
+        home = nest.home(tensor)
+        if not place or not users or (home is not None and not place[0]):
+            return
+        depth, inside = nest.around(path)
+        written = any(self.cascade.steps[e].output.tensor == tensor for e in users)
+        state = tensor in self.cascade.iterative
+        lines = [x for a in nest.accesses(tensor, users) for x in nest.lines(a)]
+        words = self.rooms.words(hold, path)
+        visits = Visits(lines, nest.steps[:depth], inside, words, again=written)
+        kept = 1.0 if nest.mapping.spill_adds else 1.0 - self._spilled(hold)
+        sums = nest.mapping.partial_sums
+        fills = "met" if state or not written else "again" if sums else ""
+        drains = ("met" if sums or state else "fresh") if written else ""
+        outer = list(self._path(chain[: place[0]]))
+        fill = [Way(level, fills, False, kept * share * self.word) for level, share in outer]
+        drain = [Way(level, drains, True, kept * share * self.word) for level, share in outer]
+        fill.append(Way(hold.level, fills, True, kept * self.word))
+        drain.append(Way(hold.level, drains, False, kept * self.word))
+        late = nest.made(tensor) and (not written or hold.copies > 1)
+        sharing = [h.tensor for h in path[-1].holds if (h.shares or h.tensor) ==
+                   (hold.shares or tensor)]  # fmt: skip
+        users = list(dict.fromkeys(e for t in [tensor, *sharing] for e in nest.users(t, path[-1])))
+        room = words * self.word if self._comes_and_goes(hold, path) and not inside else 0.0
+        self.buffers.append(
+            Buffer(tensor, hold.level, outer[0][0], hold.copies, depth, visits,
+                   tuple(fill) if fills else (), tuple(drain) if drains else (),
+                   late, tuple(users), room)
+        )  # fmt: skip
+
+    def _comes_and_goes(self, hold: Hold, path: tuple[Node, ...]) -> bool:
+        """Whether a hold's room is its own, so that it counts while a tile is in it."""
+        alone = sum(hold.tensor in (h.tensor, h.shares) for h in path[-1].holds) == 1
+        fork = any(sum(isinstance(c, Node) for c in node.children) > 1 for node in path[:-1])
+        return alone and not fork and not hold.spill and not hold.shares
+
+    # -- schedule ----------------------------------------------------------------------------
+
+    def _schedule(self) -> tuple[Schedule, bool]:
+        """The schedule, and whether steps overlap, which they do where all rooms fit at once."""
+        units = {e: w.leaf.unit for e, w in self.nest.work.items()}
+        orders = [*self._data(), *self._slots(), *self._homes()]
+        faults = self.rooms.overlapping(self.shares)
+        schedule = Solver(self.nest.group, units, orders).solve(trail=not faults)
+        overlap = any(schedule.lags.values())
+        if overlap and faults:
+            raise InputError(faults)
+        return schedule, overlap
+
+    def _data(self) -> Iterator[Order]:
+        """An Einsum reads what another has written."""
+        nest = self.nest
+        for after, work in nest.work.items():
+            for access in self.cascade.steps[after].reads:
+                for writer in self.cascade.writers.get(access.tensor, ()):
+                    if writer.name not in nest.work or writer.name == after:
+                        continue
+                    steps = self._recurs(access) if nest.old(access) else 0
+                    if steps is not None:
+                        yield Order(
+                            writer.name, after, steps, "data", access.tensor, work.leaf.place
+                        )
+
+    def _recurs(self, access: Access) -> int | None:
+        """Steps from one slot of a recurrence to the next; None where that is inside a step."""
+        nest = self.nest
+        rank = self.cascade.iterative[access.tensor]
+        along = {p.part for p in nest.parts[rank]}
+        at = [n for n, loop in enumerate(nest.steps) if loop.part in along]
+        return nest.bodies[at[-1] + 1] if at else None
+
+    def _slots(self) -> Iterator[Order]:
+        """A buffer's next tile is not there before its last one is done with."""
+        for buffer in self.buffers:
+            moving = [n for n, moves in enumerate(buffer.visits.moving) if moves]
+            depth = moving[-1] + 1 if moving and not buffer.visits.inside else buffer.depth
+            stays = self.nest.bodies[depth]
+            for before in buffer.users:
+                for after in buffer.users:
+                    steps = (buffer.copies - 1) * stays + 1
+                    yield Order(before, after, steps, "room", buffer.tensor)
+
+    def _homes(self) -> Iterator[Order]:
+        """What is overwritten where it lives has been read before."""
+        nest = self.nest
+        for node, above in walk(nest.group.tree):
+            if isinstance(node, Leaf):
+                continue
+            homes = [nest.home(h.tensor) for h in node.holds]
+            lives = [found[1] for found in homes if found is not None and found[0] is node]
+            for hold in lives:
+                if hold.tensor in self.cascade.iterative:
+                    continue
+                sharing = [h.tensor for h in lives if hold.tensor in (h.tensor, h.shares)]
+                readers = dict.fromkeys(e for t in sharing for e in nest.users(t, node))
+                steps = self._between(hold, (*above, node))
+                for writer in self.cascade.writers[hold.tensor]:
+                    for before in readers:
+                        if writer.name in nest.work and before != writer.name:
+                            why = "room" if steps else "inside"
+                            yield Order(before, writer.name, steps, why, hold.tensor, hold.place)
+
+    def _between(self, hold: Hold, path: tuple[Node, ...]) -> int:
+        """Steps from the last read of a part of a home to its overwriting; 0: less than a step."""
+        nest = self.nest
+        depth, inside = nest.around(path)
+        if inside:
+            return 0
+        accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, path[-1]))
+        parts = {p for a in accesses for x in nest.lines(a) for p, _ in x.terms}
+        own = 1
+        for loop in reversed(nest.steps[depth:]):
+            if loop.part not in parts:
+                break
+            own *= loop.trips
+        sides = any(nest.work[e].side for e in nest.users(hold.tensor))
+        return (hold.copies - 1) * nest.bodies[depth] + (1 if sides else own)

@@ -1,0 +1,391 @@
+"""Runs one program: iterations of its steady state, stage by stage, in whole cycles.
+
+Units begin a stage together and each works through its tasks in order; a
+task starts when its tiles are there and what it must wait for in this stage
+has ended, and takes as long as its cycles and its words at the ports need.
+Among units the task that can start first is taken first, and requests are
+served before it up to that time, so that everything happens in order of time.
+
+A stage counts as ``compute`` the busy cycles of its busiest unit.  What it
+takes beyond them are stalls, of the causes that the unit that ends last met,
+the latest first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from accelsim.sim.machine import Asked, Move, Ports, Queue, Request, Slots
+from accelsim.sim.program import Program, Stage, Task
+from accelsim.sim.trace import Recorder
+
+#: Counters that every run has, before those of levels and units.
+COMPUTE, SERIAL, TASKS = "compute", "one after the other", "tasks"
+DRAINS = "last tiles drain"
+ARRAYS = "arrays fill and drain"
+
+
+@dataclass(slots=True)
+class Shape:
+    """What one kind of step asks of a task: operands, and buffers whose tiles begin or end."""
+
+    flow: Request | None
+    opens: tuple[Slots, ...]
+    closes: tuple[Slots, ...]
+    late: tuple[tuple[Slots, Move], ...]
+    needs: tuple[Slots, ...]
+
+
+@dataclass(slots=True)
+class Turn:
+    """One unit in one stage: tasks left, time, busy cycles, and waits with their causes."""
+
+    unit: str
+    left: list[tuple[Task, int]]
+    time: int
+    busy: int = 0
+    waits: list[tuple[str, int]] = field(default_factory=list)
+
+
+class Engine:
+    """The state of a running program.  ``time`` is the beginning of the next stage."""
+
+    def __init__(
+        self,
+        program: Program,
+        rates: Mapping[tuple[str, str], float],
+        recorder: Recorder | None = None,
+        execute: Callable[[str, dict[str, int]], None] | None = None,
+    ) -> None:
+        self.program, self.recorder, self.execute = program, recorder, execute
+        self.counts: list[float] = []
+        self.named: dict[str, int] = {}
+        counters = {
+            (level, writes): self._counter(f"{'writes' if writes else 'reads'} {level}")
+            for level in program.laid_bytes
+            for writes in (False, True)
+        }
+        self.ports = Ports(rates, counters)
+        self.queue = Queue()
+        self.slots = [
+            Slots(n, b, program.bodies, self.ports) for n, b in enumerate(program.buffers)
+        ]
+        self.time = self.iteration = 0
+        self.drained: dict[str, int] = {}
+        self.ended: dict[str, int] = {}
+        self.shapes: dict[str, dict[tuple[int, ...], Shape]] = {t.einsum: {} for t in program.tasks}
+        self.held = dict(program.laid_bytes)
+        self.peaks = dict(program.laid_bytes)
+        self.changes: dict[str, list[tuple[int, float]]] = {n: [] for n in self.held}
+        self.irregular = self._irregular()
+        early = sorted((s for s in self.slots if not s.late), key=Slots.urgency)
+        for n in range(max((s.copies for s in early), default=0)):
+            for slots in early:
+                if n < slots.copies:
+                    self._fill(slots, n, 0)
+
+    def _counter(self, name: str) -> int:
+        if name not in self.named:
+            self.named[name] = len(self.counts)
+            self.counts.append(0.0)
+        return self.named[name]
+
+    def add(self, name: str, amount: float) -> None:
+        """Add to a counter."""
+        self.counts[self._counter(name)] += amount
+
+    def _irregular(self) -> tuple[bool, ...]:
+        """Step loops that shift some tile by a distance that depends on where they are."""
+        visits = [b.visits for b in self.program.buffers]
+        visits += [f.visits for t in self.program.tasks for f in t.flows]
+        return tuple(
+            any(n < len(v.irregular) and v.irregular[n] for v in visits)
+            for n in range(len(self.program.steps))
+        )
+
+    # -- tiles -------------------------------------------------------------------------------
+
+    def _fill(self, slots: Slots, tile: int, time: int) -> None:
+        """Ask for the buffer's next tile; its slot is free at ``time``."""
+        if slots.next is None:
+            return
+        move = slots.move(slots.next)
+        slots.next = slots.following(slots.next)
+        self._ask(slots, tile, move, time)
+
+    def _ask(self, slots: Slots, tile: int, move: Move, time: int) -> None:
+        slots.drains[tile] = move.drain
+        if move.fill is None:
+            slots.ready[tile] = time
+            self._room(slots, time, 1)
+        else:
+            slots.asked[tile] = time
+            self.queue.ask(time, slots, tile, False, move.fill)
+
+    def _room(self, slots: Slots, time: int, sign: int) -> None:
+        size = slots.buffer.slot_bytes
+        if size:
+            heapq.heappush(self.changes[slots.buffer.level], (time, sign * size))
+
+    def _close(self, slots: Slots, einsum: str, time: int) -> None:
+        """A user is done with its tile; the last one lets it drain and frees its slot."""
+        tile = slots.at[einsum]
+        count, end = slots.ends.get(tile, (0, 0))
+        count, end = count + 1, max(end, time)
+        slots.ends[tile] = count, end
+        if count < len(slots.buffer.users):
+            return
+        del slots.ends[tile], slots.ready[tile]
+        drain = slots.drains.pop(tile)
+        if drain is None:
+            self._free(slots, tile, end)
+        else:
+            self.queue.ask(end, slots, tile, True, drain)
+
+    def _free(self, slots: Slots, tile: int, time: int) -> None:
+        self._room(slots, time, -1)
+        slots.freed.pop(tile, None)
+        slots.freed[tile + slots.copies] = time
+        if not slots.late:
+            self._fill(slots, tile + slots.copies, time)
+
+    def _serve(self, asked: Asked) -> None:
+        slots, tile = asked.slots, asked.tile
+        began, done = self.ports.serve(asked.request, asked.ready)
+        self._count(asked.request)
+        if self.recorder:
+            verb = "drain" if asked.drains else "fill"
+            self.recorder.transfer(
+                f"{verb} {slots.buffer.tensor}", asked.request, began, self.ports
+            )
+        if asked.drains:
+            name = slots.buffer.tensor
+            self.drained[name] = max(self.drained.get(name, 0), done)
+            self._free(slots, tile, done)
+        else:
+            del slots.asked[tile]
+            slots.ready[tile] = done
+            self._room(slots, began, 1)
+
+    def _count(self, request: Request) -> None:
+        for counter, size in request.counts:
+            self.counts[counter] += size
+        self.add(SERIAL, sum(cycles for _, cycles in request.hops))
+
+    def _serve_until(self, time: int) -> None:
+        while self.queue.due(time):
+            self._serve(self.queue.take())
+
+    def _ready(self, slots: Slots, tile: int) -> int:
+        """When a tile that was asked for is there."""
+        while tile not in slots.ready:
+            self._serve(self.queue.take())
+        return slots.ready[tile]
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def run_iteration(self) -> None:
+        """One iteration of the steady state: all its stages."""
+        for stage in self.program.stages:
+            self._stage(stage)
+        self.iteration += 1
+
+    def _stage(self, stage: Stage) -> None:
+        turns = []
+        for unit, tasks in stage.units:
+            left = [(t, step) for t in tasks if (step := self._step(t)) is not None]
+            if left:
+                turns.append(Turn(unit, left[::-1], self.time))
+        if not turns:
+            return
+        ran = {t.einsum for turn in turns for t, _ in turn.left}
+        waiting = set(ran)
+        self.ended = {}
+        while waiting:
+            turn = self._next(turns, waiting)
+            task, step = turn.left.pop()
+            self._task(turn, task, step)
+            waiting.discard(task.einsum)
+        last = max(turns, key=lambda turn: turn.time)
+        busy = max(turn.busy for turn in turns)
+        self.add(COMPUTE, busy)
+        lost = last.time - self.time - busy
+        for cause, cycles in reversed(last.waits):
+            self.add(f"stall {cause}", min(cycles, lost))
+            lost -= min(cycles, lost)
+        self.time = last.time
+        for einsum, cycles, why in stage.waits:
+            if einsum in ran and cycles:
+                self.add(f"stall {why}", cycles)
+                self.add(SERIAL, cycles)
+                self.time += cycles
+        self._serve_until(self.time)
+        self._measure(self.time)
+
+    def _step(self, task: Task) -> int | None:
+        """The step that a task does in this iteration, counted in its own loops; None: nothing."""
+        bodies = self.program.bodies
+        step = self.iteration - task.lag
+        if not 0 <= step < bodies[0]:
+            return None
+        if not task.side:
+            return step
+        own, rest = divmod(step, bodies[task.depth])
+        wanted = 0 if task.side == "first" else bodies[task.depth] - 1
+        return own if rest == wanted else None
+
+    def _next(self, turns: list[Turn], waiting: set[str]) -> Turn:
+        """The unit whose next task can start first."""
+        open_ = [t for t in turns if t.left]
+        if len(open_) == 1:
+            return open_[0]
+        best, earliest = None, 0
+        for turn in open_:
+            task, step = turn.left[-1]
+            if any(w in waiting for w in task.waits):
+                continue
+            start = max([turn.time, *(self.ended.get(w, 0) for w in task.waits)])
+            shape = self._shape(task, step)
+            for slots in shape.needs:
+                tile = slots.at[task.einsum] + (slots in shape.opens)
+                start = max(start, slots.ready.get(tile) or slots.asked.get(tile, 0))
+            if best is None or start < earliest:
+                best, earliest = turn, start
+        assert best is not None, f"{self.program.name}: every unit waits for another"
+        return best
+
+    def _task(self, turn: Turn, task: Task, step: int) -> None:
+        shape = self._shape(task, step)
+        began, until = self._start(turn, task, shape)
+        start = began[0]
+        if shape.flow is not None:
+            first, done = self.ports.serve(shape.flow, start)
+            self._count(shape.flow)
+            until = max(until, (done, f"ports: words of {task.einsum}"))
+            if self.recorder:
+                self.recorder.transfer(f"words of {task.einsum}", shape.flow, first, self.ports)
+        end = max(start + task.cycles, until[0])
+        self._book(turn, task, began, (end, until[1]))
+        if self.recorder:
+            self.recorder.task(task.unit, task.einsum, step, start, end)
+        if self.execute:
+            self.execute(task.einsum, self._fixed(task, step))
+        for slots in shape.closes:
+            self._close(slots, task.einsum, end)
+
+    def _start(
+        self, turn: Turn, task: Task, shape: Shape
+    ) -> tuple[tuple[int, str], tuple[int, str]]:
+        """When a task starts and what it waited for, and until when its words still come in."""
+        start, cause = turn.time, ""
+        for other in task.waits:
+            if self.ended.get(other, 0) > start:
+                start, cause = self.ended[other], f"{task.unit}: {task.einsum} waits for {other}"
+        for slots in shape.opens:
+            slots.at[task.einsum] += 1
+        for slots in shape.needs:
+            if not slots.late and (ready := self._ready(slots, slots.at[task.einsum])) > start:
+                start, cause = ready, slots.cause
+        self._serve_until(start)
+        until = (0, "")
+        for slots, ready in self._late(task, shape, start):
+            if slots.streams:
+                until = max(until, (ready, slots.cause))
+            elif ready > start:
+                start, cause = ready, slots.cause
+        self._serve_until(start)
+        return (start, cause), until
+
+    def _late(self, task: Task, shape: Shape, start: int) -> list[tuple[Slots, int]]:
+        """Buffers filled with what the group itself made, and when their tiles are there."""
+        for slots, move in shape.late:
+            tile = slots.at[task.einsum]
+            if tile not in slots.ready and tile not in slots.asked:
+                ready = slots.freed[tile]
+                if move.fill is not None:
+                    ready = max(start, ready, self.drained.get(slots.buffer.tensor, 0))
+                self._ask(slots, tile, move, ready)
+        late = [slots for slots in shape.needs if slots.late]
+        return [(slots, self._ready(slots, slots.at[task.einsum])) for slots in late]
+
+    def _book(self, turn: Turn, task: Task, began: tuple[int, str], ended: tuple[int, str]) -> None:
+        """Count a task's cycles, and its waits before and within."""
+        start, cause = began
+        end, slow = ended
+        if start > turn.time:
+            turn.waits.append((cause, start - turn.time))
+        if end > start + task.cycles:
+            turn.waits.append((slow, end - start - task.cycles))
+        turn.busy += task.cycles
+        turn.time = self.ended[task.einsum] = end
+        self.add(f"busy {task.unit}", task.cycles)
+        self.add(f"einsum {task.einsum}", task.cycles)
+        self.add(SERIAL, task.cycles)
+        self.add(TASKS, 1)
+
+    def _fixed(self, task: Task, step: int) -> dict[str, int]:
+        """The value of each step loop around a task."""
+        found = {}
+        for loop in reversed(self.program.steps[: task.depth]):
+            step, found[loop.part] = divmod(step, loop.trips)
+        return found
+
+    def _shape(self, task: Task, step: int) -> Shape:
+        at, key = [], []
+        left = step
+        for n in reversed(range(task.depth)):
+            trips = self.program.steps[n].trips
+            left, i = divmod(left, trips)
+            at.append(i)
+            key.append(i if self.irregular[n] else 0 if not i else 2 if i == trips - 1 else 1)
+        shapes = self.shapes[task.einsum]
+        found = shapes.get(tuple(key))
+        if found is None:
+            found = shapes[tuple(key)] = self._new_shape(task, step, tuple(reversed(at)))
+        return found
+
+    def _new_shape(self, task: Task, step: int, at: tuple[int, ...]) -> Shape:
+        moved = [(flow.visits.visit(at), flow.ways) for flow in task.flows]
+        opens, late, needs = list[Slots](), list[tuple[Slots, Move]](), list[Slots]()
+        closes = list[Slots]()
+        bodies = self.program.bodies
+        for n in task.buffers:
+            slots = self.slots[n]
+            inner = slots.body // bodies[task.depth]
+            instance, within = divmod(step, inner)
+            move = slots.move(instance)
+            needs.append(slots)
+            if not within and move.new:
+                opens.append(slots)
+                if slots.late:
+                    late.append((slots, move))
+            if within == inner - 1 and slots.changes(instance + 1):
+                closes.append(slots)
+        closes.sort(key=Slots.urgency)
+        return Shape(
+            self.ports.request(moved), tuple(opens), tuple(closes), tuple(late), tuple(needs)
+        )
+
+    # -- room and the end --------------------------------------------------------------------
+
+    def _measure(self, time: int) -> None:
+        """Follow what is held up to a time."""
+        for level, changes in self.changes.items():
+            while changes and changes[0][0] <= time:
+                self.held[level] += heapq.heappop(changes)[1]
+                self.peaks[level] = max(self.peaks[level], self.held[level])
+
+    def finish(self) -> None:
+        """Let the last tiles drain, and the arrays too."""
+        while self.queue.heap:
+            self._serve(self.queue.take())
+        end = max([self.time, *self.ports.free, *self.drained.values()])
+        if end > self.time:
+            self.add(f"stall {DRAINS}", end - self.time)
+        if self.program.fill_cycles:
+            self.add(f"stall {ARRAYS}", self.program.fill_cycles)
+            self.add(SERIAL, self.program.fill_cycles)
+        self._measure(end)
+        self.time = end + self.program.fill_cycles

@@ -1,0 +1,154 @@
+"""A mapping as a program: step loops, tasks of each step, tiles that come and go, waits.
+
+Within a step (see ``sim.nest``) every Einsum is one *task* of whole cycles on
+its unit.  Words move in three ways:
+
+- a *buffer* is a tile that is filled from further out and drained back: its
+  copies are slots; a fill starts when a slot is free, whatever else runs.  An
+  operand that streams from the backing level without being held is a buffer
+  of two slots, a step's words each; so is a result that streams out.
+- a *flow* is what a task's array reads and writes at levels on chip while it
+  runs; the task takes at least as long as the ports need.
+- everything else stays where it is.
+
+A tile finer than a step is a buffer that holds a step's words at a time: with
+one copy it is filled, used and drained in turn, with two it overlaps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from accelsim.ir.arch import Architecture
+from accelsim.ir.mapping import Loop
+from accelsim.sim.tiles import Visits
+
+#: Slots of a stream that no level holds: one in use, one on its way.
+STREAM_SLOTS = 2
+
+
+class Way(NamedTuple):
+    """Words that pass a level: which of a visit's ("met", "again" or "fresh"), bytes of each."""
+
+    level: str
+    which: str
+    writes: bool
+    word_bytes: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flow:
+    """Words of one tensor that a task's array reads or writes on chip in each step."""
+
+    tensor: str
+    visits: Visits
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffer:
+    """A tile with slots; ``depth`` step loops are around it.
+
+    ``late``: what fills it is made in this group, so that a fill starts no
+    earlier than the task that needs it.  ``slot_bytes`` is its room in
+    ``level`` for each tile, 0 where room is laid out once for the whole group.
+    """
+
+    tensor: str
+    level: str
+    outer: str
+    copies: int
+    depth: int
+    visits: Visits
+    fill: tuple[Way, ...]
+    drain: tuple[Way, ...]
+    late: bool
+    users: tuple[str, ...]
+    slot_bytes: float = 0.0
+
+    @property
+    def cause(self) -> str:
+        """Why a task waits for it."""
+        comes = any(way.which == "met" for way in self.fill)
+        slots = ", held once" if self.copies == 1 else ""
+        return f"{self.outer}: waits for {self.tensor}{'' if comes else ' to drain'}{slots}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One Einsum in one step, ``lag`` iterations late; see ``nest.Work`` for depth and side."""
+
+    einsum: str
+    unit: str
+    cycles: int
+    lag: int
+    depth: int
+    side: str
+    flows: tuple[Flow, ...]
+    buffers: tuple[int, ...]
+    waits: tuple[str, ...]
+
+
+class Wait(NamedTuple):
+    """A stall of the schedule: cycles at the end of a stage whenever its Einsum runs, and why."""
+
+    einsum: str
+    cycles: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """For each unit its tasks in order, and the waits at the end."""
+
+    units: tuple[tuple[str, tuple[Task, ...]], ...]
+    waits: tuple[Wait, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """One group: its step loops (outermost first), stages, buffers, and room laid out."""
+
+    name: str
+    steps: tuple[Loop, ...]
+    bodies: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    buffers: tuple[Buffer, ...]
+    laid_bytes: dict[str, float]
+    fill_cycles: int
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks, in order of stages and units."""
+        return tuple(t for s in self.stages for _, ts in s.units for t in ts)
+
+
+def ways_words(which: str, met: int, again: int) -> int:
+    """The words of a visit that a way takes.
+
+    >>> ways_words("met", 5, 2), ways_words("again", 5, 2), ways_words("fresh", 5, 2)
+    (5, 2, 3)
+    """
+    return {"met": met, "again": again, "fresh": met - again}[which]
+
+
+def rates(arch: Architecture) -> Mapping[tuple[str, str], float]:
+    """Bytes a cycle of every port: (level, "" or "read" or "write"), those with a limit.
+
+    >>> from accelsim.ir.arch import Level
+    >>> rates(Architecture("a", 10.0, 1.0, (Level("dram", bandwidth=40.0), Level("l1")), ()))
+    {('dram', ''): 4.0}
+    """
+    found = {}
+    for level in arch.levels:
+        for port, rate in (
+            ("", level.bandwidth),
+            ("read", level.read_bandwidth),
+            ("write", level.write_bandwidth),
+        ):
+            if math.isfinite(rate):
+                found[level.name, port] = rate / arch.clock_hz
+    return found

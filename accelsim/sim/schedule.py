@@ -1,0 +1,176 @@
+"""Software pipelining: by how many steps each Einsum of a steady state trails the first.
+
+In each iteration of the steady state the stages follow one another, units run
+at once within a stage, and the Einsum ``e`` does step ``iteration - lag(e)``.
+What must come before what gives lags their lower bounds: an Einsum runs after
+those whose results it reads and after those that still need the room it
+overwrites.  The least lags that keep all of these are longest paths (a system
+of difference constraints: Cormen et al., Introduction to Algorithms, 24.4).
+
+Where producer and consumer share a stage on two units the consumer may trail
+by a step, so that both units work at once, or wait within the stage.  It
+trails wherever the room for a further step is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+
+from accelsim.errors import Fault, InputError, Place
+from accelsim.ir.mapping import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``after`` in its step ``i`` comes after ``before`` in step ``i - steps``.
+
+    ``why`` is "data" where it reads a result, "room" where it overwrites what
+    ``before`` read, and "inside" where both work in turns finer than a step,
+    so that they may not be steps apart.
+    """
+
+    before: str
+    after: str
+    steps: int
+    why: str
+    tensor: str
+    place: Place = field(default=Place(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Lags by Einsum; for each stage and unit the Einsums in order; waits within a stage."""
+
+    lags: dict[str, int]
+    order: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+    waits: dict[str, tuple[str, ...]]
+
+
+class Solver:
+    """Finds the lags of one group."""
+
+    def __init__(self, group: Group, units: dict[str, str], orders: Iterable[Order]) -> None:
+        self.group, self.units = group, units
+        self.orders = tuple(dict.fromkeys(orders))
+        self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
+        self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
+
+    def solve(self, trail: bool = True) -> Schedule:
+        """The schedule with as many consumers a step behind as there is room for.
+
+        ``trail=False``: none but those that the order of stages asks for.
+        Raises InputError if no lags keep all orders.
+        """
+        trailing: set[tuple[str, str]] = set()
+        found = self._schedule(trailing)
+        if found is None:
+            raise InputError(self._faults())
+        pairs = [
+            (o.before, o.after)
+            for o in self.orders
+            if trail and o.why == "data" and not o.steps and self._abreast(o)
+        ]
+        for pair in dict.fromkeys(pairs):
+            better = self._schedule(trailing | {pair})
+            if better is not None:
+                found, trailing = better, trailing | {pair}
+        return found
+
+    def _abreast(self, o: Order) -> bool:
+        """Whether both run in one stage on different units."""
+        same = self.stage[o.before] == self.stage[o.after]
+        return same and self.units[o.before] != self.units[o.after]
+
+    def _least(self, o: Order, trailing: set[tuple[str, str]]) -> int:
+        """The least difference of lags that keeps an order."""
+        if o.why == "inside":
+            return 0
+        least = -o.steps
+        if self.stage[o.before] > self.stage[o.after]:
+            return least + 1
+        if not o.steps and self.stage[o.before] == self.stage[o.after]:
+            if self._abreast(o):
+                return least + ((o.before, o.after) in trailing)
+            return least + (self.position[o.before] > self.position[o.after])
+        return least
+
+    def _lags(
+        self, trailing: set[tuple[str, str]], orders: Sequence[Order]
+    ) -> dict[str, int] | None:
+        """The least lags; None if there are none."""
+        lags = dict.fromkeys(self.stage, 0)
+        for _ in range(len(lags) + 1):
+            settled = True
+            for o in orders:
+                least = lags[o.before] + self._least(o, trailing)
+                if least > lags[o.after]:
+                    lags[o.after], settled = least, False
+            if settled:
+                return lags
+        return None
+
+    def _schedule(self, trailing: set[tuple[str, str]]) -> Schedule | None:
+        lags = self._lags(trailing, self.orders)
+        if lags is None:
+            return None
+        order = []
+        for stage in self.group.stages:
+            units: dict[str, list[str]] = {}
+            for e in sorted(stage.einsums, key=lambda e: (-lags[e], self.position[e])):
+                units.setdefault(self.units[e], []).append(e)
+            order.append(tuple((u, tuple(es)) for u, es in units.items()))
+        waits: dict[str, list[str]] = {}
+        for o in self.orders:
+            at_once = lags[o.before] - o.steps == lags[o.after]
+            if at_once and o.why != "inside" and self._abreast(o):
+                waits.setdefault(o.after, []).append(o.before)
+        found = Schedule(lags, tuple(order), {e: tuple(dict.fromkeys(w)) for e, w in waits.items()})
+        return found if self._runs(found) else None
+
+    def _runs(self, schedule: Schedule) -> bool:
+        """Whether waits within a stage and the order on each unit form no circle."""
+        graph: dict[str, set[str]] = {e: set(w) for e, w in schedule.waits.items()}
+        for stage in schedule.order:
+            for _, einsums in stage:
+                for one, other in pairwise(einsums):
+                    graph.setdefault(other, set()).add(one)
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError:
+            return False
+        return True
+
+    def _faults(self) -> list[Fault]:
+        """What is in the way: orders about room without which the rest could be kept."""
+        rooms = [o for o in self.orders if o.why != "data"]
+        kept = [o for o in self.orders if o.why == "data"]
+        faults = []
+        for o in rooms:
+            if self._lags(set(), [*kept, o]) is None:
+                what = (
+                    f"{o.after} overwrites {o.tensor} before {o.before} of an earlier step has "
+                    "read it"
+                    if o.why == "room"
+                    else f"{o.before} trails {o.after}, but {o.tensor} between them is held for "
+                    "less than a step"
+                )
+                faults.append(
+                    Fault(
+                        o.place,
+                        f"the schedule of '{self.group.name}' has no room to repeat: {what}",
+                        f"more copies of {o.tensor}, or {o.before} in an earlier stage",
+                    )
+                )
+        if faults:
+            return faults
+        return [
+            Fault(
+                rooms[0].place if rooms else Place(),
+                f"the schedule of '{self.group.name}' cannot repeat: its stages wait for one "
+                "another in a circle",
+                "consumers after their producers, or more copies of what is between them",
+            )
+        ]

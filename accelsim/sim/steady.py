@@ -1,0 +1,160 @@
+"""The steady state: iterations of a loop that repeat are run once.
+
+At each boundary between iterations of a step loop the state is written down
+relative to the present: how long ports stay taken, when tiles are there and
+slots free, which tiles are on their way, what waits.  The rest of the run
+depends on nothing else but the loop indices to come, and on those only where
+an index is the first or the last of its loop or where a quotient makes a
+loop's steps differ.  So where two boundaries of one loop have the same state
+and no index from then on is special, what happened between them happens again
+and again, and times and counters advance by the same amounts.  It is skipped
+up to the point from where the loop's last index would be felt.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+from accelsim.sim.engine import Engine
+
+#: Boundaries of one loop that are remembered.
+REMEMBERED = 256
+
+State: TypeAlias = tuple[Any, ...]
+
+
+class Mark(NamedTuple):
+    """A boundary: which iteration of the loop begins, the time, counters so far."""
+
+    iteration: int
+    time: int
+    counts: tuple[float, ...]
+
+
+def run(engine: Engine, full: bool = False) -> int:
+    """Run a program to its end; ``full`` skips nothing.  Returns the iterations skipped."""
+    runner = _Runner(engine, full)
+    runner.loop(0)
+    for _ in range(runner.trailing):
+        engine.run_iteration()
+    engine.finish()
+    return runner.skipped
+
+
+class _Runner:
+    """Runs step loops, outermost first."""
+
+    def __init__(self, engine: Engine, full: bool) -> None:
+        self.engine, self.full = engine, full
+        self.steps, self.bodies = engine.program.steps, engine.program.bodies
+        self.trailing = max(t.lag for t in engine.program.tasks)
+        self.skipped = 0
+
+    def loop(self, depth: int) -> None:
+        """All iterations of the step loop at ``depth``, or one step."""
+        engine = self.engine
+        if depth == len(self.steps):
+            engine.run_iteration()
+            return
+        seen: dict[State, Mark] = {}
+        regular = not self.full and not engine.irregular[depth]
+        body = self.bodies[depth + 1]
+        before = -(-self.trailing // body)  # iterations whose steps still trail at a boundary
+        trips, index = self.steps[depth].trips, 0
+        while index < trips:
+            if regular and index > before and trips - index > 3:
+                index = self._skip(depth, index, before, seen)
+            self.loop(depth + 1)
+            index += 1
+
+    def _skip(self, depth: int, index: int, before: int, seen: dict[State, Mark]) -> int:
+        """The iteration to go on with, everything advanced to its beginning."""
+        engine, trips = self.engine, self.steps[depth].trips
+        state, ahead = self._state(depth)
+        mark = seen.get(state)
+        if mark is None:
+            if len(seen) < REMEMBERED:
+                seen[state] = Mark(index, engine.time, tuple(engine.counts))
+            return index
+        period = index - mark.iteration
+        times = (trips - 1 - ahead - index) // period
+        if mark.iteration - before < 1 or times < 1:
+            return index
+        self._advance(depth, times, period, mark)
+        seen.clear()
+        return index + times * period
+
+    def _state(self, depth: int) -> tuple[State, int]:
+        """The state relative to now, and how many iterations of the loop it looks ahead."""
+        engine = self.engine
+        now, step = engine.time, engine.iteration
+        outer, body = self.bodies[depth], self.bodies[depth + 1]
+        found: list[Any] = [tuple(max(free - now, 0) for free in engine.ports.free)]
+        found.append(tuple(sorted((n, t - now) for n, t in engine.drained.items() if t > now)))
+        ahead, first = 1, []
+        for slots in engine.slots:
+            base = min(slots.at.values())
+            first.append(base)
+            coming: tuple[int, int] | None = None
+            if slots.next is not None and not slots.late:
+                at = slots.next * slots.body
+                away = at // outer - step // outer
+                coming = (away, at % outer if away else at - step)
+                if not away:
+                    ahead = max(ahead, (at - step) // body + 1)
+            found.append(
+                (
+                    coming,
+                    tuple(n - base for n in slots.at.values()),
+                    _times(slots.ready, base, now),
+                    _times(slots.asked, base, now),
+                    _times(slots.freed, base, now),
+                    tuple(sorted((n - base, c, max(t - now, 0))
+                                 for n, (c, t) in slots.ends.items())),
+                    tuple(sorted((n - base, d) for n, d in slots.drains.items())),
+                )
+            )  # fmt: skip
+        found.append(
+            tuple(
+                (a.ready - now, a.slots.number, a.tile - first[a.slots.number], a.drains)
+                for a in sorted(engine.queue.heap)
+            )
+        )
+        return tuple(found), ahead
+
+    def _advance(self, depth: int, times: int, period: int, mark: Mark) -> None:
+        """Let ``times`` periods pass."""
+        engine = self.engine
+        moved = times * (engine.time - mark.time)
+        steps = times * period * self.bodies[depth + 1]
+        outer = self.bodies[depth]
+        if engine.recorder:
+            name = f"{self.steps[depth].part} ({period} each)" if period > 1 else ""
+            engine.recorder.skipped(
+                name or self.steps[depth].part, times, engine.time, engine.time + moved
+            )
+        old = (*mark.counts, *[0.0] * (len(engine.counts) - len(mark.counts)))
+        for n, was in enumerate(old):
+            engine.counts[n] += times * (engine.counts[n] - was)
+        for slots in engine.slots:
+            if slots.next is not None and not slots.late:
+                at = slots.next * slots.body
+                if at // outer == engine.iteration // outer:
+                    slots.next += steps // slots.body
+            for times_of in (slots.ready, slots.asked, slots.freed):
+                for tile in times_of:
+                    times_of[tile] += moved
+            slots.ends = {n: (c, t + moved) for n, (c, t) in slots.ends.items()}
+        ports = engine.ports
+        ports.free = [t + moved for t in ports.free]
+        engine.drained = {n: t + moved for n, t in engine.drained.items()}
+        engine.queue.heap = [a._replace(ready=a.ready + moved) for a in engine.queue.heap]
+        for level, changes in engine.changes.items():
+            engine.changes[level] = [(t + moved, size) for t, size in changes]
+        engine.time += moved
+        engine.iteration += steps
+        self.skipped += steps
+
+
+def _times(found: dict[int, int], base: int, now: int) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted((n - base, max(t - now, 0)) for n, t in found.items()))
