@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accelsim.explore.bounds import bounds as bounds
     from accelsim.explore.compare import compare as compare
     from accelsim.explore.documents import list_names as list_names
     from accelsim.explore.documents import schema as schema
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 #: Where each verb lives.
 _VERBS = {
+    "bounds": "accelsim.explore.bounds",
     "check": "accelsim.explore.language",
     "compare": "accelsim.explore.compare",
     "estimate": "accelsim.explore.estimate",

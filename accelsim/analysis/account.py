@@ -102,10 +102,10 @@ def _account(
 def _exponents(s: Statement, terms: tuple[Term, ...]) -> Exponents:
     whole = [float(np.log(s.span(t.variables))) for t in terms]
     costs = [whole]
-    for words in np.linspace(0.3, max(whole), LEVELS):
-        costs.append(
-            [min(w, max(words - np.log(t.weight), 0.0)) for w, t in zip(whole, terms, strict=True)]
-        )
+    costs += [
+        [min(w, max(words - np.log(t.weight), 0.0)) for w, t in zip(whole, terms, strict=True)]
+        for words in np.linspace(0.3, max(whole), LEVELS)
+    ]
     return exponents(terms, s.sizes, costs)
 
 

@@ -88,8 +88,7 @@ class Mapspace:
     def __init__(self, program: Program, statement: Statement) -> None:
         self.program = program
         self.statement = statement
-        reads = [r for r in dict.fromkeys(statement.reads)]
-        self.accesses: list[Projection] = [*reads, statement.output]
+        self.accesses: list[Projection] = [*dict.fromkeys(statement.reads), statement.output]
         self.batch, self.ranks = self._ranks()
 
     def _ranks(self) -> tuple[int, list[_Rank]]:
@@ -132,7 +131,7 @@ class Mapspace:
             slope = sum(slopes) - slopes[streaming]
             for c, cap in enumerate(caps):
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    room = np.where(slope > 0, (cap - fixed) / slope, np.where(fixed <= cap, first, 0))
+                    room = np.where(slope > 0, (cap - fixed) / slope, first * (fixed <= cap))
                 largest = np.minimum(np.floor(room), first)
                 fit = np.flatnonzero(largest >= 1)
                 if not len(fit):
@@ -143,7 +142,8 @@ class Mapspace:
                     at = int(np.argmin(moved))
                     if moved[at] < best[c]:
                         best[c] = moved[at]
-                        how[c] = self._tiling(order, [float(t[at]) for t in tiles], streaming, best[c])
+                        chosen = [float(t[at]) for t in tiles]
+                        how[c] = self._tiling(order, chosen, streaming, best[c])
         return best, how
 
     def _grid(self, every: bool) -> list[Array]:

@@ -46,7 +46,7 @@ class Source:
 
     label: frozenset[str]
     cluster: frozenset[str]
-    fresh: tuple[Term, ...]
+    fresh: tuple[Term, ...] | None
 
 
 class Flow:
@@ -65,9 +65,7 @@ class Flow:
         chain and the label keeps only what the whole cycle keeps.
         """
         program = self.program
-        found = {
-            t: self._round(t, Way(self._own(t), frozenset([t]), ())) for t in program.outputs
-        }
+        found = {t: self._round(t, Way(self._own(t), frozenset([t]), ())) for t in program.outputs}
         todo = list(found)
         while todo:
             tensor = todo.pop()

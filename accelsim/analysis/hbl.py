@@ -121,7 +121,7 @@ def exponents(
                 break
             here = blends[best]
             found += [there, here]
-    pool = np.unique(np.round(np.array(found), 12), axis=0)
+    pool = np.unique(np.round(np.array(found), 6), axis=0)
     lacking = right[None, :] - pool @ matrix.T  # what rounding and the solver's tolerance left out
     scale = 1 + np.maximum(lacking / right[None, :], 0).max(axis=1, initial=0.0) + 1e-11
     pool = pool * scale[:, None]
@@ -139,14 +139,13 @@ def _value(s: Array, t: Array, cost: Array, extents: Array) -> float:
 
 def _solve(cost: Array, matrix: Array, right: Array) -> Array:
     """The least of ``cost @ x`` with ``matrix @ x >= right`` and x >= 0."""
-    from scipy.optimize import linprog
+    from scipy.optimize import linprog  # type: ignore[import-untyped, unused-ignore]
 
     result: Any = linprog(
         np.maximum(cost, 0.0), A_ub=-matrix, b_ub=-right, bounds=(0, None), method="highs"
     )
-    if result.x is None:
-        return np.concatenate([np.zeros(len(cost))]) + 1.0
-    return np.maximum(np.asarray(result.x, dtype=float), 0.0)
+    found: Array = np.ones(len(cost)) if result.x is None else np.asarray(result.x, dtype=float)
+    return np.maximum(found, 0.0)
 
 
 @lru_cache(maxsize=512)

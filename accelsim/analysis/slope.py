@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from accelsim.analysis.attainable import Mapspace, Tiling
-from accelsim.analysis.fused import Fused, Group
+from accelsim.analysis.fused import Fused, slope
 from accelsim.analysis.hbl import Array
 from accelsim.analysis.statement import Program, Statement
 
@@ -44,8 +44,12 @@ class Attainable:
     how: tuple[tuple[tuple[str, Mapping], ...], ...]
 
 
-def attainable(program: Program, capacities_words: Sequence[int]) -> Attainable:
+def attainable(
+    program: Program, capacities_words: Sequence[int], every: bool = False
+) -> Attainable:
     """The least traffic over the mapspace at each capacity.
+
+    ``every``: see ``Mapspace.slope``.
 
     >>> from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Reduction, Tensor
     >>> from accelsim.analysis.statement import program
@@ -60,7 +64,7 @@ def attainable(program: Program, capacities_words: Sequence[int]) -> Attainable:
     caps = list(capacities_words)
     found: dict[tuple[int, int], tuple[Array, list[Mapping | None]]] = {}
     for begin, end in _intervals(program):
-        found[begin, end] = _cost(program, statements[begin:end], caps)
+        found[begin, end] = _cost(program, statements[begin:end], caps, every)
     n = len(statements)
     best = [np.zeros(len(caps))] + [np.full(len(caps), inf) for _ in range(n)]
     last: list[list[int]] = [[0] * len(caps) for _ in range(n + 1)]
@@ -69,7 +73,7 @@ def attainable(program: Program, capacities_words: Sequence[int]) -> Attainable:
             if e != end:
                 continue
             total = best[b] + words
-            for c in np.flatnonzero(total < best[end]):
+            for c in np.flatnonzero(total < best[end]).tolist():
                 best[end][c] = total[c]
                 last[end][c] = b
     hows = []
@@ -77,7 +81,7 @@ def attainable(program: Program, capacities_words: Sequence[int]) -> Attainable:
         steps: list[tuple[str, Mapping]] = []
         end = n
         while end and best[n][c] < inf:
-            begin = last[end][c]
+            begin = int(last[end][c])
             how = found[begin, end][1][c]
             if how is not None:
                 steps.insert(0, (" ".join(s.name for s in statements[begin:end]), how))
@@ -87,19 +91,17 @@ def attainable(program: Program, capacities_words: Sequence[int]) -> Attainable:
 
 
 def _cost(
-    program: Program, statements: Sequence[Statement], caps: list[int]
+    program: Program, statements: Sequence[Statement], caps: list[int], every: bool
 ) -> tuple[Array, list[Mapping | None]]:
     """The least traffic of one group at each capacity."""
     inside = {s.output.tensor for s in statements}
     outside = {r.tensor for s in program.statements if s not in statements for r in s.reads}
     wanted = frozenset(inside & (outside | set(program.outputs)))
-    fused = Group(program, statements, wanted).slope(caps)
-    words, how = fused.words, list[Mapping | None](fused.how)
-    if len(statements) == 1 and not _recurs(program, statements[0]):
-        single, tilings = Mapspace(program, statements[0]).slope(caps)
-        for c in np.flatnonzero(single < words):
-            words[c], how[c] = single[c], tilings[c]
-    return words, how
+    if len(statements) > 1 or _recurs(program, statements[0]):
+        fused = slope(program, statements, wanted, caps)
+        return fused.words, list[Mapping | None](fused.how)
+    words, tilings = Mapspace(program, statements[0]).slope(caps, every)
+    return words, list[Mapping | None](tilings)
 
 
 def _recurs(program: Program, s: Statement) -> bool:

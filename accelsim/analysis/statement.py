@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import TypeAlias
 
@@ -47,12 +47,17 @@ class Projection:
     @property
     def variables(self) -> frozenset[str]:
         """Variables of all rows."""
-        return frozenset(v for row in self.rows for v, _ in row)
+        return _variables(self.rows)
 
     @property
     def told(self) -> frozenset[str]:
         """Variables that are the coordinate of the element itself, not of a neighbour of it."""
         return frozenset(r[0][0] for r in self.rows if len(r) == 1 and r[0][1] == 1) - self.shifted
+
+
+@lru_cache(maxsize=4096)
+def _variables(rows: tuple[Row, ...]) -> frozenset[str]:
+    return frozenset(v for row in rows for v, _ in row)
 
 
 @dataclass(frozen=True)
@@ -149,18 +154,8 @@ class Program:
 
     @cached_property
     def written(self) -> dict[str, int]:
-        """Elements of each output that are defined."""
-        slots = dict.fromkeys(self.outputs, 0)
-        for t in self.outputs:
-            dense = prod(
-                s
-                for s, r in zip(
-                    self.problem.shape(t), self.problem.cascade.tensors[t], strict=False
-                )
-                if r
-            )
-            slots[t] = min(self.problem.defined_elements(t), dense)
-        return slots
+        """Elements of each output that are defined, every slot of a recurrence."""
+        return {t: self.problem.defined_elements(t) for t in self.outputs}
 
     @property
     def compulsory(self) -> int:
@@ -238,8 +233,7 @@ def program(problem: Problem) -> Program:
     return Program(
         problem,
         tuple(
-            _statement(problem, n, problem.cascade.einsums[n], groups)
-            for n in sorted(graph.needed)
+            _statement(problem, n, problem.cascade.einsums[n], groups) for n in sorted(graph.needed)
         ),
     )
 

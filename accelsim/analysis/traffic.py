@@ -75,10 +75,10 @@ from accelsim.analysis.reread import rereads
 from accelsim.analysis.statement import Program
 
 #: Weights tried for the words of one tensor.
-WEIGHTS: Final = (0.8, 0.6, 0.45, 0.33, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.01)
-#: Weights are tried where the bound without them is this part of what is compulsory, and for
-#: so many tensors at most.
-PROMISING: Final = 0.2
+WEIGHTS: Final = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05, 0.02)
+#: Weights are tried where the bound without them is between these parts of what is compulsory,
+#: and for so many tensors at most.
+PROMISING: Final = (0.2, 4.0)
 MOST_WEIGHTED: Final = 5
 #: Shares of a tensor's traffic that an argument may claim, where several want some.
 SHARES: Final = (0.125, 0.875)
@@ -123,13 +123,18 @@ class Traffic:
 
     def lower(self, capacity_words: int) -> Lower:
         """The bound for S = ``capacity_words``: the largest sum of arguments that share nothing."""
-        found = []
+        found, contested = [], []
         for account in self._accounts:
-            wanted = [t for t in account.inputs if t in self._shared]
-            for share in (1.0, *(SHARES if wanted else ())):
+            argument = self._best(account, capacity_words, {})
+            if argument is not None:
+                found.append(argument)
+                contested.append(account)
+        for account in contested:
+            others = {t for a in contested if a is not account for t in a.inputs}
+            wanted = [t for t in account.inputs if t in others]
+            for share in SHARES if wanted else ():
                 argument = self._best(account, capacity_words, dict.fromkeys(wanted, share))
-                if argument is not None:
-                    found.append(argument)
+                found += [argument] if argument is not None else []
         for r in rereads(self.flow, capacity_words):
             claims = tuple((t, 1.0) for t in sorted(r.tensors))
             found.append(Argument(r.einsum, claims, r.words, r.text))
@@ -141,19 +146,11 @@ class Traffic:
     def _accounts(self) -> list[Account]:
         return accounts(self.flow)
 
-    @cached_property
-    def _shared(self) -> set[str]:
-        """Inputs that several accounts count."""
-        counted = [t for account in self._accounts for t in account.inputs]
-        return {t for t in counted if counted.count(t) > 1}
-
     def _once(self, tensors: Iterable[str]) -> int:
         known = {**self.flow.sure, **self.program.written}
         return sum(known.get(t, 0) for t in tensors)
 
-    def _best(
-        self, account: Account, capacity: int, share: Mapping[str, float]
-    ) -> Argument | None:
+    def _best(self, account: Account, capacity: int, share: Mapping[str, float]) -> Argument | None:
         """The account's bound with the weights that make it largest, one tensor after another.
 
         ``share``: how much of the traffic of some inputs it may count.
@@ -164,10 +161,10 @@ class Traffic:
         once += self._once(account.outputs)
         weights = dict(limit)
         best, each = self._words(account, capacity, weights, limit)
-        promising = best > PROMISING * once and len(groups) <= MOST_WEIGHTED
-        for _ in range(2 if promising else 0):
-            for group in groups:
-                for w in (1.0, *WEIGHTS):
+        low, high = (part * once for part in PROMISING)
+        if low < best < high and len(groups) <= MOST_WEIGHTED:
+            for group in (*groups, *groups):
+                for w in WEIGHTS:
                     trial = weights | {group: w * limit[group]}
                     words, found = self._words(account, capacity, trial, limit)
                     if words > best * (1 + SLACK):
@@ -228,7 +225,7 @@ def _text(
         if w < 1
     )
     return (
-        f"{account.statement.name}: of its {account.points} points any {each[1] + 1} in a row touch "
+        f"{account.statement.name}: of {account.points} points any {each[1] + 1} in a row touch "
         f"more words than the {capacity} on chip and {each[0]:.0f} that arrive ({kinds})"
         + (f", counting {counted}" if counted else "")
     )

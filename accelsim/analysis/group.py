@@ -1,0 +1,103 @@
+"""Einsums that run together: which ranks their shared loops may be over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from accelsim.analysis.statement import Program, Projection, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """The shared loops of a group: outer ranks, the tile rank, the stream rank; some may be absent.
+
+    Ranks that the same accesses have are one: their loops are over the product.
+    """
+
+    outer: tuple[tuple[str, ...], ...]
+    tile: tuple[str, ...]
+    stream: str
+
+
+class Group:
+    """Statements that run together; ``wanted``: tensors that they write and others read."""
+
+    def __init__(
+        self, program: Program, statements: Sequence[Statement], wanted: frozenset[str]
+    ) -> None:
+        self.program = program
+        self.statements = tuple(statements)
+        self.written = {s.output.tensor for s in statements}
+        self.wanted = wanted & self.written
+        self.read = {r.tensor for s in statements for r in s.reads}
+        self.inner = self.written & self.read
+        self.accesses = [a for s in statements for a in (s.output, *s.reads)]
+        self.sizes = {v: n for s in statements for v, n in s.sizes.items()}
+        self.mixed = {v for a in self.accesses for row in a.rows if len(row) > 1 for v, _ in row}
+
+    def loops(self) -> Iterator[Loops]:
+        """Choices of shared loops: a tile rank among the parallel ones, a stream rank or none."""
+        if any(a.dull and a.tensor in self.inner for a in self.accesses):
+            return
+        kinds: dict[object, list[str]] = {}
+        for v in self.sizes:
+            if self._parallel(v):
+                members = tuple(v in a.variables for a in self.accesses)
+                kinds.setdefault((members, v if v in self.mixed else ""), []).append(v)
+        parallel = [tuple(vs) for vs in kinds.values()]
+        everywhere = [vs for vs in parallel if all(vs[0] in a.variables for a in self.accesses)]
+        others = [vs for vs in parallel if vs not in everywhere]
+        others.sort(key=lambda vs: sum(vs[0] in a.variables for a in self.accesses), reverse=True)
+        streams = [v for v in self.sizes if self._aligned(v) and self._shared(v)]
+        tiles = others or everywhere[:1]
+        for tile in [*tiles, ()]:
+            outer = tuple(vs for vs in everywhere if vs != tile)
+            rest = tuple(vs for vs in others if vs != tile)
+            for stream in [*streams, ""]:
+                if stream in tile or any(stream in vs for vs in outer):
+                    continue
+                inside = tuple(vs for vs in rest if stream not in vs)
+                yield Loops(outer + (inside if tile else ()), tile, stream)
+                if inside and tile:
+                    yield Loops(outer, tile, stream)
+
+    def _shared(self, v: str) -> bool:
+        return any(v in a.variables for a in self.accesses if a.tensor in self.inner) or (
+            len(self.statements) == 1 or not self.inner
+        )
+
+    def _aligned(self, v: str) -> bool:
+        """Whether every access to an intermediate of the group is at its own coordinate of v.
+
+        Slots of a recurrence along v, and its last slot, are: they go with the stream.
+        """
+        for t in self.inner:
+            writers = self.program.writers[t]
+            own = any(v in w.output.variables for w in writers)
+            slots = any(v in w.output.shifted for w in writers)
+            for a in self.accesses:
+                if a.tensor != t:
+                    continue
+                if any(len(row) > 1 and v in dict(row) for row in a.rows):
+                    return False
+                if own and v not in a.variables and not (slots and (a.last or self._slot(a, t))):
+                    return False
+                if not own and v in a.variables:
+                    return False
+                if v in a.shifted and not slots:
+                    return False
+        return True
+
+    def _slot(self, a: Projection, tensor: str) -> bool:
+        """Whether an access is the write of a constant slot."""
+        return any(a is s.output for s in self.statements) and a.tensor == tensor
+
+    def _parallel(self, v: str) -> bool:
+        """Whether indices of v may be worked on one after another, each to its end."""
+        if not self._aligned(v) or any(v in a.shifted for a in self.accesses):
+            return False
+        for s in self.statements:
+            if v in s.sizes and v not in s.output.variables and s.output.tensor in self.read:
+                return False
+        return True

@@ -1,0 +1,182 @@
+"""What is on chip while a fused group runs: how long each intermediate lives, what passes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+
+import numpy as np
+
+from accelsim.analysis.plan import KEPT, Plan, Words
+from accelsim.analysis.statement import Projection, Statement
+
+
+class Occupancy:
+    """A plan with the treatment of what crosses passes chosen: what is on chip, and when.
+
+    ``outside``: tensors that enter or leave the group, with the statements and
+    accesses that do so; ``tiles`` and ``wholes``: words of a block, and of all
+    of the stream rank, of each access; ``legal``: whether all of them are
+    linear in the tile.
+    """
+
+    def __init__(self, plan: Plan, way: dict[str, str]) -> None:
+        self.plan = plan
+        self.group = plan.group
+        self.runs, self.uses = plan.runs(way)
+        self.way = {t: how for t, how in way.items() if self.uses.get(t, set()) - {plan.stream[t]}}
+        self.outside = self._outside()
+        self.legal = self._measure()
+
+    def _outside(self) -> dict[str, list[tuple[int, Projection]]]:
+        """Tensors that enter or leave the group, with the statements and accesses that do."""
+        found: dict[str, list[tuple[int, Projection]]] = {}
+        for n, s in enumerate(self.group.statements):
+            for a in dict.fromkeys(s.reads):
+                if a.tensor not in self.group.written:
+                    found.setdefault(a.tensor, []).append((n, a))
+            if s.output.tensor not in self.group.read:
+                found.setdefault(s.output.tensor, []).append((n, s.output))
+        return found
+
+    def _measure(self) -> bool:
+        """Sizes of everything; False where something is not linear in the tile."""
+        plan = self.plan
+        self.tiles: dict[Projection, Words] = {}
+        self.wholes: dict[Projection, Words] = {}
+        for s in self.group.statements:
+            for a in (s.output, *s.reads):
+                tile, whole = plan.size(a), plan.size(a, whole=True)
+                if tile is None or whole is None:
+                    return False
+                self.tiles[a], self.wholes[a] = tile, whole
+        return True
+
+    def own(self, tensor: str) -> Projection:
+        """The access of a tensor with most ranks: its write, or its largest read."""
+        accesses = [a for a in self.group.accesses if a.tensor == tensor]
+        return max(accesses, key=lambda a: self.group.program.span(a.variables))
+
+    # -- peaks ---------------------------------------------------------------------------------
+
+    def _moment(self, n: int, k: int) -> float:
+        """When statement n runs in pass k: streaming ones of a pass together, others in turn."""
+        return float(k) if self.plan.streams(self.group.statements[n]) else k + 0.5 + 1e-6 * n
+
+    def _life(self, t: str) -> tuple[float, float]:
+        """From when to when an intermediate lives; all of a recurrence lives as long as any."""
+        ring = self.plan.program.cycles.get(t, frozenset([t]))
+        moments = [
+            self._moment(n, k)
+            for n, s in enumerate(self.group.statements)
+            for k in self.runs[n]
+            if s.output.tensor in ring or any(a.tensor in ring for a in s.reads)
+        ]
+        return min(moments), max(moments)
+
+    def _lasting(self, t: str) -> tuple[Words, float, float]:
+        """Words of an intermediate that outlasts a block, and from when to when it lives."""
+        own, r = self.own(t), self.plan.loops.stream
+        begin, end = self._life(t)
+        if r and r in own.variables:
+            slots = any(r in w.output.shifted for w in self.plan.program.writers[t])
+            if self.way.get(t) == KEPT:
+                return self.wholes[own], begin, end
+            if not slots:
+                return self.tiles[own], inf, -inf
+        return self.tiles[own], begin, end
+
+    def _adding(self) -> list[tuple[Words, float]]:
+        """Results that leave the group and are summed along R: on chip during their pass."""
+        r = self.plan.loops.stream
+        return [
+            (self.tiles[s.output], float(min(self.runs[n])))
+            for n, s in enumerate(self.group.statements)
+            if s.output.tensor in self.outside and self._adds(s)
+            if r
+        ]
+
+    def _adds(self, s: Statement) -> bool:
+        return self.plan.streams(s) and self.plan.loops.stream not in s.output.variables
+
+    def peaks(self) -> Iterator[tuple[int, int, Words]]:
+        """For each run of a statement its number, its pass, and the words of intermediates."""
+        plan = self.plan
+        lasting = {t: self._lasting(t) for t in self.group.inner}
+        adding = self._adding()
+        for n, s in enumerate(self.group.statements):
+            for k in sorted(self.runs[n]):
+                moment = self._moment(n, k)
+                words = plan.nothing
+                for t, (size, begin, end) in lasting.items():
+                    if begin <= moment <= end or (plan.streams(s) and self._in_block(t, n, k)):
+                        words = words + size
+                for size, during in adding:
+                    if during == moment:
+                        words = words + size
+                yield n, k, words
+
+    def _in_block(self, t: str, n: int, k: int) -> bool:
+        """Whether a tile of an intermediate along R is on chip while statement n runs in pass k."""
+        statements = self.group.statements
+        makers = [m for m, s in enumerate(statements) if s.output.tensor == t and k in self.runs[m]]
+        users = [
+            m
+            for m, s in enumerate(statements)
+            if any(a.tensor == t for a in s.reads) and k in self.runs[m]
+        ]
+        members = makers + users
+        return bool(members) and min(members) <= n <= max(members)
+
+    def passing(self, n: int, k: int, held: list[list[str]], names: list[str]) -> list[list[Words]]:
+        """Words of what passes by while statement n runs in pass k, by what streams.
+
+        One list for each choice of what is ``held``; the alternatives in it
+        differ in which tensor takes one word.
+        """
+        s = self.group.statements[n]
+        own = [a for a in dict.fromkeys(s.reads) if a.tensor in self.outside]
+        if s.output.tensor in self.outside and not self._adds(s):
+            own.append(s.output)
+        shared = [t for t in names if self._shared(t, n, k)]
+        known: dict[frozenset[str], list[Words]] = {}
+        for stay in held:
+            here = frozenset({a.tensor for a in own} | set(shared)) - set(stay)
+            if here not in known:
+                base = self.plan.nothing
+                for t in shared:
+                    if t in here:
+                        base = base + self.tiles[self.own(t)]
+                past = [a for a in own if a.tensor in here and a.tensor not in shared]
+                known[here] = [base + w for w in self._streaming(s, past)]
+        return [
+            known[frozenset({a.tensor for a in own} | set(shared)) - set(stay)] for stay in held
+        ]
+
+    def _shared(self, t: str, n: int, k: int) -> bool:
+        """Whether a tensor from outside serves several statements of pass k, n between them."""
+        users = [m for m, _ in self.outside[t] if k in self.runs[m]]
+        streams = [m for m in users if self.plan.streams(self.group.statements[m])]
+        return len(set(streams)) > 1 and min(streams) <= n <= max(streams)
+
+    def _streaming(self, s: Statement, here: list[Projection]) -> list[Words]:
+        plan = self.plan
+        one = Words(np.ones_like(plan.blocks), plan.zero)
+        if not here:
+            return [plan.nothing]
+        found = []
+        for past in here:
+            free = {
+                v
+                for row in past.rows
+                if len(row) == 1
+                for v in (row[0][0],)
+                if v not in plan.loops.tile and v not in plan.outer and v != plan.loops.stream
+            }
+            column = max(free, key=lambda v: s.sizes[v], default="")
+            words = one
+            for a in here:
+                if a is not past:
+                    words = words + (plan.size(a, skip=column) or self.tiles[a])
+            found.append(words)
+        return found
