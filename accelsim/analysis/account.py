@@ -58,6 +58,15 @@ class Account:
         """All tensors whose words some kind counts."""
         return frozenset(t for k in self.kinds for term in k.terms for t in term.tensors)
 
+    @property
+    def apart(self) -> bool:
+        """Whether there are two kinds, and only the first counts the words of its first term."""
+        if len(self.kinds) != 2 or any(k.doubled for k in self.kinds):
+            return False
+        own = self.kinds[0].terms[0].tensors
+        others = (*self.kinds[0].terms[1:], *self.kinds[1].terms)
+        return not any(own & t.tensors for t in others)
+
 
 def stores_of(tensor: str) -> str:
     """The name under which only stores of a tensor's partial sums are counted."""
@@ -142,11 +151,12 @@ def _operands(flow: Flow, s: Statement) -> list[list[list[Term]]]:
     found: list[list[list[Term]]] = []
     resolved = 0
     seen: set[Projection] = set()
-    for read in sorted(s.reads, key=lambda r: -s.span(r.variables)):
+    outside = flow.program.inputs
+    for read in sorted(s.reads, key=lambda r: (r.tensor in outside, -s.span(r.variables))):
         if read in seen:
             continue
         seen.add(read)
-        if read.tensor in flow.program.inputs:
+        if read.tensor in outside:
             if read.rows:
                 found.append([[Term(read.rows, 1.0, frozenset([read.tensor]))]])
             continue

@@ -46,7 +46,11 @@ class Group:
                 members = tuple(v in a.variables for a in self.accesses)
                 kinds.setdefault((members, v if v in self.mixed else ""), []).append(v)
         parallel = [tuple(vs) for vs in kinds.values()]
-        everywhere = [vs for vs in parallel if all(vs[0] in a.variables for a in self.accesses)]
+        everywhere = [
+            vs
+            for vs in parallel
+            if vs[0] not in self.mixed and all(vs[0] in a.variables for a in self.accesses)
+        ]
         others = [vs for vs in parallel if vs not in everywhere]
         others.sort(key=lambda vs: sum(vs[0] in a.variables for a in self.accesses), reverse=True)
         streams = [v for v in self.sizes if self._aligned(v) and self._shared(v)]

@@ -76,14 +76,28 @@ class Exponents:
         inequality of the means), for each row of exponents; the least over
         the rows is a bound.
         """
-        sigma = self.s.sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(
-                self.s > 0, self.s * np.log(self.s / (sigma[:, None] * weights[None, :])), 0.0
-            )
-        fixed = self.t @ self.extents + share.sum(axis=1)
-        log = fixed[:, None] + sigma[:, None] * np.log(np.maximum(touched, 1e-300))[None, :]
+        every = np.ones(self.s.shape[1], dtype=bool)
+        log = (self.t @ self.extents)[:, None] + self._log(touched, weights, every)
         found: Array = np.exp(np.minimum(log.min(axis=0), 690.0))
+        return found
+
+    def most_apart(self, first: Array, rest: Array, weights: Array) -> Array:
+        """``most`` where term 0 has ``first`` words and the other terms have ``rest`` in all."""
+        own = np.arange(self.s.shape[1]) == 0
+        log = (self.t @ self.extents)[:, None]
+        log = log + self._log(first, weights, own) + self._log(rest, weights, ~own)
+        found: Array = np.exp(np.minimum(log.min(axis=0), 690.0))
+        return found
+
+    def _log(self, words: Array, weights: Array, among: npt.NDArray[np.bool_]) -> Array:
+        """The logarithm of the greatest product over some terms that have ``words`` in all."""
+        s = self.s[:, among]
+        sigma = s.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(s > 0, s * np.log(s / (sigma[:, None] * weights[None, among])), 0.0)
+        found: Array = share.sum(axis=1)[:, None] + sigma[:, None] * np.log(
+            np.maximum(words, 1e-300)
+        )
         return found
 
 

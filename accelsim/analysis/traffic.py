@@ -63,6 +63,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import ceil
 from typing import Final
 
@@ -80,6 +81,8 @@ WEIGHTS: Final = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.05, 0.02)
 #: and for so many tensors at most.
 PROMISING: Final = (0.2, 4.0)
 MOST_WEIGHTED: Final = 5
+#: Parts into which words are split between two kinds of points.
+PARTS: Final = (0.0, 0.01, 0.03, 0.06, *(n / 20 for n in range(2, 20)), 0.97, 1.0)
 #: Shares of a tensor's traffic that an argument may claim, where several want some.
 SHARES: Final = (0.125, 0.875)
 #: Arguments are combined exactly up to this number; of more each is taken if it fits.
@@ -169,6 +172,9 @@ class Traffic:
                     words, found = self._words(account, capacity, trial, limit)
                     if words > best * (1 + SLACK):
                         best, each, weights = words, found, trial
+        closer, its = self._words(account, capacity, weights, limit, closely=True)
+        if closer > best:
+            best, each = closer, its
         if best <= once:
             return None
         claims = {t: share.get(t, 1.0) for t in account.tensors}
@@ -181,8 +187,12 @@ class Traffic:
         capacity: int,
         weights: Mapping[str, float],
         limit: Mapping[str, float],
+        closely: bool = False,
     ) -> tuple[float, tuple[float, int]]:
-        """Words moved at least, and of the best blocks: arrivals and points that they need."""
+        """Words moved at least, and of the best blocks: arrivals and points that they need.
+
+        ``closely``: see ``_apart``.
+        """
 
         def weight(term: Term) -> float:
             return min(
@@ -194,11 +204,12 @@ class Traffic:
         whole = all(t.weight * weight(t) == int(t.weight) for t in terms)
         held = capacity * max(weight(t) * min(t.weight, 1.0) for t in terms)
         arrivals = _grid(capacity)
+        own = [np.array([t.weight * weight(t) for t in kind.terms]) for kind in account.kinds]
         points = np.zeros_like(arrivals)
-        for kind in account.kinds:
-            own = np.array([t.weight * weight(t) for t in kind.terms])
-            offset = held + (capacity * own[-1] if kind.doubled else 0.0)
-            points += kind.most.most(arrivals + offset, own)
+        for kind, w in zip(account.kinds, own, strict=True):
+            points += kind.most.most(arrivals + held + capacity * w[-1] * kind.doubled, w)
+        if closely and account.apart:
+            points = np.minimum(points, _apart(account, arrivals + held, own))
         steps = np.maximum(np.floor(points * (1 + SLACK) + SLACK), 1)
         more = arrivals + 1 if whole else arrivals
         blocks = np.floor((account.points - 1) / steps)
@@ -212,6 +223,21 @@ class Traffic:
             for g, w in weights.items()
         )
         return float(total[best]) + spared, (float(more[best]), int(steps[best]))
+
+
+def _apart(account: Account, touched: Array, weights: list[Array]) -> Array:
+    """Points of an account of two kinds, the first of which alone has its first term.
+
+    If that term has a share c of the words, c between two neighbours a and b
+    of a grid, then it has b of them at most, and all others 1-a: the most over
+    the grid of what these allow.
+    """
+    there, fresh = account.kinds
+    found = np.zeros_like(touched)
+    for a, b in pairwise(PARTS):
+        first = there.most.most_apart(touched * b, touched * (1 - a), weights[0])
+        found = np.maximum(found, first + fresh.most.most(touched * (1 - a), weights[1]))
+    return found
 
 
 def _text(
