@@ -175,8 +175,9 @@ def strong_components(follow: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
                 path += [(n, at + 1), (follow[n][at], 0)]
                 continue
             if low[n] == order[n]:
-                cut = open_.index(n)
-                found.append(tuple(sorted(open_[cut:])))
-                is_open.difference_update(open_[cut:])
-                del open_[cut:]
+                component = [open_.pop()]
+                while component[-1] != n:
+                    component.append(open_.pop())
+                is_open.difference_update(component)
+                found.append(tuple(sorted(component)))
     return found[::-1]

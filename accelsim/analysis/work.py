@@ -1,14 +1,16 @@
 """Operations of an Einsum by work class, for each point of its iteration space.
 
 Every map is applied once a point, before any reduction.  A product that is
-summed is one multiply-add; any other reduction is one operation a point of its
-class (a reduction accumulates into an initialised register: n operations for n
-elements).  Constants, sizes and plain copies cost nothing.
+summed is one multiply-add, a square that is summed too; any other reduction is
+one operation a point of its class (a reduction accumulates into an initialised
+register: n operations for n elements).  Plain copies cost nothing, nor does
+what is computed from constants and sizes alone (``1 / sqrt(E)``): that is one
+number for all points.
 """
 
 from __future__ import annotations
 
-from accelsim.ir.cascade import Einsum, Map, maps
+from accelsim.ir.cascade import Einsum, Map, accesses, maps
 from accelsim.ir.ops import MAPS, REDUCTIONS
 
 
@@ -40,10 +42,12 @@ def _work(einsum: Einsum) -> dict[str, int]:
     reductions = [REDUCTIONS[r.op] for r in einsum.reductions if r.op in REDUCTIONS]
     fused = (
         isinstance(einsum.expr, Map)
-        and einsum.expr.op == "mul"
+        and einsum.expr.op in ("mul", "square")
         and any(r.name == "sum" for r in reductions)
     )
     for operation in maps(einsum.expr):
+        if not any(accesses(operation)):
+            continue
         is_fused = fused and operation is einsum.expr
         name = "mac" if is_fused else MAPS[operation.op].work
         found[name] = found.get(name, 0) + 1
