@@ -321,6 +321,11 @@ class Cascade:
         return {e.name: e for e in self.einsums}
 
     @cached_property
+    def operands(self) -> dict[str, tuple[Access, ...]]:
+        """What each Einsum reads, an access that it names twice only once."""
+        return {e.name: tuple(dict.fromkeys(e.reads)) for e in self.einsums}
+
+    @cached_property
     def users(self) -> dict[str, frozenset[str]]:
         """For each tensor the Einsums that read or write it, constant slots left out."""
         found: dict[str, set[str]] = {}

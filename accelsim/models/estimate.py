@@ -18,8 +18,10 @@ from accelsim.ir.mapping import Group, Leaf, Mapping, Node, walk
 from accelsim.ir.problem import Problem
 from accelsim.models import energy
 from accelsim.models.area import area_m2
-from accelsim.models.counts import Nest, Transfer, group_transfers, occupancy
+from accelsim.models.counts import Transfer, group_transfers
 from accelsim.models.latency import Busy, StageTime, busy, fill_cycles, stages
+from accelsim.models.nest import Nest
+from accelsim.models.occupancy import occupancy
 
 
 @dataclass(frozen=True, slots=True)

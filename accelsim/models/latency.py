@@ -11,15 +11,14 @@ compute time and each level's port time.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from accelsim.analysis.work import work
 from accelsim.errors import Fault, InputError, one_of
 from accelsim.ir.arch import Architecture, Operation, Unit
 from accelsim.ir.cascade import Einsum
-from accelsim.ir.mapping import Group, Leaf, leaves, walk
-from accelsim.models.counts import Nest, leaf_loops
+from accelsim.ir.mapping import Group, Leaf, leaves
+from accelsim.models.nest import Nest
 
 #: Times closer than this share of each other bind together.
 TIE = 1e-9
@@ -67,15 +66,13 @@ def cycles_a_point(unit: Unit, einsum: Einsum, leaf: Leaf) -> float:
 def busy(nest: Nest, arch: Architecture) -> tuple[Busy, ...]:
     """Busy cycles of every Einsum of a group, in text order."""
     found = []
-    for leaf, above in walk(nest.group.tree):
-        if not isinstance(leaf, Leaf):
-            continue
+    for leaf, above in nest.leaves:
         unit = arch.unit[leaf.unit]
         einsum = nest.steps[leaf.einsum]
         cost = cycles_a_point(unit, einsum, leaf)
-        rounds = math.prod(loop.trips for loop in leaf_loops(leaf, above, arch))
+        steps = nest.time(leaf, above, arch).steps
         useful = nest.problem.points(einsum) * cost / unit.pes
-        found.append(Busy(leaf.einsum, leaf.unit, rounds * cost, useful))
+        found.append(Busy(leaf.einsum, leaf.unit, steps * cost, useful))
     return tuple(found)
 
 

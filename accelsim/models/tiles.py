@@ -31,11 +31,12 @@ FURTHEST = 1 << 20
 
 
 class Fold(NamedTuple):
-    """A part in ``trips`` rounds of ``pes`` coordinates; the last round may have fewer."""
+    """A part in ``trips`` rounds of ``pes`` coordinates, the last one of ``last``."""
 
     part: str
     trips: int
     pes: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,6 @@ class Line:
     divisor: int = 1
     most: float = math.inf
     aligned: bool = True  # the sum runs over one variable from 0: a quotient may be exact
-    plain: bool = False  # one variable and nothing else: coordinates of its parts never collide
 
     def elements(self, sizes: Mapping[str, int]) -> int:
         """Elements of a tile in which each part takes ``sizes[part]`` coordinates.
@@ -54,8 +54,6 @@ class Line:
         >>> Line((("p", 1), ("w", 1))).elements({"p": 4, "w": 3})
         6
         """
-        if self.plain:
-            return math.prod(sizes[part] for part, _ in self.terms)
         inside = [(abs(c), sizes[part]) for part, c in self.terms if sizes[part] > 1]
         if len(inside) < 2 and self.divisor == 1:
             found = inside[0][1] if inside else 1
@@ -76,6 +74,39 @@ class Line:
                 reach = sum(c * (n - 1) for c, n in inside)
                 return min(values, -(-reach // d) + 1)
         return count
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What an access spans: parts of plain indices, lines of others, slots of a recurrence.
+
+    A slot says which tile is needed and not how large it is: the state is
+    updated in place.  Coordinates of the parts of one plain index never
+    collide, so each part can stand for itself.
+    """
+
+    parts: tuple[str, ...] = ()
+    bent: tuple[Line, ...] = ()
+    slots: tuple[str, ...] = ()
+
+    def __or__(self, other: Span) -> Span:
+        """Both: another tile is needed when either access needs another one."""
+        return Span(self.parts + other.parts, self.bent + other.bent, self.slots + other.slots)
+
+    def elements(self, sizes: Mapping[str, int]) -> int:
+        """Elements of a tile in which each part takes ``sizes[part]`` coordinates.
+
+        >>> Span(("p1", "p0"), (Line((("m", 2), ("w", 1))),)).elements(
+        ...     {"p1": 2, "p0": 4, "m": 3, "w": 2}
+        ... )
+        48
+        """
+        words = 1
+        for part in self.parts:
+            words *= sizes[part]
+        for bent in self.bent:
+            words *= bent.elements(sizes)
+        return words
 
 
 @lru_cache(maxsize=4096)
@@ -150,18 +181,18 @@ def strides(parts: tuple[Loop, ...]) -> tuple[tuple[str, int], ...]:
     return tuple(reversed(found))
 
 
-def transitions(
-    lines: Iterable[Line], loops: Iterable[Loop | Fold]
-) -> tuple[tuple[int, bool, bool], ...]:
+def transitions(span: Span, loops: Iterable[Loop | Fold]) -> tuple[tuple[int, bool, bool], ...]:
     """Each loop's trips, whether its advance needs another tile, and whether a line depends on it.
 
     Outermost first.  Loops of one trip are left out; one that a quotient cuts
     is two.  Here p goes to p+1 and w back from 1 to 0, which is the same tile:
 
-    >>> transitions([Line((("p", 1), ("w", 1)))], [Loop("p", 4), Loop("w", 2)])
+    >>> window = Span(bent=(Line((("p", 1), ("w", 1))),))
+    >>> transitions(window, [Loop("p", 4), Loop("w", 2)])
     ((4, False, True), (2, True, True))
     """
-    lines = tuple(lines)
+    plain = dict.fromkeys((*span.parts, *span.slots))
+    lines = (*span.bent, *(Line(((part, 1),)) for part in plain))
     steps = []
     for loop in loops:
         if loop.trips > 1:
@@ -200,38 +231,28 @@ def _divided(
     return found
 
 
-def fetches(lines: Iterable[Line], loops: Iterable[Loop | Fold]) -> tuple[int, int]:
+def fetches(span: Span, loops: Iterable[Loop | Fold]) -> tuple[int, int]:
     """How often a tile under these loops is needed anew, and how many different ones there are.
 
-    For plain indices the first is the classical product: trips of all loops,
-    without the innermost run of loops that the tile does not depend on.
+    For plain indices the first is the classical product, trips of all loops
+    without the innermost run of loops that the tile does not depend on: a
+    loop that advances never undoes what the loops inside it take back.
 
     >>> nest = [Loop("p", 4), Loop("m", 8), Loop("f", 2)]
-    >>> fetches([Line((("p", 1),))], nest), fetches([Line((("m", 1),))], nest)
+    >>> fetches(Span(("p",)), nest), fetches(Span(("m",)), nest)
     ((4, 4), (32, 8))
     """
-    lines, loops = tuple(lines), tuple(loops)
-    if all(each.plain for each in lines):
-        return _plain_fetches({part for each in lines for part, _ in each.terms}, loops)
     count = around = different = 1
-    for trips, changed, depends in transitions(lines, loops):
-        count += changed * (trips - 1) * around
-        around *= trips
-        different *= trips if depends else 1
-    return count, different
-
-
-def _plain_fetches(parts: set[str], loops: Iterable[Loop | Fold]) -> tuple[int, int]:
-    """The classical product.
-
-    It is what ``transitions`` gives: the parts of one variable have strides in
-    mixed radix, so a loop that advances never undoes what the loops inside it
-    take back, and a tile stays only if no loop inside moves it either.
-    """
-    count = pending = different = 1
+    if span.bent:
+        for trips, changed, depends in transitions(span, loops):
+            count += changed * (trips - 1) * around
+            around *= trips
+            different *= trips if depends else 1
+        return count, different
     for loop in loops:
-        pending *= loop.trips
-        if loop.trips > 1 and loop.part in parts:
-            count, pending = count * pending, 1
-            different *= loop.trips
+        if loop.trips > 1:
+            around *= loop.trips
+            if loop.part in span.parts or loop.part in span.slots:
+                count = around
+                different *= loop.trips
     return count, different

@@ -12,8 +12,10 @@ from accelsim.ir.mapping import Group, Leaf, Node, leaves
 from accelsim.mapper.evaluate import Counts, Keep, Moved, Spread, cost
 from accelsim.mapper.frame import Frame, Spot
 from accelsim.models import energy
-from accelsim.models.counts import Nest, group_transfers, occupancy
+from accelsim.models.counts import group_transfers
 from accelsim.models.latency import busy, cycles_a_point
+from accelsim.models.nest import Nest
+from accelsim.models.occupancy import occupancy
 from tests.models.nests import Case, cases
 
 PLAIN = ("matmul", "batched", "square", "siblings", "chain", "softmax", "running", "state")

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from accelsim.ir.mapping import Node, leaves
-from accelsim.models.counts import Nest, group_transfers, occupancy
+from accelsim.models.counts import group_transfers
 from accelsim.models.latency import busy, cycles_a_point
+from accelsim.models.nest import Nest
+from accelsim.models.occupancy import occupancy
 from tests.models.nests import Case, cases, exact
 from tests.oracle.nest import Key, replay
 

@@ -14,9 +14,9 @@ from accelsim.ir.mapping import Leaf, leaves
 from accelsim.load.arch import load_architecture
 from accelsim.load.mapping import mapping_rule
 from accelsim.load.source import from_text
-from accelsim.models.counts import Nest
 from accelsim.models.estimate import Estimate, estimate
 from accelsim.models.latency import busy, cycles_a_point
+from accelsim.models.nest import Nest
 from tests.models.nests import CASCADES, Case, cases
 
 PICO, NANO = 1e-12, 1e-9

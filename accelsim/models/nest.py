@@ -1,0 +1,228 @@
+"""One group of a mapping with what its prices need looked up once: uses, homes, spans, loops."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from accelsim.errors import Fault, InputError
+from accelsim.ir.arch import Architecture
+from accelsim.ir.cascade import Access, Cascade
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, walk
+from accelsim.ir.problem import Problem
+from accelsim.models.tiles import Fold, Span, line
+
+
+class Use(NamedTuple):
+    """One access of a leaf: the leaf, the nodes above it, the access, and whether it writes."""
+
+    leaf: Leaf
+    above: tuple[Node, ...]
+    access: Access
+    writes: bool
+
+
+class LeafTime(NamedTuple):
+    """A leaf on its unit: loops with folds, coordinates at once by part, folds with a short end."""
+
+    loops: tuple[Loop | Fold, ...]
+    sizes: dict[str, int]
+    ragged: tuple[Fold, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps that the leaf takes."""
+        return math.prod(loop.trips for loop in self.loops)
+
+    def words(self, span: Span) -> float:
+        """Elements that the PEs touch in one step, on the average over rounds."""
+        if not self.ragged:
+            return span.elements(self.sizes)
+        return self._average(span, dict(self.sizes), self.ragged)
+
+    def _average(self, span: Span, sizes: dict[str, int], ragged: tuple[Fold, ...]) -> float:
+        if not ragged:
+            return span.elements(sizes)
+        part, trips, pes, last = ragged[0]
+        full = self._average(span, {**sizes, part: pes}, ragged[1:])
+        return ((trips - 1) * full + self._average(span, {**sizes, part: last}, ragged[1:])) / trips
+
+
+def loops_of(above: tuple[Node, ...]) -> tuple[Loop, ...]:
+    """All loops of a path, outermost first."""
+    return tuple(loop for node in above for loop in node.loops)
+
+
+def folds(leaf: Leaf, rows: int, cols: int) -> tuple[Fold, ...]:
+    """Rounds in time where a leaf spreads more over an array side than it has PEs.
+
+    Parts take PEs in the order in which they are named; the first that does
+    not fit beside those before it goes in rounds, all after it one by one.
+
+    >>> folds(Leaf("X", "u", cols=(Loop("P0", 256),)), 1, 100)
+    (Fold(part='P0', trips=3, pes=100, last=56),)
+    """
+    rounds = []
+    for spread, side in ((leaf.rows, rows), (leaf.cols, cols)):
+        room = side
+        for loop in spread:
+            pes = min(loop.trips, room)
+            if pes < loop.trips:
+                last = loop.trips % pes or pes
+                rounds.append(Fold(loop.part, -(-loop.trips // pes), pes, last))
+            room = room // loop.trips if loop.trips <= room else 1
+    return tuple(rounds)
+
+
+class Nest:
+    """A group of a mapping, with what the counts need looked up once.
+
+    Every method is a question about the group; what was answered is kept.
+    """
+
+    def __init__(self, problem: Problem, mapping: Mapping, group: Group) -> None:
+        self.problem, self.mapping, self.group = problem, mapping, group
+        self.cascade: Cascade = problem.cascade
+        self.by_rank: dict[str, tuple[Loop, ...]] = dict(mapping.parts)
+        self.steps = self.cascade.steps
+        self.homes: dict[str, tuple[Node, Hold] | None] = {}
+        self.uses: dict[str, list[Use]] = {}
+        self.below: dict[tuple[int, str], list[Use]] = {}  # uses of a tensor below a node
+        self.leaves: list[tuple[Leaf, tuple[Node, ...]]] = []
+        self.held: set[str] = set()  # levels at which anything is held
+        self._spans: dict[int, Span] = {}
+        self._words: dict[tuple[int, int], float] = {}
+        self._chains: dict[tuple[str, int], list[tuple[int, Hold]]] = {}
+        self._times: dict[tuple[int, int, int], LeafTime] = {}
+        for found, above in walk(group.tree):
+            if isinstance(found, Node):
+                self.held |= {hold.level for hold in found.holds}
+                continue
+            self.leaves.append((found, above))
+            einsum = self.steps[found.einsum]
+            for access in self.cascade.operands[found.einsum]:
+                self._use(Use(found, above, access, False))
+            self._use(Use(found, above, einsum.output, True))
+        self.placed = frozenset(leaf.einsum for leaf, _ in self.leaves)
+
+    def _use(self, use: Use) -> None:
+        tensor = use.access.tensor
+        self.uses.setdefault(tensor, []).append(use)
+        for node in use.above:
+            self.below.setdefault((id(node), tensor), []).append(use)
+
+    def span(self, access: Access) -> Span:
+        """What the access spans, in parts of this mapping."""
+        found = self._spans.get(id(access))
+        if found is None:
+            geometry = self.cascade.geometry[id(access)]
+            slot = self.cascade.iterative.get(access.tensor)
+            found = self._spans[id(access)] = Span(
+                tuple(p.part for rank, at in geometry.positions if at is None
+                      for p in self.by_rank[rank]),
+                tuple(line(at, rank, self.problem, self.by_rank)
+                      for rank, at in geometry.positions if at is not None),
+                tuple(p.part for rank in geometry.ranks if rank == slot
+                      for p in self.by_rank[rank]),
+            )  # fmt: skip
+        return found
+
+    def words(self, hold: Hold, path: tuple[Node, ...]) -> float:
+        """Elements of a tile held by the last node of a path: the most that an access below needs.
+
+        Raises InputError if no Einsum below the node uses the tensor.
+        """
+        key = id(path[-1]), id(hold)
+        found = self._words.get(key)
+        if found is None:
+            found = self._words[key] = self._held_words(hold, path)
+        return found
+
+    def _held_words(self, hold: Hold, path: tuple[Node, ...]) -> float:
+        if hold.staged is not None:
+            return float(math.prod(extent for _, extent in hold.staged))
+        sizes = dict(self.mapping.extent)
+        for loop in loops_of(path):
+            sizes[loop.part] = 1
+        users = self.below.get((id(path[-1]), hold.tensor), [])
+        if not users:
+            raise InputError(
+                [Fault(hold.place, f"nothing below this node uses {hold.tensor}, which it holds")]
+            )
+        return max(self.span(use.access).elements(sizes) for use in users)
+
+    def held_span(self, hold: Hold, node: Node) -> Span:
+        """What all accesses below a node span of the tensor that it holds."""
+        found = Span()
+        for span in dict.fromkeys(self.span(u.access) for u in self.below[id(node), hold.tensor]):
+            found |= span
+        return found
+
+    def time(self, leaf: Leaf, above: tuple[Node, ...], arch: Architecture) -> LeafTime:
+        """A leaf's loops on the machine's unit."""
+        unit = arch.unit[leaf.unit]
+        key = id(leaf), unit.rows, unit.cols
+        found = self._times.get(key)
+        if found is None:
+            rounds = folds(leaf, unit.rows, unit.cols)
+            sizes = dict.fromkeys(self.mapping.extent, 1)
+            for loop in (*leaf.rows, *leaf.cols):
+                sizes[loop.part] = loop.trips
+            for fold in rounds:
+                sizes[fold.part] = fold.pes
+            ragged = tuple(f for f in rounds if f.last != f.pes)
+            loops: tuple[Loop | Fold, ...] = (*loops_of(above), *rounds, *leaf.loops)
+            found = self._times[key] = LeafTime(loops, sizes, ragged)
+        return found
+
+    def home(self, tensor: str) -> tuple[Node, Hold] | None:
+        """The hold where an intermediate lives for good; None: the backing level.
+
+        It is the innermost hold whose node encloses every use of the tensor;
+        for the state of a recurrence, one that also stands outside the loop it
+        recurs along, since its tile must survive from one step to the next.
+        Inputs, outputs and tensors of several groups live at the backing level.
+        """
+        if tensor not in self.homes:
+            self.homes[tensor] = self._home(tensor) if self.inside(tensor) else None
+        return self.homes[tensor]
+
+    def _home(self, tensor: str) -> tuple[Node, Hold] | None:
+        uses = self.uses[tensor]
+        along = {p.part for p in self.by_rank.get(self.cascade.iterative.get(tensor, ""), ())}
+        found: tuple[Node, Hold] | None = None
+        for depth, node in enumerate(uses[0].above):
+            if not all(len(u.above) > depth and u.above[depth] is node for u in uses):
+                break
+            if any(loop.part in along for loop in node.loops):
+                break
+            for hold in node.holds:
+                if hold.tensor == tensor and hold.staged is None:
+                    found = (node, hold)
+        return found
+
+    def inside(self, tensor: str) -> bool:
+        """Whether the tensor is made and used up within this group."""
+        if tensor in self.cascade.outputs or tensor not in self.cascade.writers:
+            return False
+        return self.cascade.users[tensor] <= self.placed
+
+    def chain(self, tensor: str, above: tuple[Node, ...]) -> list[tuple[int, Hold]]:
+        """Holds of the tensor on a path, from its home inwards, each with the depth of its node."""
+        key = tensor, id(above[-1])
+        if key not in self._chains:
+            self._chains[key] = self._chain(tensor, above)
+        return self._chains[key]
+
+    def _chain(self, tensor: str, above: tuple[Node, ...]) -> list[tuple[int, Hold]]:
+        found = [
+            (depth, hold)
+            for depth, node in enumerate(above)
+            for hold in node.holds
+            if hold.tensor == tensor and hold.staged is None
+        ]
+        home = self.home(tensor)
+        if home is not None:
+            while found and (found[0][1] is not home[1] or above[found[0][0]] is not home[0]):
+                found.pop(0)
+        return found

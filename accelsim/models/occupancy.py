@@ -1,0 +1,90 @@
+"""Room that a group's tiles take at a level at the worst moment, and what of it may spill."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from accelsim.ir.mapping import Hold, Node
+from accelsim.models.nest import Nest, loops_of
+from accelsim.models.tiles import transitions
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """Bytes in a level at the worst moment, and the part of them that may spill."""
+
+    total_bytes: float = 0.0
+    spillable_bytes: float = 0.0
+
+    def __add__(self, other: Occupancy) -> Occupancy:
+        """Both at once."""
+        return Occupancy(
+            self.total_bytes + other.total_bytes, self.spillable_bytes + other.spillable_bytes
+        )
+
+    def share(self, capacity_bytes: float) -> float:
+        """The share of spillable tiles that does not fit; negative room counts as none.
+
+        >>> Occupancy(100.0, 50.0).share(75.0)
+        0.5
+        """
+        if self.total_bytes <= capacity_bytes or not self.spillable_bytes:
+            return 0.0
+        room = max(0.0, capacity_bytes - (self.total_bytes - self.spillable_bytes))
+        return 1.0 - min(1.0, room / self.spillable_bytes)
+
+
+def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
+    """Bytes held at a level at the worst moment of the group.
+
+    That is the tiles of a node, those of the child that needs most, and of its
+    other children the tiles that they need again when they run again (of three
+    children and more all at once, though some may come only when others go).
+    """
+
+    def peak(node: Node, above: tuple[Node, ...]) -> Occupancy:
+        path = (*above, node)
+        children = [child for child in node.children if isinstance(child, Node)]
+        staying = [stay(child, path, len(path)) for child in children] if children[1:] else []
+        worst = Occupancy()
+        for n, child in enumerate(children):
+            here = peak(child, path)
+            for other in (*staying[:n], *staying[n + 1 :]):
+                here += other
+            worst = max(worst, here, key=lambda o: o.total_bytes)
+        return room(path, node.holds) + worst
+
+    def stay(node: Node, above: tuple[Node, ...], depth: int) -> Occupancy:
+        path = (*above, node)
+        kept = room(path, tuple(h for h in node.holds if stays(nest, h, path, depth)))
+        for child in node.children:
+            if isinstance(child, Node):
+                kept += stay(child, path, depth)
+        return kept
+
+    def room(path: tuple[Node, ...], holds: tuple[Hold, ...]) -> Occupancy:
+        rooms: dict[str | int, Occupancy] = {}
+        for n, hold in enumerate(holds):
+            if hold.level == level:
+                size = nest.words(hold, path) * hold.copies * word_bytes
+                which = n if hold.staged is not None else hold.shares or hold.tensor
+                old = rooms.get(which, Occupancy())
+                size, spill = max(old.total_bytes, size), hold.spill or old.spillable_bytes > 0
+                rooms[which] = Occupancy(size, size if spill else 0.0)
+        return sum(rooms.values(), Occupancy())
+
+    return peak(nest.group.tree, ()) if level in nest.held else Occupancy()
+
+
+def stays(nest: Nest, hold: Hold, path: tuple[Node, ...], depth: int) -> bool:
+    """Whether the last node's tile is needed again after the first ``depth`` nodes went on."""
+    if hold.staged is not None:
+        return False
+    outside = math.prod(loop.trips for loop in loops_of(path[:depth]))
+    around = 1
+    for trips, changed, _ in transitions(nest.held_span(hold, path[-1]), loops_of(path)):
+        if around < outside and not changed:
+            return True
+        around *= trips
+    return False
