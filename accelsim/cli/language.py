@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from accelsim.cli.options import Cascade, Config, Json, Length, Model, Shape
-from accelsim.cli.output import finish, print_json, print_text
+from accelsim.cli.output import finish, note, print_json, print_text
 from accelsim.report import prose
 
 
@@ -18,17 +19,34 @@ def passes(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="RANK", help="Only this rank."),
     ] = None,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE", help="Draw the Einsums in bands of passes, as .png, .svg or .pdf."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Count the passes a cascade makes over each rank, with the chain of Einsums that proves it."""
     from accelsim.explore.language import passes as count
+    from accelsim.explore.language import reads
 
     found = count(cascade, rank)
     result = {
         "cascade": found.cascade,
         "passes": {name: n if math.isfinite(n) else None for name, n in found.by_rank.items()},
         "why": {name: [str(step) for step in steps] for name, steps in found.why.items()},
+        "bands": {
+            name: {e: n if math.isfinite(n) else None for e, n in band.items()}
+            for name, band in found.bands.items()
+        },
+        "chains": {name: [list(step.chain) for step in steps] for name, steps in found.why.items()},
+        "reads": {name: list(names) for name, names in reads(cascade).items()},
     }
+    if plot is not None:
+        from accelsim.report.plots import passes_figure
+
+        note(f"drawn: {passes_figure(result, plot)}")
     return print_json(result) if as_json else print_text(prose.passes(result))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,7 @@ class Entry:
     name: str
     about: str = ""
     family: str = ""
+    passes: float | None = None  # of a cascade: the most that it makes over a whole rank
 
 
 def list_names(kind: str) -> tuple[Entry, ...]:
@@ -54,7 +55,23 @@ def list_names(kind: str) -> tuple[Entry, ...]:
     if kind not in LISTED:
         raise refuse(f"no list of {kind!r}", one_of([*LISTED, "models"]))
     found = [_entry(name, path) for name, path in catalog.files(LISTED[kind]).items()]
-    return tuple(sorted(found, key=lambda entry: (entry.family, entry.name)))
+    if kind == "cascades":
+        found = [replace(entry, passes=streamed(entry.name)) for entry in found]
+    return tuple(sorted(found, key=lambda e: (e.family, -(e.passes or 0), e.name)))
+
+
+def streamed(cascade: str | Path) -> float:
+    """The most passes that a cascade makes over a whole rank, as the taxonomy of FuseMax counts.
+
+    >>> streamed("attention-3pass"), streamed("flash-attention-2")
+    (3, 1)
+    """
+    from accelsim.analysis.passes import passes
+    from accelsim.load.cascade import load_cascade
+
+    text = load_cascade(cascade)
+    by_rank = passes(text).by_rank
+    return max(by_rank[rank] for rank in text.ranks)
 
 
 def _entry(name: str, path: Path) -> Entry:

@@ -39,6 +39,23 @@ def passes(cascade: str | Path, rank: str | None = None) -> Passes:
     return Passes(found.cascade, only, {rank: found.why[rank]}, {rank: found.bands[rank]})
 
 
+def reads(cascade: str | Path) -> dict[str, tuple[str, ...]]:
+    """For each Einsum of a cascade the Einsums whose results it reads, in text order.
+
+    >>> reads("attention-3pass")["SN"]
+    ('QK', 'GM')
+    """
+    text = load_cascade(cascade)
+    return {
+        einsum.name: tuple(
+            dict.fromkeys(
+                writer.name for read in einsum.reads for writer in text.writers.get(read.tensor, ())
+            )
+        )
+        for einsum in text.einsums
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A cascade executed against what it ``equals``: the verdict, its errors, the sizes tried."""

@@ -6,7 +6,8 @@ prints with ``--json``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from accelsim.errors import one_of, refuse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS: Final = (".png", ".svg", ".pdf")
 #: Okabe and Ito's colours, which colour-blind readers tell apart; grey is the baseline's.
@@ -21,13 +23,8 @@ COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E0
 BASELINE: Final = "#9A9A9A"
 
 
-def speedup_figure(comparison: Mapping[str, Any], path: str | Path) -> Path:
-    """Draw speedup and relative energy of designs over the baseline by length; returns the file.
-
-    A column of panels a model, a group of bars a length, a colour a design, as
-    the evaluation of FuseMax (MICRO 2024) shows them.  The ending of ``path``
-    chooses the format; folders that are missing are made.
-    """
+def _canvas(path: str | Path) -> tuple[Path, Callable[[float, float], Figure]]:
+    """The file to draw to, and what makes a figure of a width and height in inches."""
     target = Path(path)
     if target.suffix not in FORMATS:
         raise refuse(f"no picture of the format of {target}", one_of(FORMATS))
@@ -37,12 +34,27 @@ def speedup_figure(comparison: Mapping[str, Any], path: str | Path) -> Path:
     except ImportError:
         raise refuse("pictures need Matplotlib", "pip install 'accelsim[plot]'") from None
 
+    def figure_of(width: float, height: float) -> Figure:
+        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure
+
+    return target, figure_of
+
+
+def speedup_figure(comparison: Mapping[str, Any], path: str | Path) -> Path:
+    """Draw speedup and relative energy of designs over the baseline by length; returns the file.
+
+    A column of panels a model, a group of bars a length, a colour a design, as
+    the evaluation of FuseMax (MICRO 2024) shows them.  The ending of ``path``
+    chooses the format; folders that are missing are made.
+    """
+    target, figure_of = _canvas(path)
     rows: Sequence[Mapping[str, Any]] = comparison["rows"]
     models = list(dict.fromkeys(row["model"] for row in rows))
     lengths = list(dict.fromkeys(str(row["seq"]) for row in rows))
     width = max(6.4, 0.9 + len(models) * max(2.2, 0.62 * len(lengths)))
-    figure = Figure(figsize=(width, 5.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of(width, 5.6)
     panels = figure.subplots(2, len(models), squeeze=False, sharex=True, sharey="row")
     for column, model in enumerate(models):
         own = [row for row in rows if row["model"] == model]
@@ -86,3 +98,78 @@ def _bars(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.7)
     axes.set_axisbelow(True)
+
+
+def passes_figure(result: Mapping[str, Any], path: str | Path) -> Path:
+    """Draw a cascade's Einsums in bands of passes over the rank that needs most; returns the file.
+
+    A row for each step of dependence, an arrow from each Einsum to those that
+    read it, red where the chain runs that forces a new pass.
+    """
+    target, figure_of = _canvas(path)
+    counts: Mapping[str, float | None] = result["passes"]
+    rank = max(counts, key=lambda r: (counts[r] is None, counts[r] or 0))
+    band: Mapping[str, int | None] = result["bands"][rank]
+    finite = [n for n in band.values() if n is not None]
+    last = max(finite, default=1)
+    column = {name: (last + 1 if n is None else n) for name, n in band.items()}
+    row = _rows(result["reads"], column)
+    forced = {
+        pair for chain in result["chains"][rank] for pair in itertools.pairwise(chain)
+    }
+    widest = max(len(names) for names in _cells(row, column).values())
+    wide, high = max(column.values()), max(row.values()) + 1
+    figure = figure_of(max(4.8, 1.9 * wide * max(1.0, 0.62 * widest)), max(3.2, 0.75 * high))
+    axes = figure.subplots()
+    at = _places(row, column)
+    for number in range(1, wide + 1):
+        shade = "#F3F5F8" if number % 2 else "#E6EAF0"
+        axes.axvspan(number - 0.5, number + 0.5, color=shade, zorder=0)
+        title = f"pass {number}" if number <= last else "no number of passes"
+        axes.text(number, -0.75, title, ha="center", va="center", fontsize=10, fontweight="bold")
+    for name, sources in result["reads"].items():
+        for source in sources:
+            if source in at and name in at and source != name:
+                colour = "#C1272D" if (source, name) in forced else "#8A94A3"
+                axes.annotate(
+                    "",
+                    at[name],
+                    at[source],
+                    arrowprops={"arrowstyle": "-|>", "color": colour, "shrinkA": 11, "shrinkB": 11},
+                )
+    for name, (x, y) in at.items():
+        box = {"boxstyle": "round,pad=0.35", "fc": "white", "ec": COLOURS[0]}
+        axes.text(x, y, name, ha="center", va="center", fontsize=9, bbox=box, zorder=3)
+    axes.set_xlim(0.5, wide + 0.5)
+    axes.set_ylim(high - 0.4, -1.2)
+    axes.axis("off")
+    axes.set_title(f"{result['cascade']}: passes over {rank}", fontsize=11)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target)
+    return target
+
+
+def _rows(reads: Mapping[str, Sequence[str]], column: Mapping[str, int]) -> dict[str, int]:
+    """Steps of dependence: one below the lowest Einsum above in text order that is read."""
+    found: dict[str, int] = {}
+    for name, sources in reads.items():
+        if name in column:
+            found[name] = 1 + max((found[s] for s in sources if s in found), default=-1)
+    return found
+
+
+def _cells(row: Mapping[str, int], column: Mapping[str, int]) -> dict[tuple[int, int], list[str]]:
+    """Einsums that share a row and a band."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for name in row:
+        found.setdefault((row[name], column[name]), []).append(name)
+    return found
+
+
+def _places(row: Mapping[str, int], column: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    """Where each Einsum stands: those of one cell beside each other within the band."""
+    found = {}
+    for (y, x), names in _cells(row, column).items():
+        for n, name in enumerate(names):
+            found[name] = (x + (n + 1) / (len(names) + 1) - 0.5, float(y))
+    return found

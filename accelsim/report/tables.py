@@ -52,14 +52,22 @@ def listing(result: Result) -> Iterable[RenderableType]:
         )
         table.add_column("name", no_wrap=True)
         table.add_column("about", overflow="fold")
-        family = None
+        group = None
         for entry in entries:
-            if entry.get("family") and entry["family"] != family:
-                family = entry["family"]
-                table.add_row(Text(str(family), style="italic cyan"), "")
+            if entry.get("family") and _group(entry) != group:
+                group = _group(entry)
+                table.add_row(Text(group, style="italic cyan"), "")
             indent = "  " if entry.get("family") else ""
             table.add_row(indent + escape(entry["name"]), escape(entry.get("about", "")))
         yield table
+
+
+def _group(entry: Mapping[str, Any]) -> str:
+    """The heading of an entry: its family, and the passes of a cascade."""
+    number = entry.get("passes")
+    if number is None:
+        return str(entry["family"])
+    return f"{entry['family']}, {number} pass{'' if number == 1 else 'es'}"
 
 
 def estimate(result: Result) -> Iterable[RenderableType]:
