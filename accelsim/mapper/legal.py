@@ -58,7 +58,7 @@ def legal(cascade: Cascade, mapping: Mapping) -> tuple[Fault, ...]:
     faults = []
     for name, reader in paths.items():
         einsum = cascade.steps[name]
-        for access in einsum.reads:
+        for access in cascade.operands[name]:
             for writer in cascade.writers.get(access.tensor, ()):
                 if writer.name in paths and writer is not einsum:
                     faults += _read(cascade, mapping, access, (writer, paths[writer.name]), reader)
@@ -78,6 +78,11 @@ def _read(
     last = any(isinstance(i, Last) for i in access.indices)
     if last and along is not None:
         unready.add(along)
+    bent = [
+        {rank_of(v) for v in i.variables}
+        for i, rank in zip(access.indices, cascade.tensors[access.tensor], strict=True)
+        if isinstance(i, Index) and not i.plain and rank != along
+    ]
     for loop in shared:
         rank = mapping.rank[loop.part]
         if rank in unready:
@@ -90,11 +95,7 @@ def _read(
                     f"{einsum} outside that loop",
                 )
             )
-        elif any(
-            isinstance(i, Index) and not i.plain and rank in map(rank_of, i.variables)
-            for n, i in enumerate(access.indices)
-            if cascade.tensors[access.tensor][n] != along
-        ):
+        elif any(rank in ranks for ranks in bent):
             faults.append(
                 Fault(
                     place,

@@ -91,6 +91,7 @@ class Nest:
         self.leaves: list[tuple[Leaf, tuple[Node, ...]]] = []
         self.held: set[str] = set()  # levels at which anything is held
         self._spans: dict[int, Span] = {}
+        self._held: dict[tuple[int, str], Span] = {}
         self._words: dict[tuple[int, int], float] = {}
         self._chains: dict[tuple[str, int], list[tuple[int, Hold]]] = {}
         self._times: dict[tuple[int, int, int], LeafTime] = {}
@@ -153,10 +154,13 @@ class Nest:
 
     def held_span(self, hold: Hold, node: Node) -> Span:
         """What all accesses below a node span of the tensor that it holds."""
-        found = Span()
-        for span in dict.fromkeys(self.span(u.access) for u in self.below[id(node), hold.tensor]):
-            found |= span
-        return found
+        key = id(node), hold.tensor
+        if key not in self._held:
+            first, *rest = dict.fromkeys(self.span(use.access) for use in self.below[key])
+            for span in rest:
+                first |= span
+            self._held[key] = first
+        return self._held[key]
 
     def time(self, leaf: Leaf, above: tuple[Node, ...], arch: Architecture) -> LeafTime:
         """A leaf's loops on the machine's unit."""

@@ -57,7 +57,9 @@ def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
 
     def stay(node: Node, above: tuple[Node, ...], depth: int) -> Occupancy:
         path = (*above, node)
-        kept = room(path, tuple(h for h in node.holds if stays(nest, h, path, depth)))
+        kept = room(
+            path, tuple(h for h in node.holds if h.level == level and stays(nest, h, path, depth))
+        )
         for child in node.children:
             if isinstance(child, Node):
                 kept += stay(child, path, depth)
@@ -81,9 +83,10 @@ def stays(nest: Nest, hold: Hold, path: tuple[Node, ...], depth: int) -> bool:
     """Whether the last node's tile is needed again after the first ``depth`` nodes went on."""
     if hold.staged is not None:
         return False
+    span = nest.held_span(hold, path[-1])
     outside = math.prod(loop.trips for loop in loops_of(path[:depth]))
     around = 1
-    for trips, changed, _ in transitions(nest.held_span(hold, path[-1]), loops_of(path)):
+    for trips, changed, _ in transitions(span, loops_of(path)):
         if around < outside and not changed:
             return True
         around *= trips

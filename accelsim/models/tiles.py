@@ -191,6 +191,8 @@ def transitions(span: Span, loops: Iterable[Loop | Fold]) -> tuple[tuple[int, bo
     >>> transitions(window, [Loop("p", 4), Loop("w", 2)])
     ((4, False, True), (2, True, True))
     """
+    if not span.bent:
+        return _plain_transitions({*span.parts, *span.slots}, loops)
     plain = dict.fromkeys((*span.parts, *span.slots))
     lines = (*span.bent, *(Line(((part, 1),)) for part in plain))
     steps = []
@@ -207,6 +209,19 @@ def transitions(span: Span, loops: Iterable[Loop | Fold]) -> tuple[tuple[int, bo
     for trips, moves in reversed(steps):
         found.append((trips, moves != back, any(moves)))
         back = [b + m * (trips - 1) for b, m in zip(back, moves, strict=True)]
+    return tuple(reversed(found))
+
+
+def _plain_transitions(
+    parts: set[str], loops: Iterable[Loop | Fold]
+) -> tuple[tuple[int, bool, bool], ...]:
+    """The same for plain indices: a loop moves the tile if it or a loop inside it does."""
+    moves = False
+    found = []
+    for loop in reversed([loop for loop in loops if loop.trips > 1]):
+        depends = loop.part in parts
+        moves = moves or depends
+        found.append((loop.trips, moves, depends))
     return tuple(reversed(found))
 
 
