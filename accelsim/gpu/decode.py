@@ -73,11 +73,15 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """How a block walks: keys a warp takes at a time, warps, blocks a multiprocessor."""
+    """How a block walks: keys a warp takes at a time, warps, blocks a multiprocessor.
+
+    With ``ahead`` a warp's next keys are on their way while it works on these.
+    """
 
     tokens: int
     warps: int = 4
     blocks: int = 2
+    ahead: bool = False
 
 
 def walk_of(bits: int) -> Walk:
@@ -111,10 +115,7 @@ def pitch(keys: int) -> int:
 
 
 def packed(x: Any, bits: int) -> tuple[Any, Any, Any]:
-    """Float32 [..., E] to integers as the kernel reads them, float16 scales, and float64 values.
-
-    Of each 8 four-bit numbers nibble i holds number 2i and nibble 4 + i number 2i + 1.
-    """
+    """Float32 [..., E] to integers as the kernel reads them, float16 scales, and float64 values."""
     module = cupy()
     most = 2 ** (bits - 1) - 1
     scale = (module.abs(x).max(axis=-1) / most).astype(module.float16)
@@ -123,12 +124,21 @@ def packed(x: Any, bits: int) -> tuple[Any, Any, Any]:
     value = whole.astype(module.float64) * scale.astype(module.float64)[..., None]
     if bits == 8:
         return whole.astype(module.int8).view(module.uint8), scale, value
-    eight = (whole & 15).astype(module.uint32).reshape(*x.shape[:-1], -1, 8)
-    words = module.zeros(eight.shape[:-1], dtype=module.uint32)
+    return nibbles(whole).view(module.uint8).reshape(*x.shape[:-1], -1), scale, value
+
+
+def nibbles(whole: Any) -> Any:
+    """Integers -8 to 7 [..., E] to words [..., E / 8], of NumPy or CuPy.
+
+    >>> import numpy
+    >>> [hex(w) for w in nibbles(numpy.arange(8))]
+    ['0x75316420']
+    """
+    eight = (whole & 15).astype("uint32").reshape(*whole.shape[:-1], -1, 8)
+    words = eight[..., 0] * 0
     for number in range(8):
-        nibble = number // 2 + 4 * (number % 2)
-        words |= eight[..., number] << module.uint32(4 * nibble)
-    return words.view(module.uint8).reshape(*x.shape[:-1], -1), scale, value
+        words |= eight[..., number] << (4 * (number // 2 + 4 * (number % 2)))
+    return words
 
 
 @dataclass(frozen=True)
@@ -221,7 +231,7 @@ def macros(cache: Cache, walk: Walk, dtype: str) -> dict[str, int]:
     """What the kernels are compiled with."""
     return {
         "D": cache.E, "BITS": cache.bits, "TOKENS": walk.tokens, "WARPS": walk.warps,
-        "BLOCKS_PER_SM": walk.blocks, "BF16": halves.flag(dtype),
+        "BLOCKS_PER_SM": walk.blocks, "AHEAD": int(walk.ahead), "BF16": halves.flag(dtype),
     }  # fmt: skip
 
 

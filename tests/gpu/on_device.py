@@ -18,10 +18,22 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from accelsim.gpu import attention, decode, linear, measure, microbench, rows, sparse
+from accelsim.gpu import (
+    attention,
+    decode,
+    estimation,
+    gemv,
+    linear,
+    measure,
+    microbench,
+    rows,
+    sparse,
+)
 from accelsim.gpu.attention import Mask, Problem, Shape, Tile, Variant
 from accelsim.gpu.decode import Cache, Step, Walk
 from accelsim.gpu.device import cupy
+from accelsim.gpu.estimation import Quantised
+from accelsim.gpu.gemv import Weights
 from accelsim.gpu.grid import (
     AttentionCase,
     attention_cases,
@@ -99,10 +111,33 @@ CACHES = [
     )
 ]
 WALKS = {
-    16: [Walk(32), Walk(16, blocks=3), Walk(16, blocks=4), Walk(32, 8, 1)],
-    8: [Walk(32), Walk(64), Walk(32, blocks=3), Walk(16, blocks=4)],
-    4: [Walk(64), Walk(32, blocks=3), Walk(32), Walk(32, blocks=4)],
+    16: [Walk(32), Walk(32, 8, 1)],
+    8: [Walk(64), Walk(32, ahead=True), Walk(16, ahead=True), Walk(16, blocks=3, ahead=True)],
+    4: [Walk(64), Walk(32, ahead=True), Walk(32, blocks=3, ahead=True), Walk(64, ahead=True)],
 }
+MATRICES = [
+    Weights(N, K, name, batch)
+    for name, unit in (("int4", 128), ("int3", 128), ("int2", 128), ("ternary", 160))
+    for N, K, batch in (
+        (8, unit, 1),
+        (1001, 7 * unit, 16),
+        (4096, 4096 // unit * unit, 1),
+        (14336, 4096 // unit * unit, 1),
+        (4096, 14336 // unit * unit, 4),
+        (28672, 8192 // unit * unit, 1),
+    )
+]
+ESTIMATES = [
+    Quantised(shape, bits, causal, 3)
+    for bits in (8, 4)
+    for shape, causal in (
+        (Shape(1, 2, 100, 300, 64), False),
+        (Shape(2, 4, 777, 777, 128, HK=2), True),
+        (Shape(1, 16, 16384, 16384, 128), False),
+        (Shape(1, 16, 16384, 16384, 128), True),
+        (Shape(4, 16, 8192, 8192, 64), False),
+    )
+]
 SEQUENCES = [
     (Shape(1, 2, 64, 64, 64), "bf16", 8),
     (Shape(2, 3, 1000, 1000, 96), "f16", 4),
@@ -293,6 +328,40 @@ def linears(out: Path) -> None:
                   f"{timing.median_s * 1e6:.1f} us {moved / timing.median_s / 1e12:.2f} TB/s",
                   f"{problem.flops / timing.median_s / 1e12:.1f} TF")  # fmt: skip
     write(out / "linear.json", document("linear attention with decay", found))
+
+
+def gemvs(out: Path) -> None:
+    found = []
+    for weights in MATRICES:
+        problem = gemv.Problem(weights, 3)
+        run = gemv.gemv(problem)
+        check = problem.check(run)
+        timing = measure.timed(run, cold=True)
+        text = f"{weights} {check.relative_error:.2e} {check.holds} {timing.median_s * 1e6:.1f} us"
+        print(text, f"{weights.bytes / timing.median_s / 1e12:.2f} TB/s")
+        found.append(
+            {"weights": asdict(weights), "bytes": weights.bytes, "check": fields(check),
+             "kernel": gemv.kernel(weights).as_dict(), "cold": fields(timing),
+             "hot": fields(measure.timed(run))}
+        )  # fmt: skip
+    write(out / "gemv.json", document("weight-only products", found))
+
+
+def estimates(out: Path) -> None:
+    found = []
+    for problem in ESTIMATES:
+        run = estimation.estimate(problem)
+        check = problem.check(run)
+        timing = measure.timed(run)
+        s = problem.shape
+        print(s, problem.bits, problem.causal, check, f"{timing.median_s * 1e6:.1f} us",
+              f"{s.flops / 2 / timing.median_s / 1e12:.0f} Top/s (all pairs counted)")  # fmt: skip
+        found.append(
+            {"shape": asdict(s), "bits": problem.bits, "causal": problem.causal,
+             "check": fields(check), "kernel": estimation.kernel(problem).as_dict(),
+             "hot": fields(timing)}
+        )  # fmt: skip
+    write(out / "estimation.json", document("estimated scores", found))
 
 
 def sparses(out: Path) -> None:
@@ -536,6 +605,8 @@ STEPS = {
     "rows": row_forms,
     "decode": decoding,
     "linear": linears,
+    "gemv": gemvs,
+    "estimation": estimates,
     "sparse": sparses,
     "counters": counters,
     "grid-0": lambda o: grid(o, 0),

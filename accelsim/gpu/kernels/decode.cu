@@ -18,6 +18,7 @@
 #define TOKENS 32
 #define WARPS 4
 #define BLOCKS_PER_SM 2
+#define AHEAD 0
 #endif
 
 #define THREADS (WARPS * 32)
@@ -148,16 +149,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
 #pragma unroll
     for (int e = 0; e < 4; ++e) O[i][e] = 0.f;
 
-  for (int from = begin + warp * TOKENS; from < end; from += WARPS * TOKENS) {
-    constexpr int NT = TOKENS / 8;
+  // What a warp takes at a time.  With AHEAD the next is on its way while this is worked on.
+  constexpr int NT = TOKENS / 8;
+  struct Taken {
     u32 k[NT][K_PIECES * K_PIECE / 4], v[TOKENS / 16][4][V_PIECES * V_WORDS];
+    uint2 scales[NT];  // of keys 2 t and 2 t + 1 of each eight: K's in the low half, V's above
+  };
+  auto take = [&](Taken& to, int from) {
 #pragma unroll
     for (int n = 0; n < NT; ++n) {
       const int key = min(from + n * 8 + g, end - 1);
 #pragma unroll
       for (int j = 0; j < K_PIECES; ++j)
-        load<K_PIECE>(k[n] + j * K_PIECE / 4,
+        load<K_PIECE>(to.k[n] + j * K_PIECE / 4,
                       K + (long long)key * ROW_BYTES + (j * 4 + t) * K_PIECE);
+      if (BITS < 16)
+        to.scales[n] = *(const uint2*)(scales + min(from + n * 8 + t * 2, pitch - 2));
     }
 #pragma unroll
     for (int m = 0; m < TOKENS / 16; ++m)
@@ -166,16 +173,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
         const int key = min(from + m * 16 + 2 * t + (i & 1) + (i >> 1) * 8, end - 1);
 #pragma unroll
         for (int j = 0; j < V_PIECES; ++j)
-          load<V_PIECE>(v[m][i] + j * V_WORDS,
+          load<V_PIECE>(to.v[m][i] + j * V_WORDS,
                         V + (long long)key * ROW_BYTES + (j * 8 + g) * V_PIECE);
       }
-
-    // Of keys 2 t and 2 t + 1 of each eight: K's scale in the low half, V's in the high.
-    uint2 pairs[NT];
-    if (BITS < 16)
-#pragma unroll
-      for (int n = 0; n < NT; ++n)
-        pairs[n] = *(const uint2*)(scales + min(from + n * 8 + t * 2, pitch - 2));
+  };
+  Taken ready, next;
+  int from = begin + warp * TOKENS;
+  if (AHEAD && from < end) take(next, from);
+  for (; from < end; from += WARPS * TOKENS) {
+    if (AHEAD) {
+      ready = next;
+      if (from + WARPS * TOKENS < end) take(next, from + WARPS * TOKENS);
+    } else {
+      take(ready, from);
+    }
+    auto& k = ready.k;
+    auto& v = ready.v;
+    auto& pairs = ready.scales;
 
     float S[NT][4];
 #pragma unroll
