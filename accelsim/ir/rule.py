@@ -160,7 +160,7 @@ def _compiled(text: str) -> tuple[CodeType, frozenset[str], frozenset[str]] | _R
         code = compile(tree, "<rule>", "eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = getattr(error, "msg", None) or "cannot be read"
-        return _Refused(reason, getattr(error, "offset", 1) or 1)
+        return _Refused(reason, getattr(error, "offset", 1) or len(text) + 1)
     names = set()
     for node in ast.walk(tree):
         column = getattr(node, "col_offset", 0) + 1

@@ -149,7 +149,10 @@ class _Builder:
             return max(default, least)
         if not (least <= value < math.inf):
             allowed = "a finite number" + (f" of at least {least:g}" if least else ", not negative")
-            self.faults.append(Fault(place, f"{dotted} is {text}", allowed))
+            shown = (
+                f"{value:g}" if str(text) in (str(value), f"{value:g}") else f"{text} = {value:g}"
+            )
+            self.faults.append(Fault(place, f"{dotted} is {shown}", allowed))
             return max(least, 0.0)
         return float(value)
 

@@ -165,7 +165,11 @@ class _Binder:
                 value = values.get(part, sizes.get(part))
                 if value is None or (isinstance(value, int) and value > 0):
                     continue
-                known = ", ".join(f"{p} = {values.get(p, sizes.get(p))}" for p in parts)
+                given = {p: values.get(p, sizes.get(p)) for p in parts}
+                known = ", ".join(
+                    f"{p} = {v:.6g}" if isinstance(v, float) else f"{p} = {v}"
+                    for p, v in given.items()
+                )
                 size = sizes.get(whole, values.get(whole))
                 message = f"{whole} = {size} does not split into {known}"
                 other = [values.get(p) for p in parts if p != part]
@@ -183,7 +187,7 @@ class _Binder:
         self, problem: Problem, values: MappingType[str, Value]
     ) -> tuple[tuple[str, tuple[Loop, ...]], ...]:
         found = []
-        used = {rank_of(v) for e in self.cascade.einsums for v in e.variables}
+        used = {rank_of(v) for space in self.cascade.spaces.values() for v in space}
         splits = self.source.text.split
         for name in splits:
             if name not in used:
@@ -198,7 +202,7 @@ class _Binder:
                     continue
                 parts.append(Loop(part, value))
             product = math.prod(p.trips for p in parts)
-            if product != size:
+            if product != size and len(parts) == len(splits.get(name, [name])):
                 shown = " x ".join(f"{p.part} = {p.trips}" for p in parts)
                 self.fault(("split", name), f"{shown} is {product}, but {name} is {size}")
             found.append((name, tuple(parts)))
@@ -322,7 +326,17 @@ class _Binder:
             staged = tuple((k, v) for k, v in extents.items() if isinstance(v, int))
         spill = self._true(text.spill, (*path, "spill"), False)
         place = self.source.document.place(path)
-        return Hold(text.tensor, level, text.copies, spill, text.shares, staged, place)
+        copies = self._copies(text.copies, path)
+        return Hold(text.tensor, level, copies, spill, text.shares, staged, place)
+
+    def _copies(self, text: int | str, path: tuple[Step, ...]) -> int:
+        """How many buffers a tile has: a number, or a rule for one."""
+        place = self.source.document.place((*path, "copies"))
+        value = rule(text, place).value(self.scope)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self.faults.append(Fault(place, f"copies is {value}", "1, 2, 3, ..."))
+            return 1
+        return value
 
     def _leaf(
         self, text: LeafText, path: tuple[Step, ...], above: tuple[str, ...], group: str
@@ -345,7 +359,7 @@ class _Binder:
             self.fault((*path, "einsum"), f"{text.einsum} is placed twice", "one place")
         self.placed[text.einsum] = self.source.text.groups[int(group)].group
         inside = [*above, *(loop.part for loop in (*own, *rows, *cols))]
-        ranks = {rank_of(v) for v in einsum.variables}
+        ranks = {rank_of(v) for v in self.cascade.spaces[id(einsum)]}
         for name in dict.fromkeys(inside):
             if inside.count(name) > 1:
                 self.fault(path, f"{text.einsum} runs twice over {name}", "once")

@@ -17,7 +17,7 @@ class HoldText(_Record):
     """A tile that is held; a bare tensor name stands for one with all defaults."""
 
     tensor: str
-    copies: int = Field(1, ge=1, description="buffers: 2 for double buffering")
+    copies: int | str = Field(1, description="buffers, a number or a rule: 2 for double buffering")
     spill: bool | str = Field(False, description="what does not fit is served from outside")
     shares: str = Field("", description="tensor whose room the tile reuses")
     staged: dict[str, str | int] | None = Field(
@@ -48,11 +48,11 @@ class NodeText(_Record):
 
 def _kind(value: Any) -> str:
     known = isinstance(value, LeafText) or (isinstance(value, dict) and "einsum" in value)
-    return "einsum" if known else "nest"
+    return "an Einsum" if known else "a nest"
 
 
 TreeText = Annotated[
-    Annotated[LeafText, Tag("einsum")] | Annotated[NodeText, Tag("nest")], Discriminator(_kind)
+    Annotated[LeafText, Tag("an Einsum")] | Annotated[NodeText, Tag("a nest")], Discriminator(_kind)
 ]
 
 

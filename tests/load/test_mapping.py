@@ -1,0 +1,118 @@
+"""Mapping files and tables of choices: what is refused and in which words, values by rule."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from accelsim.errors import InputError
+from accelsim.ir.mapping import Mapping
+from accelsim.ir.problem import Problem
+from accelsim.load.arch import load_architecture
+from accelsim.load.cascade import load_cascade
+from accelsim.load.mapping import MappingRule, load_mapping, mapping_rule
+from accelsim.load.source import from_text, read
+from accelsim.models.estimate import Estimate, estimate
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+UPDATE = os.environ.get("ACCELSIM_UPDATE_GOLDEN")
+SIZES = {"M": 8, "N": 4, "K": 8}
+OK = (GOLDEN / "mapping" / "ok.yaml").read_text(encoding="utf-8")
+
+
+def bound(rule: MappingRule, **choose: str | int | float) -> tuple[Problem, Mapping]:
+    attention = {"B": 1, "H": 1, "P": 4, "M": 8, "E": 4, "F": 4}
+    sizes = attention if rule.text.cascade == "attention-3pass" else SIZES
+    cascade = load_cascade("attention-3pass" if sizes is attention else "matmul")
+    return rule.bind(cascade, sizes, load_architecture("teaching"), choose)
+
+
+def price(file: str) -> Estimate:
+    problem, mapping = bound(load_mapping(file))
+    return estimate(problem, load_architecture("teaching"), mapping)
+
+
+def golden(folder: Path, name: str, text: str) -> None:
+    file = folder / f"{name}.txt"
+    if UPDATE:
+        file.write_text(text + "\n", encoding="utf-8")
+    assert text + "\n" == file.read_text(encoding="utf-8")
+
+
+def names(folder: str) -> list[str]:
+    return sorted(p.stem for p in (GOLDEN / folder).glob("*.yaml") if p.stem != "ok")
+
+
+@pytest.mark.parametrize("name", names("mapping"))
+def test_messages(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN / "mapping")
+    with pytest.raises(InputError) as caught:
+        price(f"{name}.yaml")
+    golden(GOLDEN / "mapping", name, str(caught.value))
+
+
+@pytest.mark.parametrize("name", names("choices"))
+def test_messages_of_choices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN / "choices")
+    with pytest.raises(InputError) as caught:
+        mapping_rule(from_text(OK, "ok.yaml"), read(f"{name}.yaml"))
+    golden(GOLDEN / "choices", name, str(caught.value))
+
+
+def test_values_of_a_bound_mapping() -> None:
+    problem, mapping = bound(mapping_rule(from_text(OK)))
+    assert dict(mapping.values) == {"M0": 4, "M1": 2}
+    assert mapping.extent == {"K": 8, "M1": 2, "M0": 4, "N": 4}
+    assert mapping.rank == {"K": "K", "M1": "M", "M0": "M", "N": "N"}
+    assert problem.sizes["M"] == 8
+
+
+def test_a_choice_replaces_a_rule_and_what_follows_from_it() -> None:
+    _, mapping = bound(mapping_rule(from_text(OK)), M0=2)
+    assert dict(mapping.values) == {"M0": 2, "M1": 4}
+
+
+TABLE = """
+choices: ok
+source: nobody
+when: [arch, M]
+let: [M0]
+rows:
+  - [teaching, 8, 1]
+  - [other, 8, 2]
+"""
+
+
+def test_a_table_gives_values_and_a_choice_goes_before_it() -> None:
+    rule = mapping_rule(from_text(OK), from_text(TABLE))
+    assert dict(bound(rule)[1].values) == {"M0": 1, "M1": 8}
+    assert dict(bound(rule, M0=8)[1].values) == {"M0": 8, "M1": 1}
+    elsewhere = mapping_rule(from_text(OK), from_text(TABLE.replace("teaching", "another")))
+    assert dict(bound(elsewhere)[1].values) == {"M0": 4, "M1": 2}
+
+
+def test_a_size_that_a_rule_names_is_asked_for() -> None:
+    rule = mapping_rule(from_text(OK))
+    with pytest.raises(InputError) as caught:
+        rule.bind(load_cascade("matmul"), {"N": 4, "K": 8}, load_architecture("teaching"))
+    assert str(caught.value) == (
+        "<command line>: no size for rank M of matmul\n  allowed: M=..., or a model with a length"
+    )
+
+
+def test_a_choice_of_nothing() -> None:
+    with pytest.raises(InputError) as caught:
+        bound(mapping_rule(from_text(OK)), M2=4)
+    assert str(caught.value) == (
+        "<command line>: the mapping hand has no value 'M2' to choose\n  allowed: M0, M1"
+    )
+
+
+def test_when_and_spill_are_rules() -> None:
+    text = OK.replace(
+        "[A]", "[{tensor: A, spill: M > 4, when: M0 == 4}, {tensor: B, when: M0 == 3}]"
+    )
+    holds = bound(mapping_rule(from_text(text)))[1].groups[0].tree.holds
+    assert [(h.tensor, h.spill) for h in holds] == [("A", True)]
