@@ -49,9 +49,11 @@ matrix of an RNN), and the count is ``UNBOUNDED``.
 **Which fiber.**  Where the fiber has a coordinate q of an iterative rank Q,
 a recurrence along Q leaves it: at step q the slot q was written by step q-1,
 from *other* fibers.  Each Einsum that runs over q then counts as three
-nodes, q before, at and after the fiber's own coordinate; only the one *at*
-visits, and reads of slots join the three as the offset says.  That is why
-the running form makes 2 passes over an M0 tile and not 2*M1.
+nodes, q before, at and after the fiber's own coordinate (as five, where a
+state's own fiber is read at slots q and q+1: the neighbours apart from what
+is further off); only the one *at* visits, or one that reads the fiber itself,
+and reads of slots join the nodes as the offset says.  That is why the running
+form makes 2 passes over an M0 tile and not 2*M1.
 
 **Several variables.**  The coordinate may stand in several variables: in
 ``K[p+w]``, or in m1 and m0 for the whole of a split rank M.  It is gone when

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from accelsim.analysis.sweeps import UNBOUNDED, Node, Sweeps
 
@@ -112,8 +113,9 @@ def _each(sweeps: Sweeps) -> Step:
     )
 
 
-def _names(sweeps: Sweeps, nodes: list[Node]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(sweeps.plan.names[n] for n, _ in nodes))
+def _names(sweeps: Sweeps, nodes: Sequence[Node]) -> tuple[str, ...]:
+    """The Einsums of a chain; one that is passed at several coordinates in a row once."""
+    return tuple(name for name, _ in groupby(sweeps.plan.names[n] for n, _ in nodes))
 
 
 def _visited(sweeps: Sweeps, node: Node) -> str:

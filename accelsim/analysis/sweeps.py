@@ -13,8 +13,11 @@ from accelsim.analysis.graph import strong_components
 #: The count for a rank that is swept again for each step of a recurrence along another rank.
 UNBOUNDED: Final = math.inf
 
-#: Where a node stands on an anchor: before, at or after the fiber's coordinate, or nowhere.
-BEFORE, HERE, AFTER, NOWHERE = -1, 0, 1, 2
+#: Where a node stands on an anchor, counted from the fiber's own coordinate (the first and the
+#: last number stand for all that is further off), or nowhere: the Einsum does not run over it.
+HERE, NOWHERE = 0, 99
+#: Neighbours of a fiber that are told apart; a recurrence needs one.
+NEAR: Final = 2
 #: An Einsum and where it stands on each anchor.
 Node: TypeAlias = tuple[int, tuple[int, ...]]
 #: Positions of a tensor that carry the coordinate r, apart for each part of a split rank, outermost
@@ -69,6 +72,7 @@ class Sweeps:
         self.root = root
         self.levels: dict[Node, Level] = {}
         self.endless: list[Node] = []
+        self._near = self._reach()
         self._labels = self._family()
         self._running = self._run_along()
         self.uses: dict[Node, tuple[Use, ...]] = {}
@@ -152,6 +156,20 @@ class Sweeps:
 
     # -- nodes and edges
 
+    def _reach(self) -> int:
+        """How far along an anchor the fiber is read from: 1 where slots t and t+1 are, else 0."""
+        offsets = (
+            abs(read.at[k].offset)
+            for n in self.plan.graph.readers.get(self.root.tensor, ())
+            for read in self.plan.reads[n]
+            if read.tensor == self.root.tensor
+            for _, k in self.root.anchors
+        )
+        return min(NEAR, max(offsets, default=0))
+
+    def _from(self, first: int) -> tuple[int, ...]:
+        return tuple(range(max(first, -self._near - 1), self._near + 2))
+
     def _build(self) -> None:
         reached = {self.root.tensor}
         todo = [self.root.tensor]
@@ -164,7 +182,7 @@ class Sweeps:
                     todo.append(self.plan.target[n])
         for n in sorted(einsums):
             stands = [
-                (BEFORE, HERE, AFTER) if q.lower() in self.plan.variables[n] else (NOWHERE,)
+                self._from(-self._near - 1) if q.lower() in self.plan.variables[n] else (NOWHERE,)
                 for q, _ in self.root.anchors
             ]
             for stand in product(*stands):
@@ -226,7 +244,8 @@ class Sweeps:
         at = read.at[k]
         if at.plain != q.lower() or stand == NOWHERE:
             return True
-        return stand == (at.offset < 0) - (at.offset > 0)
+        far = self._near + 1
+        return stand == max(-far, min(far, -at.offset))
 
     def _joined(self, n: int, stand: int, read: Read, w: int, q: str) -> tuple[int, ...]:
         """Where on anchor q the writer of what is read may stand, the reader at ``stand``."""
@@ -235,10 +254,19 @@ class Sweeps:
         for at, out in zip(read.at, self.plan.output[w], strict=False):
             if q.lower() in out.variables:
                 if at.last:
-                    return HERE, AFTER
+                    return self._from(-self._near)
                 if at.plain == out.plain == q.lower() and stand != NOWHERE:
-                    return _shifted(stand, at.offset - out.offset)
-        return BEFORE, HERE, AFTER
+                    return self._shifted(stand, at.offset - out.offset)
+        return self._from(-self._near - 1)
+
+    def _shifted(self, stand: int, by: int) -> tuple[int, ...]:
+        """Where q + by may stand if q stands at ``stand``."""
+        far = self._near + 1
+        if stand == far and by < 0:
+            return self._from(far + by)
+        if stand == -far and by > 0:
+            return tuple(-at for at in self._from(far - by))
+        return (max(-far, min(far, stand + by)),)
 
     # -- the least fixpoint, strong component by strong component
 
@@ -310,14 +338,3 @@ class Sweeps:
             name = self.plan.names[n]
             found[name] = max(found.get(name, 1), *level.values())
         return found
-
-
-def _shifted(stand: int, by: int) -> tuple[int, ...]:
-    """Where q + by stands, seen from the fiber's coordinate, if q stands at ``stand``."""
-    if by == 0:
-        return (stand,)
-    if stand == HERE:
-        return (AFTER,) if by > 0 else (BEFORE,)
-    if (stand == AFTER) == (by > 0):
-        return (stand,)
-    return (HERE, stand) if abs(by) == 1 else (BEFORE, HERE, AFTER)
