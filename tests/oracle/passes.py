@@ -180,7 +180,7 @@ def sweeps(
         together = frozenset(elements) or frozenset().union(*summaries)
         if len(together) == 1 or (hold and 0 < len(together) < n):
             label[element] = together
-        elif together:
+        elif together and not hold:
             ready[element] = max(moments) // n * n + n - 1
     return most + 1
 
@@ -233,7 +233,9 @@ def _varies(
 def oracle(cascade: Cascade, rank: str, long: int = 4, steps: int = 4) -> float:
     """The passes over a rank; infinite where they grow with the steps of a recurrence.
 
-    A split rank has ``long`` tiles, and a tile is held.
+    A split rank has twice ``long`` tiles, and a tile is held: what is held at
+    the end of a sweep need not wait for the next, so that each sweep may end a
+    tile earlier than the one before.
     """
     parts = dict(cascade.splits).get(rank, (rank,))
     found = []
@@ -241,7 +243,7 @@ def oracle(cascade: Cascade, rank: str, long: int = 4, steps: int = 4) -> float:
         sizes = dict.fromkeys({*cascade.ranks, *cascade.whole}, 2)
         for along in cascade.iterative.values():
             sizes[along] = steps + more
-        sizes[parts[0]] = long
+        sizes[parts[0]] = long if len(parts) == 1 else 2 * long
         tile = math.prod(sizes[p] for p in parts[1:])
         found.append(passes_at(cascade, sizes, rank, hold=tile - 1))
     return found[0] if found[0] == found[1] else math.inf
