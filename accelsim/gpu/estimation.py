@@ -116,11 +116,15 @@ class Quantised:
         return scores.reshape(rows, BLOCK, columns, BLOCK).max(axis=(1, 3))
 
 
+def macros(problem: Quantised) -> dict[str, int]:
+    """What the kernel is compiled with."""
+    return {"D": problem.shape.E, "BITS": problem.bits, "CAUSAL": int(problem.causal)}
+
+
 def kernel(problem: Quantised) -> Kernel:
     """The kernel for a head dimension, width and mask."""
-    dim = problem.shape.E
-    defines = {"D": dim, "BITS": problem.bits, "CAUSAL": int(problem.causal)}
-    return load("estimation.cu", "estimate", defines, THREADS, 2 * SIDE * dim)
+    shared = 2 * SIDE * problem.shape.E
+    return load("estimation.cu", "estimate", macros(problem), THREADS, shared)
 
 
 def estimate(problem: Quantised) -> Callable[[], None]:

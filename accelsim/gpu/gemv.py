@@ -8,11 +8,10 @@ from functools import cached_property
 from typing import Any, Final
 
 from accelsim.gpu import halves
-from accelsim.gpu.device import GpuError, cupy
+from accelsim.gpu.device import GpuError, cupy, device
 from accelsim.gpu.kernel import Kernel, load
 
-#: Rows and warps of a block; vectors that one launch takes.
-ROWS: Final = 8
+#: Warps of a block; vectors that one launch takes.
 WARPS: Final = 8
 MOST_BATCH: Final = 16
 
@@ -169,11 +168,25 @@ class Problem:
         return halves.compared(found, wanted, self.out, halves.TOLERANCE["f16"], w.batch)
 
 
+def tiles_of(rows: int, multiprocessors: int) -> int:
+    """Tiles of 8 rows that a block takes: 4, fewer where that would leave multiprocessors idle.
+
+    >>> tiles_of(28672, 132), tiles_of(2048, 132), tiles_of(512, 132)
+    (4, 1, 1)
+    """
+    return next((t for t in (4, 2) if rows >= 8 * t * multiprocessors), 1)
+
+
+def macros(weights: Weights, tiles: int) -> dict[str, int]:
+    """What the kernel is compiled with."""
+    number = FORMATS[weights.format].number
+    return {"FORMAT": number, "TILES": tiles, "HIGH": int(weights.batch > 8), "BF16": 0}
+
+
 def kernel(weights: Weights) -> Kernel:
-    """The kernel for a format."""
-    return load(
-        "gemv.cu", "gemv", {"FORMAT": FORMATS[weights.format].number, "BF16": 0}, 32 * WARPS
-    )
+    """The kernel for a format, a number of rows and a batch."""
+    tiles = tiles_of(weights.N, device().multiprocessors)
+    return load("gemv.cu", "gemv", macros(weights, tiles), 32 * WARPS)
 
 
 def gemv(problem: Problem) -> Callable[[], None]:
@@ -184,5 +197,5 @@ def gemv(problem: Problem) -> Callable[[], None]:
         problem.words, problem.scales, problem.x, problem.out.array,
         number(w.N), number(w.K), number(w.batch),
     )  # fmt: skip
-    grid = (-(-w.N // ROWS),)
+    grid = (-(-w.N // (8 * tiles_of(w.N, device().multiprocessors))),)
     return lambda: built(grid, *arguments)

@@ -62,9 +62,9 @@ def _type(dtype: str) -> Any:
 
 def attention(backend: str, shape: Shape, mask: Mask, dtype: str) -> Callable[[], None]:
     """A call of scaled_dot_product_attention by one backend."""
-    module = torch()
     if mask.window or mask.offset:
         raise GpuError("library attention here has no window and no offset", "causal or full")
+    module = torch()
     backends = import_module("torch.nn.attention")
 
     def drawn(heads: int, length: int) -> Any:
@@ -96,13 +96,13 @@ def gemm(problem: Gemm, dtype: str) -> Callable[[], None]:
 
 def elementwise(name: str, rows: int, columns: int, dtype: str) -> Callable[[], None]:
     """``torch-softmax`` over rows, or ``torch-copy`` of the same matrix."""
+    if name not in ("torch-softmax", "torch-copy"):
+        raise GpuError(f"no library kernel {name}", "torch-softmax, torch-copy")
     module = torch()
     x = module.randn((rows, columns), device="cuda", dtype=_type(dtype))
     y = module.empty_like(x)
     if name == "torch-copy":
         return lambda: y.copy_(x)
-    if name != "torch-softmax":
-        raise GpuError(f"no library kernel {name}", "torch-softmax, torch-copy")
 
     def run() -> None:
         module.softmax(x, dim=1, out=y)

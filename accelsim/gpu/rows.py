@@ -66,7 +66,6 @@ def launch(
     With ``causal_offset`` row p of each matrix has p + 1 + offset numbers and
     zeros behind, as far as the longest of its ``fill`` rows.
     """
-    module = cupy()
     if op not in _OPS or form not in _FORMS:
         raise GpuError(f"no kernel {op} in form {form}", ", ".join([*_OPS, *_FORMS]))
     pitch = source.shape[-1]
@@ -77,7 +76,7 @@ def launch(
         "OP": _OPS[op], "FORM": _FORMS[form], "THREADS": tile.threads, "HELD": tile.held,
         "CAUSAL": int(causal_offset is not None), "BF16": halves.flag(dtype),
     }  # fmt: skip
-    built = load("rows.cu", "rows", defines, tile.threads)
+    built, module = load("rows.cu", "rows", defines, tile.threads), cupy()
     nothing = module.zeros(8, dtype=module.uint16)
     number = module.int32
     arguments = (

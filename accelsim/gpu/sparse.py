@@ -43,13 +43,13 @@ def random_tiles(problem: Problem, tile: Tile, share: float, seed: int) -> Any:
 
 def sparse(problem: Problem, tile: Tile, keep: Any) -> Callable[[], None]:
     """A launch over the kept tiles; every query tile keeps at least one."""
-    module, s = cupy(), problem.shape
+    s = problem.shape
     wanted = (s.H, -(-s.P // tile.queries), -(-s.M // tile.keys))
     if keep.shape != wanted:
         raise GpuError(f"a mask of tiles is {wanted} here, not {keep.shape}")
     if not keep.any(axis=2).all():
         raise GpuError("a query tile keeps no keys", "at least one tile in every row")
-    starts, tiles = (module.asarray(x) for x in lists(keep))
+    starts, tiles = (cupy().asarray(x) for x in lists(keep))
     return fused(problem, tile, 1, (starts, tiles))
 
 

@@ -49,9 +49,12 @@ def unfused(problem: Problem) -> Callable[[], None]:
 
 def kernels(problem: Problem) -> dict[str, Callable[[], None]]:
     """The three launches by name."""
-    module, s, mask = cupy(), problem.shape, problem.mask
+    s, mask = problem.shape, problem.mask
     if mask.window:
         raise GpuError("attention in three passes has no window", "window=0")
+    if s.B * s.H > 65535:
+        raise GpuError(f"a grid takes no {s.B * s.H} heads in three passes", "65535 at most")
+    module = cupy()
     size = 2 * s.B * s.H * s.P * pitch(s.M)
     free = module.cuda.runtime.memGetInfo()[0]
     if size > free:
@@ -60,8 +63,6 @@ def kernels(problem: Problem) -> dict[str, Callable[[], None]]:
             f" on {device().name}",
             "a shorter length or a smaller batch",
         )
-    if s.B * s.H > 65535:
-        raise GpuError(f"a grid takes no {s.B * s.H} heads in three passes", "65535 at most")
     defines = {"D": s.E, "BF16": halves.flag(problem.dtype), "CAUSAL": int(mask.causal)}
     shared = shared_bytes(s.E)
     first = load("attention_unfused.cu", "scores", defines, THREADS, shared["scores"])

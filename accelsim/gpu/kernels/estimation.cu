@@ -2,7 +2,7 @@
 // a selection stage needs to choose blocks of keys.
 //
 //   R[z, i, j] = max over the queries p of block i and the keys m of block j of
-//                q_scale[z, p] k_scale[z, m] (Q[z, p, :] . K[z, m, :])
+//                q_scale[z, p] k_scale[z, m] (Q[z, p, :] . K[z, m, :]),    scales positive
 //
 // Q and K are integers of 8 bits, or (BITS 4) two a byte, number 2i in the low half, expanded to 8
 // bits on their way to shared memory.  A block has 4 warps of 32 queries and 128 keys; CAUSAL: keys
@@ -97,27 +97,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
         }
       }
     }
+    const int query0 = p0 + warp * 32 + (lane >> 2), key0 = m0 + (lane & 3) * 2;
+    const bool inside = p0 + SIDE <= P && m0 + SIDE <= M && !(CAUSAL && m0 + SIDE - 1 > p0);
     float row_scale[2][2];
 #pragma unroll
     for (int i = 0; i < 2; ++i)
 #pragma unroll
       for (int r = 0; r < 2; ++r)
-        row_scale[i][r] =
-            q_scale[z * P + min(p0 + warp * 32 + i * 16 + r * 8 + (lane >> 2), P - 1)];
+        row_scale[i][r] = q_scale[z * P + min(query0 + i * 16 + r * 8, P - 1)];
 #pragma unroll
     for (int n = 0; n < SIDE / 8; ++n)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const int key = m0 + n * 8 + (lane & 3) * 2 + e;
+        const int key = key0 + n * 8 + e;
         const float key_scale = k_scale[zk * M + min(key, M - 1)];
+        float best_of = -INFINITY_F;
 #pragma unroll
         for (int i = 0; i < 2; ++i)
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
-            const int query = p0 + warp * 32 + i * 16 + r * 8 + (lane >> 2);
-            const float x = (float)S[i][n][2 * r + e] * (row_scale[i][r] * key_scale);
-            if (query < P && key < M && !(CAUSAL && key > query)) top[n / 8] = fmaxf(top[n / 8], x);
+            const int query = query0 + i * 16 + r * 8;
+            const bool counts = inside || (query < P && key < M && !(CAUSAL && key > query));
+            if (counts) best_of = fmaxf(best_of, (float)S[i][n][2 * r + e] * row_scale[i][r]);
           }
+        top[n / 8] = fmaxf(top[n / 8], best_of * key_scale);
       }
   }
 #pragma unroll

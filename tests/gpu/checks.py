@@ -1,0 +1,240 @@
+"""Kernels against float64 on a real GPU, and how fast they are, printed and recorded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from accelsim.gpu import (
+    attention,
+    decode,
+    estimation,
+    gemv,
+    linear,
+    measure,
+    microbench,
+    rows,
+    sparse,
+)
+from accelsim.gpu.attention import Problem, Shape, Variant
+from accelsim.gpu.decode import Step
+from accelsim.gpu.device import cupy
+from accelsim.gpu.record import document, fields, write
+from tests.gpu.cases import (
+    ALL,
+    CACHES,
+    CANDIDATES,
+    CAUSAL,
+    ESTIMATES,
+    MATRICES,
+    MMA,
+    ODD,
+    SEQUENCES,
+    WALKS,
+)
+
+
+def smoke(out: Path) -> None:
+    """Properties, sensors, versions."""
+    from accelsim.gpu.device import device, versions
+
+    print(json.dumps(device().as_dict()), json.dumps(versions()))
+    print(json.dumps(measure.board().state()), "clock", measure.sm_clock_hz())
+
+
+def line(problem: Problem, variant: Variant, check: object, timing: object = None) -> str:
+    s, m = problem.shape, problem.mask
+    text = (
+        f"{variant.name:24s} B{s.B} H{s.H}/{s.key_heads} P{s.P} M{s.M} E{s.E} {problem.dtype}"
+        f" {'causal' if m.causal else 'full'}{m.window or ''}"
+    )
+    if variant.tile:
+        t = variant.tile
+        text += f" keys{t.keys} warps{t.warps}x{t.row_tiles} blocks{t.blocks} turns{int(t.turns)}"
+    text += f" err {check.relative_error:.2e} {'ok' if check.holds else 'WRONG'}"
+    if not check.holds:
+        text += f" {check}"
+    if timing:
+        text += f" {timing.median_s * 1e3:.3f} ms {problem.flops / timing.median_s / 1e12:.1f} TF"
+    return text
+
+
+def correct(out: Path, path: str) -> None:
+    """Every shape of ``ODD`` by one path; one and, on mma, two and three passes."""
+    for shape, mask, dtype in ODD:
+        problem = Problem(shape, mask, dtype, seed=3)
+        tile = MMA if path == "mma" else attention.best_tile("wgmma", shape.E)
+        variants = [Variant(1, tile)]
+        if path == "mma":
+            variants.append(Variant(2, tile))
+            if not mask.window:
+                variants.append(Variant(3, None))
+        for variant in variants:
+            check = problem.check(attention.run_of(problem, variant))
+            print(line(problem, variant, check))
+
+
+def tiles(out: Path, dim: int, path: str) -> None:
+    """Times of the candidates at b1 h16 n16384, full and causal; each checked first."""
+    found = []
+    for mask in (ALL, CAUSAL):
+        problem = Problem(Shape(1, 16, 16384, 16384, dim), mask, seed=5)
+        for tile in CANDIDATES[dim]:
+            if tile.path != path:
+                continue
+            variant = Variant(1, tile)
+            run = attention.run_of(problem, variant)
+            check = problem.check(run)
+            timing = measure.timed(run) if check.holds else None
+            print(line(problem, variant, check, timing))
+            built = attention.kernel(problem, tile, 1)
+            found.append(
+                variant.as_dict()
+                | {"dim": dim, "causal": mask.causal, "check": fields(check)}
+                | {"time": fields(timing), "kernel": built.as_dict()}
+            )
+            sys.stdout.flush()
+    write(out / f"tiles-{path}-{dim}.json", document("tiles", found))
+
+
+def passes(out: Path) -> None:
+    """One, two and three passes on mma at a length that the scores fit."""
+    for n in (4096, 8192):
+        problem = Problem(Shape(1, 16, n, n, 128), seed=6)
+        for variant in (Variant(1, MMA), Variant(2, MMA), Variant(3, None)):
+            run = attention.run_of(problem, variant)
+            check = problem.check(run)
+            print(line(problem, variant, check, measure.timed(run)))
+
+
+def row_forms(out: Path) -> None:
+    for op in ("softmax", "rmsnorm", "layernorm"):
+        for form in ("textbook", "derived", "held"):
+            for count, columns, dtype in ((5, 1001, "bf16"), (64, 4096, "f16"), (3, 60000, "bf16")):
+                check = rows.check(op, form, count, columns, dtype)
+                print(op, form, count, columns, dtype, f"{check.relative_error:.2e}", check.holds)
+
+
+def decoding(out: Path) -> None:
+    """Every cache and walk: checked, and timed cold."""
+    found = []
+    for cache in CACHES:
+        step = Step(cache, seed=9)
+        for walk in WALKS[cache.bits]:
+            run = decode.decode(step, walk)
+            check = step.check(run)
+            text = f"decode {cache} {walk} err {check.relative_error:.2e} {check.holds}"
+            row = {"cache": asdict(cache), "walk": asdict(walk), "check": fields(check)}
+            row["kernel"] = decode.kernel(step, walk).as_dict()
+            if cache.cache_bytes > 1 << 26 and check.holds:
+                timing = measure.timed(run, cold=True)
+                row["time"] = fields(timing)
+                text += f" {timing.median_s * 1e6:.1f} us"
+                text += f" {cache.cache_bytes / timing.median_s / 1e12:.3f} TB/s"
+            print(text, row["kernel"]["spilled_bytes"])
+            found.append(row)
+        del step
+        cupy().get_default_memory_pool().free_all_blocks()
+    write(out / "decode.json", document("decode", found))
+
+
+def linears(out: Path) -> None:
+    found = []
+    for shape, dtype, each in SEQUENCES:
+        problem = linear.Decayed(shape, dtype, seed=4)
+        for per_segment in [each] if each else [None, 8, 16, 32, 64, 1024]:
+            run = linear.linear(problem, per_segment)
+            check = problem.check(run)
+            timing = measure.timed(run)
+            moved = 4 * problem.out.array.nbytes
+            found.append(
+                {"shape": asdict(shape), "dtype": dtype, "check": fields(check),
+                 "per_segment": per_segment or linear.chunks_of(shape, 132),
+                 "flops": problem.flops, "hot": fields(timing)}
+            )  # fmt: skip
+            print(shape, dtype, per_segment, f"{check.relative_error:.2e} {check.holds}",
+                  f"{timing.median_s * 1e6:.1f} us {moved / timing.median_s / 1e12:.2f} TB/s",
+                  f"{problem.flops / timing.median_s / 1e12:.1f} TF")  # fmt: skip
+    write(out / "linear.json", document("linear attention with decay", found))
+
+
+def gemvs(out: Path) -> None:
+    found = []
+    for weights in MATRICES:
+        problem = gemv.Problem(weights, 3)
+        run = gemv.gemv(problem)
+        check = problem.check(run)
+        timing = measure.timed(run, cold=True)
+        text = f"{weights} {check.relative_error:.2e} {check.holds} {timing.median_s * 1e6:.1f} us"
+        print(text, f"{weights.bytes / timing.median_s / 1e12:.2f} TB/s")
+        found.append(
+            {"weights": asdict(weights), "bytes": weights.bytes, "check": fields(check),
+             "kernel": gemv.kernel(weights).as_dict(), "cold": fields(timing),
+             "hot": fields(measure.timed(run))}
+        )  # fmt: skip
+    write(out / "gemv.json", document("weight-only products", found))
+
+
+def estimates(out: Path) -> None:
+    found = []
+    for problem in ESTIMATES:
+        run = estimation.estimate(problem)
+        check = problem.check(run)
+        timing = measure.timed(run)
+        s = problem.shape
+        print(s, problem.bits, problem.causal, check, f"{timing.median_s * 1e6:.1f} us",
+              f"{s.flops / 2 / timing.median_s / 1e12:.0f} Top/s (all pairs counted)")  # fmt: skip
+        found.append(
+            {"shape": asdict(s), "bits": problem.bits, "causal": problem.causal,
+             "check": fields(check), "kernel": estimation.kernel(problem).as_dict(),
+             "hot": fields(timing)}
+        )  # fmt: skip
+    write(out / "estimation.json", document("estimated scores", found))
+
+
+def sparses(out: Path) -> None:
+    found = []
+    for shape, mask, dtype, shares in (
+        (Shape(1, 3, 700, 900, 64), ALL, "f16", (0.3,)),
+        (Shape(2, 4, 1000, 1000, 128, HK=2), CAUSAL, "bf16", (0.5,)),
+        (Shape(1, 16, 16384, 16384, 128), ALL, "bf16", (0.1, 0.3, 0.5, 1.0)),
+        (Shape(1, 16, 16384, 16384, 128), CAUSAL, "bf16", (0.1, 0.5)),
+    ):
+        problem = Problem(shape, mask, dtype, seed=8)
+        for path in ("mma", "wgmma"):
+            tile = attention.best_tile(path, shape.E)
+            for share in shares:
+                keep = sparse.random_tiles(problem, tile, share, 1)
+                run = sparse.sparse(problem, tile, keep)
+                check = sparse.check(problem, tile, keep, run)
+                timing = measure.timed(run)
+                flops = 4 * shape.B * shape.E * int(keep.sum()) * tile.queries * tile.keys
+                rate = flops / timing.median_s / 1e12
+                print(path, shape, share, f"{keep.mean():.3f} {check.relative_error:.2e}",
+                      check.holds, f"{timing.median_s * 1e3:.3f} ms {rate:.1f} TF")  # fmt: skip
+                found.append(
+                    {"shape": asdict(shape), "mask": asdict(mask), "dtype": dtype,
+                     "tile": asdict(tile), "share": float(keep.mean()), "flops": flops,
+                     "check": fields(check), "hot": fields(timing)}
+                )  # fmt: skip
+    write(out / "sparse.json", document("block-sparse attention", found))
+
+
+def ceilings(out: Path) -> None:
+    found = microbench.ceiling_rows()
+    write(out / "ceilings.json", document("ceilings", found))
+    for row in found:
+        keys = ("threads", "buffer_bytes", "blocks_per_sm", "per_cycle_sm", "cycles_each", "per_s",
+                "seconds", "sm_hz")  # fmt: skip
+        print(row["what"], *(f"{k}={row[k]:.4g}" for k in keys if k in row))
+
+
+def energy(out: Path) -> None:
+    found = microbench.energy_rows()
+    write(out / "energy.json", document("energy", found))
+    for row in found:
+        print({k: v for k, v in row.items() if k in ("what", "joules_each", "power_w", "per_s")},
+              (row.get("sustained") or {}).get("sm_hz"),
+              (row.get("sustained") or {}).get("held_down_by"))  # fmt: skip
