@@ -117,10 +117,12 @@ class Rule:
             raise InputError(
                 [Fault(self.place, f"no field '{error.name}' in the rule '{self.text}'")]
             ) from None
-        except (ArithmeticError, TypeError, ValueError) as error:
-            raise InputError(
-                [Fault(self.place, f"the rule '{self.text}' has no value: {error}")]
-            ) from None
+        except ZeroDivisionError:
+            raise self._without_value("a division by zero") from None
+        except TypeError:
+            raise self._without_value("what it combines does not go together") from None
+        except (ArithmeticError, ValueError) as error:
+            raise self._without_value(str(error)) from None
         if isinstance(found, float) and found.is_integer() and abs(found) < 2**53:
             return int(found)
         if not isinstance(found, int | float | str):
@@ -129,6 +131,9 @@ class Rule:
         if not isinstance(found, str) and not abs(found) < MOST:
             raise InputError([Fault(self.place, f"the rule '{self.text}' has no finite value")])
         return found
+
+    def _without_value(self, why: str) -> InputError:
+        return InputError([Fault(self.place, f"the rule '{self.text}' has no value: {why}")])
 
 
 def _operands(tree: ast.AST) -> Iterator[ast.Name | ast.Constant]:
