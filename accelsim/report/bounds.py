@@ -21,6 +21,7 @@ def bounds(result: Mapping[str, Any]) -> Iterable[RenderableType]:
 
     >>> traffic = {f"{name}_bytes": 2048.0 for name in ("compulsory", "lower", "attainable")}
     >>> rest = {"gap": 1.0, "ops": 10, "ops_by_class": {"mac": 10}, "arguments": [], "mapping": []}
+    >>> rest |= {"live": None, "live_bytes": None}
     >>> size = {"capacity_bytes": 64.0, "word_bytes": 2.0, "sizes": {"M": 4}, "curve": []}
     >>> len(list(bounds({"cascade": "c", **traffic, **rest, **size})))
     1
@@ -45,6 +46,20 @@ def bounds(result: Mapping[str, Any]) -> Iterable[RenderableType]:
     for more in how[1:]:
         table.add_row("", "", escape(more))
     table.add_row("gap", ratio(result["gap"]), "attainable over lower bound")
+    live = result.get("live")
+    if live is not None:
+        table.add_row(
+            "live",
+            amount(result["live_bytes"], "bytes"),
+            escape(f"{live['elements']} elements, {live['keeps']}: memory is touched once"),
+        )
+        names = ", ".join(f"{t['tensor']} {t['elements']}" for t in live["tensors"])
+        flight = ", ".join(live["in_flight"]) or "all"
+        table.add_row("", "", escape(f"a fiber ({flight}): {live['fiber']} ({names})"))
+    if result["live"]:
+        live = result["live"]
+        text = f"to touch memory once along {live['rank']}: {live['words']} words ({live['keeps']})"
+        table.add_row("live footprint", amount(result["live_bytes"], "bytes"), escape(text))
     classes = ", ".join(f"{n:.4g} {name}" for name, n in result["ops_by_class"].items())
     table.add_row("operations", f"{result['ops']:.4g}", classes)
     yield table
@@ -93,7 +108,7 @@ def slope_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     axes.axhline(result["compulsory_bytes"], color=BASELINE, linestyle="--", label="compulsory")
     axes.axvline(result["capacity_bytes"], color="#444444", linewidth=0.8, linestyle=":")
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    axes.set_yscale("log", base=2)
     shown = FuncFormatter(lambda value, _: amount(value, "bytes"))
     axes.xaxis.set_major_formatter(shown)
     axes.yaxis.set_major_formatter(shown)

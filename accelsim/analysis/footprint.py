@@ -1,0 +1,284 @@
+"""What must be live on chip for a cascade to touch memory once, as a formula in the rank sizes.
+
+**Schedule.**  One rank is *streamed*: that with most passes.  Its passes are
+made one after the other; within a position the remaining ranks are loops in
+the order in which the cascade declares them, parts of a split rank from the
+outermost inwards.  Ranks that every value of the chain of passes carries (the
+batch, the head, the query) are *in flight*: each of their points is a
+computation of its own, and the formula is for one of them.  Nothing is
+computed twice and nothing returns to memory.
+
+**What stays.**  A tensor is held over a rank of its own if
+
+- it is read in a later pass over the rank than that in which it is first
+  there: its whole fiber, with all that lies inside; or
+- it has no coordinate along a loop further out in which it is read or
+  written: a sum that grows, an operand that is used again, the state of a
+  recurrence (whose slots take one place).
+
+Otherwise one element of it is there at a time.  In a pass that ends one fiber
+and begins another (SN takes the place of QK) elements of the two add up to
+one fiber, so that the most is needed where a pass begins or ends.  The
+footprint is the greatest of these sums.  It is what this schedule needs, with
+every value of a position counted as if all were there at once: not a lower
+bound on other schedules, which may trade room for recomputation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf, prod
+
+from accelsim.analysis.fibers import Plan, roots
+from accelsim.analysis.sweeps import Sweeps
+from accelsim.ir.cascade import Cascade
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A tensor on chip during passes ``first`` to ``last`` over the streamed rank.
+
+    ``whole``: the ranks over which it is held where a pass carries it on to
+    the next; ``passing``: those over which it is held while it passes;
+    ``flight``: the ranks in flight that it has.
+    """
+
+    tensor: str
+    first: float
+    last: float
+    whole: tuple[str, ...]
+    passing: tuple[str, ...]
+    flight: tuple[str, ...]
+
+    def ranks(self, number: float, *, begins: bool) -> tuple[str, ...] | None:
+        """The ranks over which it is held where a pass begins or ends; None: not there."""
+        if not self.first <= number <= self.last:
+            return None
+        carried = self.first < number if begins else number < self.last
+        return self.whole if carried else self.passing
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A sum of products of rank sizes: ``((ranks, times), ...)``, the largest products first."""
+
+    terms: tuple[tuple[tuple[str, ...], int], ...]
+
+    @staticmethod
+    def of(products: Iterable[tuple[str, ...]]) -> Words:
+        """The sum of some products.
+
+        >>> print(Words.of([("M",), (), ("E",), ("M",), ()]))
+        2*M + E + 2
+        """
+        counts: dict[tuple[str, ...], int] = {}
+        for ranks in products:
+            counts[ranks] = counts.get(ranks, 0) + 1
+        return Words(tuple(sorted(counts.items(), key=lambda t: (-len(t[0]), -t[1], t[0]))))
+
+    def __str__(self) -> str:
+        """The sum as text."""
+        said = (
+            "*".join(([str(n)] if n > 1 or not ranks else []) + list(ranks))
+            for ranks, n in self.terms
+        )
+        return " + ".join(said) or "0"
+
+    def within(self, other: Words) -> bool:
+        """Whether this is no more than ``other`` at any sizes, term by term."""
+        most = dict(other.terms)
+        return all(n <= most.get(ranks, 0) for ranks, n in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The live words of a cascade for one point of the ranks ``in_flight``.
+
+    ``streamed``: the rank whose passes order the computation.  ``parts``:
+    split ranks, by whose parts ``formula`` writes them.
+    """
+
+    cascade: str
+    streamed: str
+    passes: float
+    in_flight: tuple[str, ...]
+    held: tuple[Held, ...]
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def moments(self) -> tuple[tuple[float, bool], ...]:
+        """The moments at which most may be live: (pass, whether it begins or ends)."""
+        numbers = sorted({n for h in self.held for n in (h.first, h.last)})
+        return tuple((n, begins) for n in numbers for begins in (True, False))
+
+    @property
+    def sums(self) -> tuple[Words, ...]:
+        """The live words at each moment, less those that are never more than another's."""
+        found = [
+            Words.of(
+                self._joined(ranks)
+                for h in self.held
+                if (ranks := h.ranks(n, begins=begins)) is not None
+            )
+            for n, begins in self.moments
+        ]
+        unlike = list(dict.fromkeys(found))
+        return tuple(w for w in unlike if not any(w != o and w.within(o) for o in unlike))
+
+    @property
+    def formula(self) -> str:
+        """The footprint in words, for one point in flight: ``max(..., ...)`` where sizes decide."""
+        said = [str(w) for w in self.sums]
+        return said[0] if len(said) == 1 else f"max({', '.join(said)})"
+
+    def words(self, sizes: Mapping[str, int], in_flight: Mapping[str, int] | None = None) -> int:
+        """The footprint in words at given sizes of ranks and parts.
+
+        ``in_flight``: how many points of each of those ranks are in flight at
+        once, 1 where not given; a tensor without the rank is shared by them.
+        """
+        at_once = in_flight or {}
+        most = 0
+        for n, begins in self.moments:
+            total = 0
+            for h in self.held:
+                ranks = h.ranks(n, begins=begins)
+                if ranks is not None:
+                    total += prod(sizes[r] for r in ranks) * prod(
+                        at_once.get(r, 1) for r in h.flight
+                    )
+            most = max(most, total)
+        return most
+
+    def _joined(self, ranks: tuple[str, ...]) -> tuple[str, ...]:
+        """A product of sizes with the whole rank for all its parts."""
+        for whole, parts in self.parts:
+            if set(parts) <= set(ranks):
+                ranks = (whole, *(r for r in ranks if r not in parts))
+        return ranks
+
+
+def footprint(cascade: Cascade) -> Footprint:
+    """What a cascade must hold on chip to touch memory once, one point in flight.
+
+    >>> from accelsim.ir.cascade import Access, Einsum, Index, Map, Reduction, Tensor
+    >>> m = Index((("m", 1),))
+    >>> x, g, y = Access("X", (m,)), Access("G"), Access("Y", (m,))
+    >>> total = Einsum(g, x, (Reduction("sum", ("m",)),))
+    >>> share = Einsum(y, Map("div", (x, g)))
+    >>> c = Cascade("share", ("M",), (Tensor("X", ("M",)),), (total, share), ("Y",))
+    >>> footprint(c).formula, footprint(c).words({"M": 100})
+    ('M + 2', 102)
+    """
+    return _Layout(Plan(cascade)).footprint()
+
+
+class _Layout:
+    """The order of loops, the pass of each Einsum over each rank, and what stays for how long."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.along = plan.cascade.iterative
+        self.bands: dict[str, dict[int, float]] = {}
+        self.chain: dict[str, set[int]] = {}
+        for root in roots(plan):
+            sweeps = Sweeps(plan, root)
+            if sweeps.most > 1:
+                bands = self.bands.setdefault(root.rank, {})
+                for (n, _), level in sweeps.levels.items():
+                    bands[n] = max(bands.get(n, 1), *level.values())
+                visits = {n for (n, _), level in sweeps.levels.items() if level.visits}
+                self.chain.setdefault(root.rank, set()).update(visits)
+        self.streamed = self._streamed()
+        self.flight = self._flight()
+        self.nest = self._nest()
+
+    def _band(self, rank: str, n: int) -> float:
+        return self.bands.get(rank, {}).get(n, 1)
+
+    def _passes(self, rank: str) -> float:
+        return max(self.bands.get(rank, {}).values(), default=1)
+
+    def _streamed(self) -> str:
+        """The rank, or outermost part, with most passes; of equals one that is summed or stepped."""
+        cascade = self.plan.cascade
+        outer = [cascade.parts[r][0] for r in cascade.ranks]
+        summed = {v.upper() for n in self.plan.needed for v in cascade.einsums[n].reduced}
+        stepped = set(self.along.values())
+        return max(outer, key=lambda r: (self._passes(r), r in stepped, r in summed), default="")
+
+    def _flight(self) -> tuple[str, ...]:
+        """Ranks that every value of the chain carries, or every value where there is no chain."""
+        whole = self.plan.cascade.whole
+        own = set(self.plan.cascade.parts.get(whole.get(self.streamed, ""), ()))
+        chain = next((self.chain[r] for r in (self.streamed, *own) if r in self.chain), None)
+        carried = [
+            {r for r in self.plan.ranks[self.plan.target[n]] if r}
+            for n in (self.plan.needed if chain is None else sorted(chain))
+            if not (chain is not None and self._ends(n))
+        ]
+        common = set.intersection(*carried) if carried else set()
+        return tuple(r for r in whole if r in common - own - set(self.along.values()))
+
+    def _ends(self, n: int) -> bool:
+        """Whether an Einsum only feeds outputs: what it sums may drop no rank of the chain."""
+        return self.plan.target[n] in self.plan.cascade.outputs
+
+    def _nest(self) -> tuple[str, ...]:
+        """The loops of one point in flight, outermost first: the streamed rank, then the others."""
+        whole = self.plan.cascade.whole
+        parts = self.plan.cascade.parts.get(whole.get(self.streamed, ""), ())
+        return (*parts, *(r for r in whole if r not in parts and r not in self.flight))
+
+    def footprint(self) -> Footprint:
+        tensors = dict.fromkeys(
+            [
+                *(r.tensor for n in self.plan.needed for r in self.plan.reads[n]),
+                *(self.plan.target[n] for n in self.plan.needed),
+            ]
+        )
+        return Footprint(
+            self.plan.cascade.name,
+            self.streamed,
+            self._passes(self.streamed),
+            self.flight,
+            tuple(self._held(t) for t in tensors),
+            self.plan.cascade.splits,
+        )
+
+    def _held(self, tensor: str) -> Held:
+        ranks = [r for r in self.plan.ranks[tensor] if r]
+        first, last = self._span(tensor, self.streamed)
+        inner = tuple(r for r in self.nest if r in ranks and r != self.streamed)
+        state = self.along.get(tensor)
+        passing: list[str] = []
+        inside = False
+        for rank in inner:
+            began, ended = self._span(tensor, rank)
+            inside = inside or ended > began or ended == inf or self._outside(tensor, rank)
+            if inside and rank != state:
+                passing.append(rank)
+        whole = (self.streamed, *inner) if self.streamed in ranks else tuple(passing)
+        flight = tuple(r for r in self.flight if r in ranks)
+        return Held(tensor, first, last, whole, tuple(passing), flight)
+
+    def _span(self, tensor: str, rank: str) -> tuple[float, float]:
+        """The passes over a rank in which a tensor is first there, and last read."""
+        writes = [n for n in self.plan.needed if self.plan.target[n] == tensor]
+        reads = self.plan.graph.readers.get(tensor, ())
+        first = min(self._band(rank, n) for n in (writes or reads))
+        return first, max(self._band(rank, n) for n in (*reads, *writes))
+
+    def _outside(self, tensor: str, rank: str) -> bool:
+        """Whether a loop outside that of ``rank`` uses the tensor, which has no coordinate there."""
+        own = {r for r in self.plan.ranks[tensor] if r} - {self.along.get(tensor)}
+        users = [
+            n
+            for n in self.plan.needed
+            if self.plan.target[n] == tensor or any(r.tensor == tensor for r in self.plan.reads[n])
+        ]
+        outer = self.nest[: self.nest.index(rank)]
+        return any(
+            q not in own and q.lower() in self.plan.variables[n] for q in outer for n in users
+        )
