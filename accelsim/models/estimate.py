@@ -21,7 +21,7 @@ from accelsim.models.area import area_m2
 from accelsim.models.counts import Transfer, group_transfers
 from accelsim.models.latency import Busy, StageTime, busy, fill_cycles, stages
 from accelsim.models.nest import Nest
-from accelsim.models.occupancy import occupancy
+from accelsim.models.occupancy import moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +140,9 @@ def estimate(
         nest = Nest(problem, mapping, group)
         shares: dict[str, float] = {}
         for level in arch.levels:
-            room = occupancy(nest, level.name, arch.word_bytes)
-            share = room.share(level.capacity_bytes)
-            held = room.total_bytes - share * room.spillable_bytes
+            rooms = moments(nest, level.name, arch.word_bytes)
+            share = max(room.share(level.capacity_bytes) for room in rooms)
+            held = max(room.total_bytes - share * room.spillable_bytes for room in rooms)
             peaks[level.name] = max(peaks[level.name], held)
             if held > level.capacity_bytes * (1 + 1e-12):
                 faults.append(_overfull(group, level.name, held, level.capacity_bytes))

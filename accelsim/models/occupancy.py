@@ -36,24 +36,28 @@ class Occupancy:
 
 
 def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
-    """Bytes held at a level at the worst moment of the group.
+    """Bytes held at a level at the moment when they are most."""
+    return max(moments(nest, level, word_bytes), key=lambda o: o.total_bytes)
 
-    That is the tiles of a node, those of the child that needs most, and of its
-    other children the tiles that they need again when they run again (of three
+
+def moments(nest: Nest, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
+    """Bytes held at a level while each innermost node of the group runs.
+
+    Those are the tiles of the node, of the nodes above it, and of their other
+    children the tiles that they need again when they run again (of three
     children and more all at once, though some may come only when others go).
     """
 
-    def peak(node: Node, above: tuple[Node, ...]) -> Occupancy:
+    def within(node: Node, above: tuple[Node, ...]) -> tuple[Occupancy, ...]:
         path = (*above, node)
         children = [child for child in node.children if isinstance(child, Node)]
         staying = [stay(child, path, len(path)) for child in children] if children[1:] else []
-        worst = Occupancy()
+        own = room(path, node.holds)
+        found = []
         for n, child in enumerate(children):
-            here = peak(child, path)
-            for other in (*staying[:n], *staying[n + 1 :]):
-                here += other
-            worst = max(worst, here, key=lambda o: o.total_bytes)
-        return room(path, node.holds) + worst
+            around = sum((*staying[:n], *staying[n + 1 :]), own)
+            found += [around + inner for inner in within(child, path)]
+        return tuple(found) or (own,)
 
     def stay(node: Node, above: tuple[Node, ...], depth: int) -> Occupancy:
         path = (*above, node)
@@ -76,7 +80,7 @@ def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
                 rooms[which] = Occupancy(size, size if spill else 0.0)
         return sum(rooms.values(), Occupancy())
 
-    return peak(nest.group.tree, ()) if level in nest.held else Occupancy()
+    return within(nest.group.tree, ()) if level in nest.held else (Occupancy(),)
 
 
 def stays(nest: Nest, hold: Hold, path: tuple[Node, ...], depth: int) -> bool:

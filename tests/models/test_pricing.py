@@ -200,6 +200,44 @@ def test_only_what_may_spill_spills() -> None:
         price(only_b, SIZES, ("buffer.capacity=120 B",))
 
 
+SIBLINGS = """
+mapping: hand
+source: worked out beside it
+cascade: siblings
+groups:
+  - group: two
+    nest:
+      do:
+        - hold: {buffer: [{tensor: A, spill: true}]}
+          do:
+            - {einsum: Y, unit: array_1d, for: [I, K]}
+        - hold: {buffer: [C]}
+          do:
+            - {einsum: Z, unit: array_1d, for: [I, K]}
+    schedule:
+      - run: [Y, Z]
+"""
+
+
+def test_every_moment_must_fit_not_only_the_fullest() -> None:
+    sizes = {"I": 10, "K": 40}  # A needs 800 bytes and may spill, C needs 80 and may not
+    assert price(SIBLINGS, sizes, ("buffer.capacity=80 B",)).groups[0].spilled["buffer"] == near(
+        0.9
+    )
+    with pytest.raises(InputError, match=r"need 80 B, 20 B more than its 60 B"):
+        price(SIBLINGS, sizes, ("buffer.capacity=60 B",))
+
+
+def test_a_tile_that_is_needed_again_keeps_its_room() -> None:
+    # both inner nodes run for each i; C does not depend on i and stays while the other runs
+    text = SIBLINGS.replace(
+        "      do:\n        - hold", "      for: [I]\n      do:\n        - hold", 1
+    )
+    got = price(text.replace("for: [I, K]", "for: [K]"), {"I": 10, "K": 40})
+    assert got.peak_bytes["buffer"] == 2 * (40 + 40)  # one row of A beside C
+    assert got.read_bytes["dram"] == 2 * (2 * 400 + 40 * 10 + 40)  # A twice, B each time, C once
+
+
 def test_every_full_level_of_every_group_is_told() -> None:
     text = MATMUL.replace("hold: {buffer: [B]}", "hold: {buffer: [B], registers: [A]}")
     with pytest.raises(InputError) as caught:
