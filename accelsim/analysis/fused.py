@@ -41,7 +41,7 @@ from accelsim.analysis.plan import STORED, Plan, Words
 from accelsim.analysis.statement import Program, Projection, Statement
 
 #: Tensors from outside a group that may be held, the largest.
-MOST_HELD: Final = 5
+MOST_HELD: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,20 @@ class Fused:
     passes: int
 
     def __str__(self) -> str:
-        """The mapping in words."""
-        parts = [" ".join(self.statements)]
-        if self.loops.tile:
-            parts.append(f"tiles of {self.tile} of {','.join(self.loops.tile)}")
+        """The mapping in words.
+
+        >>> loops = Loops((), ("p",), "m")
+        >>> print(Fused(("QK", "GM"), loops, 8, 2, ("Q",), (("QK", "kept"),), 1))
+        tiles of 8 of p; 1 pass over m in blocks of 2; Q held; QK kept
+        """
+        parts = [f"tiles of {self.tile} of {','.join(self.loops.tile)}"] if self.loops.tile else []
         if self.loops.stream:
-            parts.append(f"{self.passes} passes over {self.loops.stream} in blocks of {self.block}")
+            times = f"{self.passes} pass{'es' * (self.passes > 1)}"
+            parts.append(f"{times} over {self.loops.stream} in blocks of {self.block}")
         if self.held:
             parts.append(f"{', '.join(self.held)} held")
         parts += [f"{t} {how}" for t, how in self.crossing]
-        return "; ".join(parts)
+        return "; ".join(parts) or "all on chip"
 
 
 @dataclass(slots=True)

@@ -67,9 +67,10 @@ class Group:
                     yield Loops(outer, tile, stream)
 
     def _shared(self, v: str) -> bool:
-        return any(v in a.variables for a in self.accesses if a.tensor in self.inner) or (
-            len(self.statements) == 1 or not self.inner
-        )
+        """Whether an intermediate of the group has v, or every statement, if it has none."""
+        if not self.inner:
+            return all(v in s.sizes for s in self.statements)
+        return any(v in a.variables for a in self.accesses if a.tensor in self.inner)
 
     def _aligned(self, v: str) -> bool:
         """Whether every access to an intermediate of the group is at its own coordinate of v.

@@ -16,7 +16,7 @@ from accelsim.analysis.statement import Projection, Statement
 
 #: Block sizes of the stream rank that are tried, and ways to treat what crosses passes.
 MOST_BLOCKS: Final = 14
-MOST_WAYS: Final = 27
+MOST_WAYS: Final = 9
 KEPT, STORED, AGAIN = "kept", "stored", "computed again"
 
 
@@ -120,10 +120,18 @@ class Plan:
         for t in crossing:
             again = len(self.program.writers[t]) == 1
             options.append([KEPT, STORED, *([AGAIN] if again else [])])
-        if prod(len(o) for o in options) > MOST_WAYS:
-            found = [dict.fromkeys(crossing, KEPT), dict.fromkeys(crossing, STORED)]
-            can = {t: AGAIN if AGAIN in o else KEPT for t, o in zip(crossing, options, strict=True)}
-            return [*found, can]
+        if prod(len(o) for o in options) > MOST_WAYS:  # all alike, or the largest apart
+            count = {t: self.program.problem.tensor_elements(t) for t in crossing}
+            large = {t for t in crossing if 2 * count[t] > max(count.values())}
+            found = []
+            for how, rest in product((KEPT, STORED, AGAIN), (KEPT, STORED, AGAIN)):
+                wanted = {t: how if t in large else rest for t in crossing}
+                way = {
+                    t: wanted[t] if wanted[t] in o else KEPT
+                    for t, o in zip(crossing, options, strict=True)
+                }
+                found += [way] if way not in found else []
+            return found
         return [dict(zip(crossing, choice, strict=True)) for choice in product(*options)]
 
     # -- words on chip and words moved ---------------------------------------------------------

@@ -27,7 +27,7 @@ from accelsim.analysis.hbl import Array
 from accelsim.analysis.statement import Program, Statement
 
 #: Products in one group at most, unless it is the whole cascade.
-MOST_PRODUCTS: Final = 4
+MOST_PRODUCTS: Final = 3
 
 Mapping: TypeAlias = Tiling | Fused
 
@@ -130,4 +130,15 @@ def _intervals(program: Program) -> list[tuple[int, int]]:
         (a, b)
         for a, b in found
         if all(b <= low or a > high or (a <= low and high < b) for low, high in whole)
+        and _connected(statements[a:b])
     )
+
+
+def _connected(statements: Sequence[Statement]) -> bool:
+    """Whether statements hang together by tensors: apart they would do as well."""
+    tensors = [{s.output.tensor, *(r.tensor for r in s.reads)} for s in statements]
+    reached, rest = set(tensors[0]), tensors[1:]
+    while joined := [t for t in rest if t & reached]:
+        reached.update(*joined)
+        rest = [t for t in rest if t not in joined]
+    return not rest

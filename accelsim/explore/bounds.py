@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from accelsim import units
-from accelsim.analysis.footprint import Footprint, footprint
-from accelsim.analysis.footprint import footprint
+from accelsim.analysis.live import Once, once
 from accelsim.analysis.slope import attainable
 from accelsim.analysis.statement import Program, program
 from accelsim.analysis.traffic import Traffic
 from accelsim.analysis.work import work
 from accelsim.errors import refuse
-from accelsim.ir.problem import Problem, bind, relevant, with_parts
+from accelsim.ir.problem import bind, relevant, with_parts
 from accelsim.load.cascade import load_cascade
 from accelsim.load.workload import asked, workload
 
@@ -46,17 +45,6 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """What must be live on chip to touch memory once: bytes, as a formula in words, kept how."""
-
-    bytes: float
-    formula: str
-    fiber: str
-    keeps: str
-    rank: str
-
-
-@dataclass(frozen=True, slots=True)
 class Bounds:
     """What a cascade at given sizes needs on any machine with a capacity.
 
@@ -64,7 +52,7 @@ class Bounds:
     confused: ``compulsory_bytes`` (inputs once, outputs once), ``lower_bytes``
     (what no schedule with the capacity can beat; ``arguments`` say why) and
     ``attainable_bytes`` (the least of a mapspace; ``mapping`` says how).
-    ``live``: what must be on chip for the compulsory traffic alone.
+    ``live``: what must be on chip for the compulsory traffic alone, as a formula.
     """
 
     cascade: str
@@ -74,32 +62,26 @@ class Bounds:
     compulsory_bytes: float
     lower_bytes: float
     attainable_bytes: float
-    live: Footprint | None
+    live: Footprint
     ops_by_class: Mapping[str, int]
     arguments: tuple[str, ...]
     mapping: tuple[str, ...]
     curve: tuple[Point, ...]
 
     @property
-    def live_bytes(self) -> float | None:
-        """Bytes that must be live to touch memory once; None where no one stream describes it."""
-        return None if self.live is None else self.live.elements(self.sizes) * self.word_bytes
+    def live_bytes(self) -> float:
+        """Bytes of room in which memory is touched once."""
+        return self.live.words * self.word_bytes
 
-    def _live(self) -> dict[str, Any] | None:
-        """The footprint as formulas: for one fiber in flight, of the better option, and why."""
-        if self.live is None:
-            return None
-        best = self.live.best(self.sizes)
+    def _live(self) -> dict[str, Any]:
+        """The footprint: the formula of one point in flight, how many there are, and tensors."""
+        found = self.live.footprint
         return {
-            "rank": self.live.rank,
-            "in_flight": list(self.live.in_flight),
-            "fiber": str(self.live.fiber),
-            "elements": str(best.elements),
-            "keeps": best.keeps,
-            "tensors": [
-                {"tensor": t.tensor, "elements": str(t.elements), "why": t.why}
-                for t in self.live.live
-            ],
+            "streamed": found.streamed,
+            "in_flight": list(found.in_flight),
+            "formula": found.formula,
+            "keeps": self.live.keeps,
+            "tensors": {h.tensor: list(h.whole) for h in found.held if h.whole},
         }
 
     @property
@@ -126,9 +108,11 @@ class Bounds:
             "attainable_bytes": _finite(self.attainable_bytes),
             "gap": _finite(gap),
             "live_bytes": self.live_bytes,
-            "live": self._live(),
-            "live_bytes": self.live.bytes if self.live else None,
-            "live": _live_object(self.live),
+            "live": {
+                "words": self.live.formula,
+                "streamed": self.live.streamed,
+                "in_flight": list(self.live.in_flight),
+            },
             "ops": self.ops,
             "ops_by_class": dict(self.ops_by_class),
             "arguments": list(self.arguments),
@@ -189,35 +173,12 @@ def bounds(
         statements.compulsory * word_bytes,
         lower.words * word_bytes,
         best.words[0] * word_bytes,
-        footprint(text, problem.sizes),
+        footprint(text),
         ops,
         tuple(a.text for a in lower.arguments),
         tuple(f"{name}: {how}" for name, how in best.how[0]),
         _curve(statements, traffic, word_bytes) if curve else (),
     )
-
-
-def _live(problem: Problem, word_bytes: float) -> Live | None:
-    """The live footprint at the sizes of a problem; None where nothing streams past a reduction."""
-    found = footprint(problem.cascade, problem.sizes)
-    if found is None:
-        return None
-    option = found.best(problem.sizes)
-    words = option.elements.value(problem.sizes)
-    return Live(
-        words * word_bytes, str(option.elements), str(found.fiber), option.keeps, found.rank
-    )
-
-
-def _live_object(live: Live | None) -> dict[str, Any] | None:
-    if live is None:
-        return None
-    return {
-        "words": live.formula,
-        "words_a_fiber": live.fiber,
-        "keeps": live.keeps,
-        "rank": live.rank,
-    }
 
 
 def _curve(statements: Program, traffic: Traffic, word_bytes: float) -> tuple[Point, ...]:

@@ -21,7 +21,7 @@ def bounds(result: Mapping[str, Any]) -> Iterable[RenderableType]:
 
     >>> traffic = {f"{name}_bytes": 2048.0 for name in ("compulsory", "lower", "attainable")}
     >>> rest = {"gap": 1.0, "ops": 10, "ops_by_class": {"mac": 10}, "arguments": [], "mapping": []}
-    >>> rest |= {"live": None, "live_bytes": None}
+    >>> rest |= {"live": {"words": "M", "streamed": "M", "in_flight": []}, "live_bytes": 8.0}
     >>> size = {"capacity_bytes": 64.0, "word_bytes": 2.0, "sizes": {"M": 4}, "curve": []}
     >>> len(list(bounds({"cascade": "c", **traffic, **rest, **size})))
     1
@@ -46,20 +46,10 @@ def bounds(result: Mapping[str, Any]) -> Iterable[RenderableType]:
     for more in how[1:]:
         table.add_row("", "", escape(more))
     table.add_row("gap", ratio(result["gap"]), "attainable over lower bound")
-    live = result.get("live")
-    if live is not None:
-        table.add_row(
-            "live",
-            amount(result["live_bytes"], "bytes"),
-            escape(f"{live['elements']} elements, {live['keeps']}: memory is touched once"),
-        )
-        names = ", ".join(f"{t['tensor']} {t['elements']}" for t in live["tensors"])
-        flight = ", ".join(live["in_flight"]) or "all"
-        table.add_row("", "", escape(f"a fiber ({flight}): {live['fiber']} ({names})"))
-    if result["live"]:
-        live = result["live"]
-        text = f"to touch memory once along {live['rank']}: {live['words']} words ({live['keeps']})"
-        table.add_row("live footprint", amount(result["live_bytes"], "bytes"), escape(text))
+    live = result["live"]
+    flight = f" for each {','.join(live['in_flight'])} in flight" if live["in_flight"] else ""
+    once = f"to touch memory once along {live['streamed']}: {live['words']} words{flight}"
+    table.add_row("live footprint", amount(result["live_bytes"], "bytes"), escape(once))
     classes = ", ".join(f"{n:.4g} {name}" for name, n in result["ops_by_class"].items())
     table.add_row("operations", f"{result['ops']:.4g}", classes)
     yield table
