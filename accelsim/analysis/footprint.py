@@ -14,7 +14,8 @@ computed twice and nothing returns to memory.
   there: its whole fiber, with all that lies inside; or
 - it has no coordinate along a loop further out in which it is read or
   written: a sum that grows, an operand that is used again, the state of a
-  recurrence (whose slots take one place).
+  recurrence.  (Its slots take one place, or two where one Einsum reads slot t
+  and slot t+1, as the correction of a running maximum does.)
 
 Otherwise one element of it is there at a time.  In a pass that ends one fiber
 and begins another (SN takes the place of QK) elements of the two add up to
@@ -31,6 +32,7 @@ from dataclasses import dataclass
 from math import inf, prod
 
 from accelsim.analysis.fibers import Plan, roots
+from accelsim.analysis.proof import steps
 from accelsim.analysis.sweeps import Sweeps
 from accelsim.ir.cascade import Cascade
 
@@ -41,7 +43,7 @@ class Held:
 
     ``whole``: the ranks over which it is held where a pass carries it on to
     the next; ``passing``: those over which it is held while it passes;
-    ``flight``: the ranks in flight that it has.
+    ``flight``: the ranks in flight that it has; ``places``: how often.
     """
 
     tensor: str
@@ -50,6 +52,7 @@ class Held:
     whole: tuple[str, ...]
     passing: tuple[str, ...]
     flight: tuple[str, ...]
+    places: int = 1
 
     def ranks(self, number: float, *, begins: bool) -> tuple[str, ...] | None:
         """The ranks over which it is held where a pass begins or ends; None: not there."""
@@ -86,9 +89,23 @@ class Words:
         return " + ".join(said) or "0"
 
     def within(self, other: Words) -> bool:
-        """Whether this is no more than ``other`` at any sizes, term by term."""
-        most = dict(other.terms)
-        return all(n <= most.get(ranks, 0) for ranks, n in self.terms)
+        """Whether this is no more than ``other`` at any sizes from 1 up, product by product.
+
+        Each product here is laid under one of ``other`` that has its ranks.
+
+        >>> Words.of([("M",), ()]).within(Words.of([("M",), ("E",)]))
+        True
+        """
+        free = dict(reversed(other.terms))
+        for ranks, times in self.terms:
+            left = times
+            for above, room in free.items():
+                if set(ranks) <= set(above):
+                    free[above] -= min(left, room)
+                    left -= min(left, room)
+            if left:
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,7 @@ class Footprint:
                 self._joined(ranks)
                 for h in self.held
                 if (ranks := h.ranks(n, begins=begins)) is not None
+                for _ in range(h.places)
             )
             for n, begins in self.moments
         ]
@@ -145,8 +163,10 @@ class Footprint:
             for h in self.held:
                 ranks = h.ranks(n, begins=begins)
                 if ranks is not None:
-                    total += prod(sizes[r] for r in ranks) * prod(
-                        at_once.get(r, 1) for r in h.flight
+                    total += (
+                        h.places
+                        * prod(sizes[r] for r in ranks)
+                        * prod(at_once.get(r, 1) for r in h.flight)
                     )
             most = max(most, total)
         return most
@@ -181,15 +201,15 @@ class _Layout:
         self.plan = plan
         self.along = plan.cascade.iterative
         self.bands: dict[str, dict[int, float]] = {}
-        self.chain: dict[str, set[int]] = {}
+        self.chain: dict[str, set[str]] = {}
         for root in roots(plan):
             sweeps = Sweeps(plan, root)
             if sweeps.most > 1:
                 bands = self.bands.setdefault(root.rank, {})
                 for (n, _), level in sweeps.levels.items():
                     bands[n] = max(bands.get(n, 1), *level.values())
-                visits = {n for (n, _), level in sweeps.levels.items() if level.visits}
-                self.chain.setdefault(root.rank, set()).update(visits)
+                chain = {name for step in steps(sweeps) for name in step.chain}
+                self.chain.setdefault(root.rank, set()).update(chain)
         self.streamed = self._streamed()
         self.flight = self._flight()
         self.nest = self._nest()
@@ -201,7 +221,7 @@ class _Layout:
         return max(self.bands.get(rank, {}).values(), default=1)
 
     def _streamed(self) -> str:
-        """The rank, or outermost part, with most passes; of equals one that is summed or stepped."""
+        """The rank, or outermost part, with most passes; of equals one stepped over or summed."""
         cascade = self.plan.cascade
         outer = [cascade.parts[r][0] for r in cascade.ranks]
         summed = {v.upper() for n in self.plan.needed for v in cascade.einsums[n].reduced}
@@ -215,15 +235,11 @@ class _Layout:
         chain = next((self.chain[r] for r in (self.streamed, *own) if r in self.chain), None)
         carried = [
             {r for r in self.plan.ranks[self.plan.target[n]] if r}
-            for n in (self.plan.needed if chain is None else sorted(chain))
-            if not (chain is not None and self._ends(n))
+            for n in self.plan.needed
+            if chain is None or self.plan.names[n] in chain
         ]
         common = set.intersection(*carried) if carried else set()
         return tuple(r for r in whole if r in common - own - set(self.along.values()))
-
-    def _ends(self, n: int) -> bool:
-        """Whether an Einsum only feeds outputs: what it sums may drop no rank of the chain."""
-        return self.plan.target[n] in self.plan.cascade.outputs
 
     def _nest(self) -> tuple[str, ...]:
         """The loops of one point in flight, outermost first: the streamed rank, then the others."""
@@ -259,9 +275,35 @@ class _Layout:
             inside = inside or ended > began or ended == inf or self._outside(tensor, rank)
             if inside and rank != state:
                 passing.append(rank)
-        whole = (self.streamed, *inner) if self.streamed in ranks else tuple(passing)
+        whole = tuple(passing)
+        if self.streamed in ranks and not self._only_last(tensor, first):
+            whole = (self.streamed, *inner)
         flight = tuple(r for r in self.flight if r in ranks)
-        return Held(tensor, first, last, whole, tuple(passing), flight)
+        return Held(tensor, first, last, whole, tuple(passing), flight, self._places(tensor))
+
+    def _places(self, tensor: str) -> int:
+        """Slots of a recurrence that are there at once; 1 of any other tensor."""
+        state = self.along.get(tensor)
+        if state is None:
+            return 1
+        at = self.plan.ranks[tensor].index(state)
+        reads = (
+            {r.at[at].offset for r in self.plan.reads[n] if r.tensor == tensor and r.at[at].plain}
+            for n in self.plan.graph.readers.get(tensor, ())
+        )
+        return max((len(slots) for slots in reads), default=1) or 1
+
+    def _only_last(self, tensor: str, first: float) -> bool:
+        """Whether later passes read no other slot of a recurrence than the last."""
+        if self.along.get(tensor) != self.streamed:
+            return False
+        at = self.plan.ranks[tensor].index(self.streamed)
+        return all(
+            read.at[at].last
+            for n in self.plan.graph.readers.get(tensor, ())
+            for read in self.plan.reads[n]
+            if read.tensor == tensor and self._band(self.streamed, n) > first
+        )
 
     def _span(self, tensor: str, rank: str) -> tuple[float, float]:
         """The passes over a rank in which a tensor is first there, and last read."""
@@ -271,7 +313,7 @@ class _Layout:
         return first, max(self._band(rank, n) for n in (*reads, *writes))
 
     def _outside(self, tensor: str, rank: str) -> bool:
-        """Whether a loop outside that of ``rank`` uses the tensor, which has no coordinate there."""
+        """Whether a loop outside that of ``rank`` uses the tensor, which does not run over it."""
         own = {r for r in self.plan.ranks[tensor] if r} - {self.along.get(tensor)}
         users = [
             n
