@@ -62,7 +62,7 @@ class Bounds:
     compulsory_bytes: float
     lower_bytes: float
     attainable_bytes: float
-    live: Footprint
+    live: Once
     ops_by_class: Mapping[str, int]
     arguments: tuple[str, ...]
     mapping: tuple[str, ...]
@@ -108,11 +108,7 @@ class Bounds:
             "attainable_bytes": _finite(self.attainable_bytes),
             "gap": _finite(gap),
             "live_bytes": self.live_bytes,
-            "live": {
-                "words": self.live.formula,
-                "streamed": self.live.streamed,
-                "in_flight": list(self.live.in_flight),
-            },
+            "live": self._live(),
             "ops": self.ops,
             "ops_by_class": dict(self.ops_by_class),
             "arguments": list(self.arguments),
@@ -173,7 +169,7 @@ def bounds(
         statements.compulsory * word_bytes,
         lower.words * word_bytes,
         best.words[0] * word_bytes,
-        footprint(text),
+        once(text, problem.sizes),
         ops,
         tuple(a.text for a in lower.arguments),
         tuple(f"{name}: {how}" for name, how in best.how[0]),

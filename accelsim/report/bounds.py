@@ -21,7 +21,8 @@ def bounds(result: Mapping[str, Any]) -> Iterable[RenderableType]:
 
     >>> traffic = {f"{name}_bytes": 2048.0 for name in ("compulsory", "lower", "attainable")}
     >>> rest = {"gap": 1.0, "ops": 10, "ops_by_class": {"mac": 10}, "arguments": [], "mapping": []}
-    >>> rest |= {"live": {"words": "M", "streamed": "M", "in_flight": []}, "live_bytes": 8.0}
+    >>> live = {"formula": "M", "streamed": "M", "in_flight": [], "keeps": "all", "tensors": {}}
+    >>> rest |= {"live": {"formula": "M", "keeps": "", "in_flight": []}, "live_bytes": 8.0}
     >>> size = {"capacity_bytes": 64.0, "word_bytes": 2.0, "sizes": {"M": 4}, "curve": []}
     >>> len(list(bounds({"cascade": "c", **traffic, **rest, **size})))
     1
@@ -48,8 +49,8 @@ def bounds(result: Mapping[str, Any]) -> Iterable[RenderableType]:
     table.add_row("gap", ratio(result["gap"]), "attainable over lower bound")
     live = result["live"]
     flight = f" for each {','.join(live['in_flight'])} in flight" if live["in_flight"] else ""
-    once = f"to touch memory once along {live['streamed']}: {live['words']} words{flight}"
-    table.add_row("live footprint", amount(result["live_bytes"], "bytes"), escape(once))
+    room = f"to touch memory once: {live['keeps']} ({live['formula']} words{flight})"
+    table.add_row("live footprint", amount(result["live_bytes"], "bytes"), escape(room))
     classes = ", ".join(f"{n:.4g} {name}" for name, n in result["ops_by_class"].items())
     table.add_row("operations", f"{result['ops']:.4g}", classes)
     yield table
