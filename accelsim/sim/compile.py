@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,17 @@ from accelsim.ir.mapping import Group, Hold, Leaf, Node, walk
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim.nest import Nest, folds
-from accelsim.sim.program import STREAM_SLOTS, Buffer, Flow, Program, Stage, Task, Wait, Way
+from accelsim.sim.program import (
+    STREAM_SLOTS,
+    Buffer,
+    Flow,
+    Program,
+    Stage,
+    Task,
+    Wait,
+    Way,
+    rates,
+)
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Order, Schedule, Solver
 from accelsim.sim.tiles import Visits, Words, elements
@@ -49,6 +60,7 @@ class _Compiler:
         for einsum in nest.work:
             self._leaf(einsum)
         self._holds()
+        self.buffers = [self._with_sources(n, b) for n, b in enumerate(self.buffers)]
         schedule, overlap = self._schedule()
         stages = []
         for stage, units in zip(nest.group.stages, schedule.order, strict=True):
@@ -140,10 +152,9 @@ class _Compiler:
         if ways:
             self.flows[einsum].append(Flow(tensor, visits, tuple(ways)))
         if fill or drain:
-            late = self.nest.made(tensor)
             self.buffers.append(
                 Buffer(tensor, "", backing, STREAM_SLOTS, work.depth, visits,
-                       tuple(fill), tuple(drain), late, (einsum,))
+                       tuple(fill), tuple(drain), (einsum,))
             )  # fmt: skip
 
     def _leaf_words(self, leaf: Leaf, access: Access) -> Words | int:
@@ -204,7 +215,6 @@ class _Compiler:
         drain = [Way(level, drains, True, kept * share * self.word) for level, share in outer]
         fill.append(Way(hold.level, fills, True, kept * self.word))
         drain.append(Way(hold.level, drains, False, kept * self.word))
-        late = nest.made(tensor) and (not written or hold.copies > 1)
         sharing = [h.tensor for h in path[-1].holds if (h.shares or h.tensor) ==
                    (hold.shares or tensor)]  # fmt: skip
         users = list(dict.fromkeys(e for t in [tensor, *sharing] for e in nest.users(t, path[-1])))
@@ -212,8 +222,34 @@ class _Compiler:
         self.buffers.append(
             Buffer(tensor, hold.level, outer[0][0], hold.copies, depth, visits,
                    tuple(fill) if fills else (), tuple(drain) if drains else (),
-                   late, tuple(users), room)
+                   tuple(users), room)
         )  # fmt: skip
+
+    def _with_sources(self, number: int, buffer: Buffer) -> Buffer:
+        """The buffer, with what in this group makes the words that fill it.
+
+        A tile with one slot that is filled with what it drained itself is
+        drained before its slot is free.
+        """
+        tensor = buffer.tensor
+        if not buffer.fill or not self.nest.made(tensor):
+            return buffer
+        if buffer.drain:
+            return replace(buffer, sources=(number,) if buffer.copies > 1 else ())
+        made = [w.name for w in self.cascade.writers[tensor] if w.name in self.nest.work]
+        sources: list[int | str] = []
+        for einsum in made:
+            drains = [
+                n
+                for n, b in enumerate(self.buffers)
+                if b.tensor == tensor and b.drain and einsum in b.users
+            ]
+            sources += drains or [einsum]
+        reads = self.nest.accesses(tensor, list(buffer.users))
+        ahead = 1
+        if all(self.nest.old(a) for a in reads):  # what an earlier step of the recurrence made
+            ahead -= self._recurs(reads[0]) or 1
+        return replace(buffer, sources=tuple(dict.fromkeys(sources)), ahead=ahead)
 
     def _comes_and_goes(self, hold: Hold, path: tuple[Node, ...]) -> bool:
         """Whether a hold's room is its own, so that it counts while a tile is in it."""
@@ -244,9 +280,19 @@ class _Compiler:
                         continue
                     steps = self._recurs(access) if nest.old(access) else 0
                     if steps is not None:
+                        far = not steps and self._far(writer.name, after, access.tensor)
                         yield Order(
-                            writer.name, after, steps, "data", access.tensor, work.leaf.place
+                            writer.name, after, steps, "data", access.tensor, work.leaf.place, far
                         )
+
+    def _far(self, writer: str, reader: str, tensor: str) -> bool:
+        """Whether what one writes leaves and comes back to the other through a port."""
+        timed = {level for level, _ in rates(self.arch)}
+        return any(
+            b.tensor == tensor and reader in b.users and writer not in b.users and b.sources
+            and any(way.level in timed for way in b.fill)
+            for b in self.buffers
+        )  # fmt: skip
 
     def _recurs(self, access: Access) -> int | None:
         """Steps from one slot of a recurrence to the next; None where that is inside a step."""

@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from accelsim.sim.machine import Asked, Move, Ports, Queue, Request, Slots
+from accelsim.sim.machine import Asked, Ports, Queue, Request, Slots
 from accelsim.sim.program import Program, Stage, Task
 from accelsim.sim.trace import Recorder
 
@@ -34,7 +34,6 @@ class Shape:
     flow: Request | None
     opens: tuple[Slots, ...]
     closes: tuple[Slots, ...]
-    late: tuple[tuple[Slots, Move], ...]
     needs: tuple[Slots, ...]
 
 
@@ -73,16 +72,22 @@ class Engine:
             Slots(n, b, program.bodies, self.ports) for n, b in enumerate(program.buffers)
         ]
         self.time = self.iteration = 0
-        self.drained: dict[str, int] = {}
+        self.last = 0
+        self.made: dict[int | str, int] = {}
+        self.readers: dict[int | str, list[Slots]] = {}
+        for slots in self.slots:
+            for source in slots.sources:
+                self.made[source] = 0
+                self.readers.setdefault(source, []).append(slots)
         self.ended: dict[str, int] = {}
         self.shapes: dict[str, dict[tuple[int, ...], Shape]] = {t.einsum: {} for t in program.tasks}
         self.held = dict(program.laid_bytes)
         self.peaks = dict(program.laid_bytes)
         self.changes: dict[str, list[tuple[int, float]]] = {n: [] for n in self.held}
         self.irregular = self._irregular()
-        early = sorted((s for s in self.slots if not s.late), key=Slots.urgency)
-        for n in range(max((s.copies for s in early), default=0)):
-            for slots in early:
+        first = sorted(self.slots, key=Slots.urgency)
+        for n in range(max((s.copies for s in first), default=0)):
+            for slots in first:
                 if n < slots.copies:
                     self._fill(slots, n, 0)
 
@@ -108,14 +113,15 @@ class Engine:
     # -- tiles -------------------------------------------------------------------------------
 
     def _fill(self, slots: Slots, tile: int, time: int) -> None:
-        """Ask for the buffer's next tile; its slot is free at ``time``."""
+        """Ask for the buffer's next tile, whose slot is free at ``time``, once it is made."""
         if slots.next is None:
+            return
+        wanted = slots.next * slots.body + slots.buffer.ahead
+        if any(self.made[source] < wanted for source in slots.sources):
+            slots.waiting[tile] = time
             return
         move = slots.move(slots.next)
         slots.next = slots.following(slots.next)
-        self._ask(slots, tile, move, time)
-
-    def _ask(self, slots: Slots, tile: int, move: Move, time: int) -> None:
         slots.drains[tile] = move.drain
         if move.fill is None:
             slots.ready[tile] = time
@@ -124,13 +130,29 @@ class Engine:
             slots.asked[tile] = time
             self.queue.ask(time, slots, tile, False, move.fill)
 
+    def _progress(self, source: int | str, upto: int, time: int) -> None:
+        """A source has made all that it makes before step ``upto``; who waits for it may go on."""
+        if self.made.get(source, upto) >= upto:
+            return
+        self.made[source] = upto
+        for slots in self.readers[source]:
+            waiting, slots.waiting = slots.waiting, {}
+            for tile in sorted(waiting):
+                if slots.waiting:
+                    slots.waiting[tile] = waiting[tile]
+                else:
+                    self._fill(slots, tile, max(waiting[tile], time))
+
     def _room(self, slots: Slots, time: int, sign: int) -> None:
         size = slots.buffer.slot_bytes
         if size:
             heapq.heappush(self.changes[slots.buffer.level], (time, sign * size))
 
-    def _close(self, slots: Slots, einsum: str, time: int) -> None:
-        """A user is done with its tile; the last one lets it drain and frees its slot."""
+    def _close(self, slots: Slots, einsum: str, upto: int, time: int) -> None:
+        """A user is done with its tile; the last one lets it drain and frees its slot.
+
+        ``upto`` is the step after the tile's last one.
+        """
         tile = slots.at[einsum]
         count, end = slots.ends.get(tile, (0, 0))
         count, end = count + 1, max(end, time)
@@ -138,6 +160,7 @@ class Engine:
         if count < len(slots.buffer.users):
             return
         del slots.ends[tile], slots.ready[tile]
+        slots.upto[tile] = upto
         drain = slots.drains.pop(tile)
         if drain is None:
             self._free(slots, tile, end)
@@ -145,11 +168,11 @@ class Engine:
             self.queue.ask(end, slots, tile, True, drain)
 
     def _free(self, slots: Slots, tile: int, time: int) -> None:
+        self.last = max(self.last, time)
         self._room(slots, time, -1)
-        slots.freed.pop(tile, None)
-        slots.freed[tile + slots.copies] = time
-        if not slots.late:
-            self._fill(slots, tile + slots.copies, time)
+        upto = slots.upto.pop(tile)
+        self._fill(slots, tile + slots.copies, time)
+        self._progress(slots.number, upto, time)
 
     def _serve(self, asked: Asked) -> None:
         slots, tile = asked.slots, asked.tile
@@ -161,8 +184,6 @@ class Engine:
                 f"{verb} {slots.buffer.tensor}", asked.request, began, self.ports
             )
         if asked.drains:
-            name = slots.buffer.tensor
-            self.drained[name] = max(self.drained.get(name, 0), done)
             self._free(slots, tile, done)
         else:
             del slots.asked[tile]
@@ -272,8 +293,10 @@ class Engine:
             self.recorder.task(task.unit, task.einsum, step, start, end)
         if self.execute:
             self.execute(task.einsum, self._fixed(task, step))
+        upto = (step + 1) * self.program.bodies[task.depth]
         for slots in shape.closes:
-            self._close(slots, task.einsum, end)
+            self._close(slots, task.einsum, upto, end)
+        self._progress(task.einsum, upto, end)
 
     def _start(
         self, turn: Turn, task: Task, shape: Shape
@@ -285,30 +308,15 @@ class Engine:
                 start, cause = self.ended[other], f"{task.unit}: {task.einsum} waits for {other}"
         for slots in shape.opens:
             slots.at[task.einsum] += 1
-        for slots in shape.needs:
-            if not slots.late and (ready := self._ready(slots, slots.at[task.einsum])) > start:
-                start, cause = ready, slots.cause
-        self._serve_until(start)
         until = (0, "")
-        for slots, ready in self._late(task, shape, start):
+        for slots in shape.needs:
+            ready = self._ready(slots, slots.at[task.einsum])
             if slots.streams:
                 until = max(until, (ready, slots.cause))
             elif ready > start:
                 start, cause = ready, slots.cause
         self._serve_until(start)
         return (start, cause), until
-
-    def _late(self, task: Task, shape: Shape, start: int) -> list[tuple[Slots, int]]:
-        """Buffers filled with what the group itself made, and when their tiles are there."""
-        for slots, move in shape.late:
-            tile = slots.at[task.einsum]
-            if tile not in slots.ready and tile not in slots.asked:
-                ready = slots.freed[tile]
-                if move.fill is not None:
-                    ready = max(start, ready, self.drained.get(slots.buffer.tensor, 0))
-                self._ask(slots, tile, move, ready)
-        late = [slots for slots in shape.needs if slots.late]
-        return [(slots, self._ready(slots, slots.at[task.einsum])) for slots in late]
 
     def _book(self, turn: Turn, task: Task, began: tuple[int, str], ended: tuple[int, str]) -> None:
         """Count a task's cycles, and its waits before and within."""
@@ -348,8 +356,7 @@ class Engine:
 
     def _new_shape(self, task: Task, step: int, at: tuple[int, ...]) -> Shape:
         moved = [(flow.visits.visit(at), flow.ways) for flow in task.flows]
-        opens, late, needs = list[Slots](), list[tuple[Slots, Move]](), list[Slots]()
-        closes = list[Slots]()
+        opens, needs, closes = list[Slots](), list[Slots](), list[Slots]()
         bodies = self.program.bodies
         for n in task.buffers:
             slots = self.slots[n]
@@ -359,14 +366,10 @@ class Engine:
             needs.append(slots)
             if not within and move.new:
                 opens.append(slots)
-                if slots.late:
-                    late.append((slots, move))
             if within == inner - 1 and slots.changes(instance + 1):
                 closes.append(slots)
         closes.sort(key=Slots.urgency)
-        return Shape(
-            self.ports.request(moved), tuple(opens), tuple(closes), tuple(late), tuple(needs)
-        )
+        return Shape(self.ports.request(moved), tuple(opens), tuple(closes), tuple(needs))
 
     # -- room and the end --------------------------------------------------------------------
 
@@ -381,7 +384,7 @@ class Engine:
         """Let the last tiles drain, and the arrays too."""
         while self.queue.heap:
             self._serve(self.queue.take())
-        end = max([self.time, *self.ports.free, *self.drained.values()])
+        end = max([self.time, self.last, *self.ports.free])
         if end > self.time:
             self.add(f"stall {DRAINS}", end - self.time)
         if self.program.fill_cycles:

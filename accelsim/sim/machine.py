@@ -90,10 +90,10 @@ class Slots:
 
     def __init__(self, number: int, buffer: Buffer, bodies: Sequence[int], ports: Ports) -> None:
         self.number, self.buffer, self.ports = number, buffer, ports
-        self.copies, self.late = buffer.copies, buffer.late
+        self.copies, self.sources = buffer.copies, buffer.sources
         self.cause = buffer.cause
         #: Whether a task may start while its tile still comes in, at the pace of the port.
-        self.streams = buffer.late and buffer.copies > 1 and bool(buffer.fill)
+        self.streams = bool(buffer.sources) and buffer.copies > 1
         trips = [loop.trips for loop in buffer.visits.steps]
         self.body = bodies[buffer.depth]
         self.instances = math.prod(trips)
@@ -104,8 +104,9 @@ class Slots:
         self.at: dict[str, int] = dict.fromkeys(buffer.users, -1)
         self.ready: dict[int, int] = {}
         self.asked: dict[int, int] = {}
-        self.freed: dict[int, int] = dict.fromkeys(range(buffer.copies), 0)
+        self.waiting: dict[int, int] = {}
         self.ends: dict[int, tuple[int, int]] = {}
+        self.upto: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
         self.next: int | None = 0
         self._moves: dict[object, Move] = {}

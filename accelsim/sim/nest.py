@@ -5,9 +5,10 @@ found from the root inwards: through the only child, or the one that several
 units work on, or the one with most of the work.  Work beside that child runs
 once, before the first or after the last step of each iteration around it.
 Loops with which all children begin are shared as well, where running the
-children turn by turn is legal.  A step is no shorter than ``SHORTEST_STEP``
-cycles unless several units work in turns within it: a port rounds each
-request up to whole cycles, which must not be felt.
+children turn by turn is legal (of an only child, until there are enough
+steps).  A step is no shorter than ``SHORTEST_STEP`` cycles unless several
+units work in turns within it: a port rounds each request up to whole cycles,
+which must not be felt.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from accelsim.sim.tiles import Line, Round, lines
 
 #: Cycles that a step has at least, where its loops leave the choice.
 SHORTEST_STEP = 256
+#: Steps after which the own loops of a lone Einsum stay inside a step.
+ENOUGH_STEPS = 256
 
 
 def operations(einsum: Einsum) -> dict[str, int]:
@@ -196,6 +199,8 @@ class Nest:
             return steps
         while heads and all(heads) and len({h[0] for h in heads}) == 1:
             loop = heads[0][0]
+            if len(heads) == 1 and math.prod(x.trips for x in steps) >= ENOUGH_STEPS:
+                break
             busy: dict[str, float] = {}
             for leaf in here:
                 busy[leaf.unit] = busy.get(leaf.unit, 0.0) + self.cycles[leaf.einsum]

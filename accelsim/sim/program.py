@@ -52,9 +52,11 @@ class Flow:
 class Buffer:
     """A tile with slots; ``depth`` step loops are around it.
 
-    ``late``: what fills it is made in this group, so that a fill starts no
-    earlier than the task that needs it.  ``slot_bytes`` is its room in
-    ``level`` for each tile, 0 where room is laid out once for the whole group.
+    ``sources`` make in this group what fills it: buffers (by number) that have
+    to drain it first, or Einsums where it stays on chip; a tile is filled when
+    they have done with all steps before its own first step plus ``ahead``.
+    ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
+    out once for the whole group.
     """
 
     tensor: str
@@ -65,9 +67,10 @@ class Buffer:
     visits: Visits
     fill: tuple[Way, ...]
     drain: tuple[Way, ...]
-    late: bool
     users: tuple[str, ...]
     slot_bytes: float = 0.0
+    sources: tuple[int | str, ...] = ()
+    ahead: int = 0
 
     @property
     def cause(self) -> str:

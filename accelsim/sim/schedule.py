@@ -8,8 +8,9 @@ overwrites.  The least lags that keep all of these are longest paths (a system
 of difference constraints: Cormen et al., Introduction to Algorithms, 24.4).
 
 Where producer and consumer share a stage on two units the consumer may trail
-by a step, so that both units work at once, or wait within the stage.  It
-trails wherever the room for a further step is there.
+by a step, so that both units work at once, or wait within the stage.  What
+goes out to another level and comes back may take a step more on its way.  A
+consumer trails wherever the room for further steps is there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Order:
 
     ``why`` is "data" where it reads a result, "room" where it overwrites what
     ``before`` read, and "inside" where both work in turns finer than a step,
-    so that they may not be steps apart.
+    so that they may not be steps apart.  ``far``: the result leaves for another
+    level and comes back from there.
     """
 
     before: str
@@ -38,6 +40,7 @@ class Order:
     why: str
     tensor: str
     place: Place = field(default=Place(), compare=False)
+    far: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +67,18 @@ class Solver:
         ``trail=False``: none but those that the order of stages asks for.
         Raises InputError if no lags keep all orders.
         """
-        trailing: set[tuple[str, str]] = set()
+        trailing: dict[tuple[str, str], int] = {}
         found = self._schedule(trailing)
         if found is None:
             raise InputError(self._faults())
-        pairs = [
-            (o.before, o.after)
-            for o in self.orders
-            if trail and o.why == "data" and not o.steps and self._abreast(o)
-        ]
-        for pair in dict.fromkeys(pairs):
-            better = self._schedule(trailing | {pair})
+        pairs = [o for o in self.orders if trail and o.why == "data" and not o.steps]
+        wanted = [(o, 1) for o in pairs if self._abreast(o)]
+        wanted += [(o, steps) for steps in (1, 2) for o in pairs if o.far]
+        for o, steps in wanted:
+            more = trailing | {(o.before, o.after): steps}
+            better = self._schedule(more)
             if better is not None:
-                found, trailing = better, trailing | {pair}
+                found, trailing = better, more
         return found
 
     def _abreast(self, o: Order) -> bool:
@@ -84,21 +86,22 @@ class Solver:
         same = self.stage[o.before] == self.stage[o.after]
         return same and self.units[o.before] != self.units[o.after]
 
-    def _least(self, o: Order, trailing: set[tuple[str, str]]) -> int:
+    def _least(self, o: Order, trailing: dict[tuple[str, str], int]) -> int:
         """The least difference of lags that keeps an order."""
         if o.why == "inside":
             return 0
-        least = -o.steps
         if self.stage[o.before] > self.stage[o.after]:
-            return least + 1
-        if not o.steps and self.stage[o.before] == self.stage[o.after]:
-            if self._abreast(o):
-                return least + ((o.before, o.after) in trailing)
-            return least + (self.position[o.before] > self.position[o.after])
+            least = 1 - o.steps
+        elif o.steps or self.stage[o.before] < self.stage[o.after] or self._abreast(o):
+            least = -o.steps
+        else:
+            least = int(self.position[o.before] > self.position[o.after])
+        if o.why == "data" and not o.steps:
+            return max(least, trailing.get((o.before, o.after), 0))
         return least
 
     def _lags(
-        self, trailing: set[tuple[str, str]], orders: Sequence[Order]
+        self, trailing: dict[tuple[str, str], int], orders: Sequence[Order]
     ) -> dict[str, int] | None:
         """The least lags; None if there are none."""
         lags = dict.fromkeys(self.stage, 0)
@@ -112,7 +115,7 @@ class Solver:
                 return lags
         return None
 
-    def _schedule(self, trailing: set[tuple[str, str]]) -> Schedule | None:
+    def _schedule(self, trailing: dict[tuple[str, str], int]) -> Schedule | None:
         lags = self._lags(trailing, self.orders)
         if lags is None:
             return None
@@ -149,7 +152,7 @@ class Solver:
         kept = [o for o in self.orders if o.why == "data"]
         faults = []
         for o in rooms:
-            if self._lags(set(), [*kept, o]) is None:
+            if self._lags({}, [*kept, o]) is None:
                 what = (
                     f"{o.after} overwrites {o.tensor} before {o.before} of an earlier step has "
                     "read it"

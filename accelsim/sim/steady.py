@@ -90,17 +90,18 @@ class _Runner:
         now, step = engine.time, engine.iteration
         outer, body = self.bodies[depth], self.bodies[depth + 1]
         found: list[Any] = [tuple(max(free - now, 0) for free in engine.ports.free)]
-        found.append(tuple(sorted((n, t - now) for n, t in engine.drained.items() if t > now)))
+        found.append(max(engine.last - now, 0))
+        past = step - self.trailing - 1  # what was made before is as good as made then
+        found.append(tuple(self._place(max(u, past), outer) for u in engine.made.values()))
         ahead, first = 1, []
         for slots in engine.slots:
             base = min(slots.at.values())
             first.append(base)
             coming: tuple[int, int] | None = None
-            if slots.next is not None and not slots.late:
+            if slots.next is not None:
                 at = slots.next * slots.body
-                away = at // outer - step // outer
-                coming = (away, at % outer if away else at - step)
-                if not away:
+                coming = self._place(at, outer)
+                if not coming[0]:
                     ahead = max(ahead, (at - step) // body + 1)
             found.append(
                 (
@@ -108,7 +109,9 @@ class _Runner:
                     tuple(n - base for n in slots.at.values()),
                     _times(slots.ready, base, now),
                     _times(slots.asked, base, now),
-                    _times(slots.freed, base, now),
+                    _times(slots.waiting, base, now),
+                    tuple(sorted((n - base, *self._place(u, outer))
+                                 for n, u in slots.upto.items())),
                     tuple(sorted((n - base, c, max(t - now, 0))
                                  for n, (c, t) in slots.ends.items())),
                     tuple(sorted((n - base, d) for n, d in slots.drains.items())),
@@ -122,12 +125,23 @@ class _Runner:
         )
         return tuple(found), ahead
 
+    def _place(self, step: int, outer: int) -> tuple[int, int]:
+        """A step as seen from now: iterations of the loop around away, and how far within one."""
+        now = self.engine.iteration
+        away = step // outer - now // outer
+        return away, step % outer if away else step - now
+
     def _advance(self, depth: int, times: int, period: int, mark: Mark) -> None:
         """Let ``times`` periods pass."""
         engine = self.engine
         moved = times * (engine.time - mark.time)
         steps = times * period * self.bodies[depth + 1]
-        outer = self.bodies[depth]
+        around = engine.iteration // self.bodies[depth]
+        past = engine.iteration - self.trailing - 1
+
+        def moved_by(step: int) -> int:
+            return steps if step // self.bodies[depth] == around else 0
+
         if engine.recorder:
             name = f"{self.steps[depth].part} ({period} each)" if period > 1 else ""
             engine.recorder.skipped(
@@ -137,17 +151,17 @@ class _Runner:
         for n, was in enumerate(old):
             engine.counts[n] += times * (engine.counts[n] - was)
         for slots in engine.slots:
-            if slots.next is not None and not slots.late:
-                at = slots.next * slots.body
-                if at // outer == engine.iteration // outer:
-                    slots.next += steps // slots.body
-            for times_of in (slots.ready, slots.asked, slots.freed):
+            if slots.next is not None:
+                slots.next += moved_by(slots.next * slots.body) // slots.body
+            slots.upto = {n: u + moved_by(u) for n, u in slots.upto.items()}
+            for times_of in (slots.ready, slots.asked, slots.waiting):
                 for tile in times_of:
                     times_of[tile] += moved
             slots.ends = {n: (c, t + moved) for n, (c, t) in slots.ends.items()}
         ports = engine.ports
         ports.free = [t + moved for t in ports.free]
-        engine.drained = {n: t + moved for n, t in engine.drained.items()}
+        engine.last += moved
+        engine.made = {n: u + moved_by(u) if u > past else u for n, u in engine.made.items()}
         engine.queue.heap = [a._replace(ready=a.ready + moved) for a in engine.queue.heap]
         for level, changes in engine.changes.items():
             engine.changes[level] = [(t + moved, size) for t, size in changes]
