@@ -235,6 +235,8 @@ def _total(
     if physical:
         joules["register files"] = registers
         joules["leakage"] = energy.static_watts(arch) * latency
+    if not math.isfinite(latency + sum(joules.values())):
+        raise refuse(f"latency or energy on {arch.name} is infinite", "smaller numbers")
     binding: dict[str, float] = {}
     for g in groups:
         for b in g.busy:

@@ -343,6 +343,11 @@ def test_a_machine_on_which_nothing_takes_time_is_refused() -> None:
         estimate(problem, arch, mapping)
 
 
+def test_numbers_beyond_all_bounds_are_refused() -> None:
+    with pytest.raises(InputError, match="latency or energy on teaching is infinite"):
+        price(MATMUL, SIZES, ("array_2d.operations.mac.energy=1e308 J",))
+
+
 # -- properties ------------------------------------------------------------------------------------
 
 QUIET = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
