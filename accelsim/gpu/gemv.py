@@ -97,14 +97,15 @@ def packed(numbers: Any, form: Format) -> Any:
             byte = rest // 2 + 2 * (rest % 2)
             words[..., word] += raw[..., number] * (3 ** (4 - digit)) << (8 * byte)
         return _ternary(words)
-    low = {4: 4, 3: 2, 2: 2}[form.number]
-    each = 32 // low
+    fields = 16 // form.number  # in half a word
     for number in range(32):
-        pair, half = divmod(number % each, 2)
-        shift = low * pair + 16 * half
-        words[..., number // each] |= (raw[..., number] & (2**low - 1)) << shift
-        if form.number == 3:
-            words[..., 2] |= (raw[..., number] >> 2) << (number // 2 + 16 * half)
+        pair, half = divmod(number, 2)
+        if pair < fields * form.words:
+            word, field = divmod(pair, fields)
+            words[..., word] |= raw[..., number] << (form.number * field + 16 * half)
+        else:  # the 16th pair of three bits: a bit of each word
+            for bit in range(3):
+                words[..., bit] |= ((raw[..., number] >> bit) & 1) << (15 + 16 * half)
     return words
 
 

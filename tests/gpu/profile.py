@@ -24,7 +24,7 @@ METRICS = {
     "sm__inst_executed_pipe_xu.sum": "xu_instructions",
     "smsp__inst_executed.sum": "instructions",
 }
-METHOD = "Nsight Compute, kernel replay, caches flushed before each kernel, clocks left alone; one launch"
+METHOD = "Nsight Compute, kernel replay, caches flushed before each kernel, clocks left alone, one launch"
 
 
 def counted(path: Path) -> list[dict[str, object]]:

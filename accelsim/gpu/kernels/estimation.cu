@@ -56,6 +56,31 @@ DEVICE void load_tile(u32 to, unsigned char* memory, const unsigned char* from, 
   }
 }
 
+// The best of a warp's 32 rows by 64 keys; INSIDE: all of them count.
+template <bool INSIDE>
+DEVICE void best_of(float (&top)[SIDE / 64], const int (&S)[2][SIDE / 8][4],
+                    const float (&row_scale)[2][2], const float* k_scale, int query0, int key0,
+                    int P, int M) {
+#pragma unroll
+  for (int n = 0; n < SIDE / 8; ++n)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const int key = key0 + n * 8 + e;
+      const float key_scale = k_scale[INSIDE ? key : min(key, M - 1)];
+      float best = -INFINITY_F;
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const int query = query0 + i * 16 + r * 8;
+          float x = (float)S[i][n][2 * r + e] * row_scale[i][r];
+          if (!INSIDE && !(query < P && key < M && !(CAUSAL && key > query))) x = -INFINITY_F;
+          best = fmaxf(best, x);
+        }
+      top[n / 8] = fmaxf(top[n / 8], best * key_scale);
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     estimate(const unsigned char* __restrict__ Q, const unsigned char* __restrict__ K,
              const float* __restrict__ q_scale, const float* __restrict__ k_scale,
@@ -105,23 +130,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
       for (int r = 0; r < 2; ++r)
         row_scale[i][r] = q_scale[z * P + min(query0 + i * 16 + r * 8, P - 1)];
-#pragma unroll
-    for (int n = 0; n < SIDE / 8; ++n)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int key = key0 + n * 8 + e;
-        const float key_scale = k_scale[zk * M + min(key, M - 1)];
-        float best_of = -INFINITY_F;
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-#pragma unroll
-          for (int r = 0; r < 2; ++r) {
-            const int query = query0 + i * 16 + r * 8;
-            const bool counts = inside || (query < P && key < M && !(CAUSAL && key > query));
-            if (counts) best_of = fmaxf(best_of, (float)S[i][n][2 * r + e] * row_scale[i][r]);
-          }
-        top[n / 8] = fmaxf(top[n / 8], best_of * key_scale);
-      }
+    if (inside)
+      best_of<true>(top, S, row_scale, k_scale + zk * M, query0, key0, P, M);
+    else
+      best_of<false>(top, S, row_scale, k_scale + zk * M, query0, key0, P, M);
   }
 #pragma unroll
   for (int j = 0; j < SIDE / 64; ++j) {

@@ -5,13 +5,15 @@
 // end.  HIGH: more than 8 vectors.  The rows are the columns of B in mma.sync, the vectors the rows of A; the four threads that share
 // a row take a quarter of a group each, and x is read in the same order.
 //
-// How a quarter is stored, in words of 32 bits (FORMAT is the bits, 1 for 1.6):
-//   4: 8 numbers a word; nibble i holds number 2i, nibble 4 + i number 2i + 1; biased by 8.
-//   2: 16 a word; bits 2i number 2i, bits 16 + 2i number 2i + 1; biased by 2.
-//   3: two words as for 2 with the low bits, one with the high: bit i number 2i, bit 16 + i number
-//      2i + 1 of the first 16, bits 8 + i and 24 + i of the second 16; biased by 4.
+// How a quarter is stored, in words of 32 bits whose halves hold the two numbers of a pair at the
+// same place (FORMAT is the bits, 1 for 1.6); a number is biased to be 0 or more:
+//   4: 4 pairs a word, at bits 0, 4, 8, 12.     2: 8 pairs a word, at bits 0, 2, .. 14.
+//   3: 5 pairs a word, at bits 0, 3, .. 12; of the 16th pair word i has bit i, at bit 15.
 //   1: 20 ternary digits a word: byte h + 2e has digits 4i + 2h + e for i = 0 .. 4, digit i to be
-//      read as the (i + 1)th digit of byte / 256 in base 3; biased by 1.
+//      read as the (i + 1)th digit of byte / 256 in base 3.
+// A field x at bit p of a half becomes 1024 + 2^p x by setting an exponent, with no shift and no
+// subtraction: x's partner in the vectors is scaled by 2^-p beforehand, and what 1024 and the bias
+// add is the product of the vectors with a constant matrix, taken off once for all rows.
 #include "common.cuh"
 
 #ifndef FORMAT
@@ -26,34 +28,55 @@
 #define GROUP (4 * QUARTER)
 #define WORDS (FORMAT == 4 ? 4 : FORMAT == 3 ? 3 : 2)
 #define STEPS (QUARTER / 4)
-#define AHEAD 2  // groups in flight
 
-DEVICE u32 subtract2(u32 a, u32 b) {
+#define PAIRS (QUARTER / 2)
+// Vectors are scaled by 2^(MIDDLE - place), results by 2^-MIDDLE.
+#define MIDDLE (FORMAT == 4 ? 2 : FORMAT == 1 ? 8 : 3)
+#define BIAS (FORMAT == 4 ? 8 : FORMAT == 3 ? 4 : FORMAT == 2 ? 2 : 1)
+
+// Where a pair's field stands when its exponent is set.
+DEVICE constexpr int place(int pair) {
+  return FORMAT == 4   ? pair % 2 * 4
+         : FORMAT == 2 ? pair % 4 * 2
+         : FORMAT == 3 ? (pair == 15 ? 0 : pair % 5 % 3 * 3)
+                       : 8;
+}
+// 2^n as a pair of float16.
+DEVICE constexpr u32 power(int n) { return (u32)((15 + n) << 10) * 0x10001u; }
+
+DEVICE u32 multiply2(u32 a, u32 b) {
   u32 r;
-  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+// (x & field) | exponent, one instruction.
+DEVICE u32 field(u32 x, int bits, int at) {
+  u32 r;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;"
+      : "=r"(r)
+      : "r"(x), "r"(((1u << bits) - 1) * 0x10001u << at), "r"(0x64006400u));
   return r;
 }
 
-// A quarter as fragments of B: of four numbers a step the first two and the last two.
+// A quarter as fragments of B: pair i is b[i / 2][i % 2].
 DEVICE void unpack_quarter(u32 (&b)[STEPS][2], const u32 (&w)[WORDS]) {
   if (FORMAT == 4) {
 #pragma unroll
-    for (int i = 0; i < 16; ++i)  // pair i: word i / 4, nibbles i % 4 and + 4
-      b[i / 2][i % 2] =
-          subtract2(((w[i / 4] >> (4 * (i % 4))) & 0x000f000fu) | 0x64006400u, 0x64086408u);
+    for (int i = 0; i < PAIRS; ++i)
+      b[i / 2][i % 2] = field(i & 2 ? w[i / 4 % WORDS] >> 8 : w[i / 4 % WORDS], 4, place(i));
   } else if (FORMAT == 2) {
 #pragma unroll
-    for (int i = 0; i < 16; ++i)
-      b[i / 2][i % 2] =
-          subtract2(((w[i / 8] >> (2 * (i % 8))) & 0x00030003u) | 0x64006400u, 0x64026402u);
+    for (int i = 0; i < PAIRS; ++i)
+      b[i / 2][i % 2] = field(i & 4 ? w[i / 8 % WORDS] >> 8 : w[i / 8 % WORDS], 2, place(i));
   } else if (FORMAT == 3) {
-    const u32 high = w[WORDS - 1];
 #pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      u32 low = (w[i / 8] >> (2 * (i % 8))) & 0x00030003u;
-      u32 top = (i >= 2 ? high >> (i - 2) : high << (2 - i)) & 0x00040004u;
-      b[i / 2][i % 2] = subtract2(low | top | 0x64006400u, 0x64046404u);
+    for (int i = 0; i < 15; ++i) {
+      const u32 x = w[i / 5 % WORDS];
+      b[i / 2][i % 2] = field(i % 5 >= 3 ? x >> 9 : x, 3, place(i));
     }
+    const u32 spread = ((w[0] >> 15) & 0x00010001u) | ((w[1] >> 14) & 0x00020002u) |
+                       ((w[WORDS - 1] >> 13) & 0x00040004u);
+    b[7][1] = spread | 0x64006400u;
   } else {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
@@ -62,8 +85,8 @@ DEVICE void unpack_quarter(u32 (&b)[STEPS][2], const u32 (&w)[WORDS]) {
       for (int i = 0; i < 5; ++i) {
         even *= 3;
         odd *= 3;
-        b[5 * j + i][0] = subtract2(((even >> 8) & 0x00030003u) | 0x64006400u, 0x64016401u);
-        b[5 * j + i][1] = subtract2(((odd >> 8) & 0x00030003u) | 0x64006400u, 0x64016401u);
+        b[5 * j + i][0] = field(even, 2, 8);
+        b[5 * j + i][1] = field(odd, 2, 8);
         even &= 0x00ff00ffu;
         odd &= 0x00ff00ffu;
       }
@@ -85,7 +108,7 @@ DEVICE void load_words(u32 (&to)[COUNT], const u32* from) {
   }
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, HIGH ? 1 : 2)
     gemv(const u32* __restrict__ W, const half_t* __restrict__ scales, const half_t* __restrict__ X,
          half_t* __restrict__ Y, int N, int K, int batch) {
   __shared__ float sums[WARPS][16][ROWS];
@@ -98,51 +121,64 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
 #pragma unroll
     for (int e = 0; e < 4; ++e) y[i][e] = 0.f;
 
-  for (int first = warp; first < groups; first += WARPS * AHEAD) {
-    u32 w[AHEAD][TILES][WORDS];
-    uint4 x[AHEAD][1 + HIGH][STEPS / 2];  // 8 numbers, two steps, of vectors g and g + 8
-    float scale[AHEAD][TILES][2];         // of the rows whose results the thread holds
+  // A group of a warp's rows and of the vectors; the next is on its way while one is worked on.
+  struct Taken {
+    u32 w[TILES][WORDS];
+    u32 x[STEPS][4];        // of vectors g and g + 8, as fragments of A
+    float scale[TILES][2];  // of the rows whose results the thread holds
+  };
+  auto take = [&](Taken& to, int group) {
 #pragma unroll
-    for (int a = 0; a < AHEAD; ++a) {
-      const bool there = first + a * WARPS < groups;
-      const int group = there ? first + a * WARPS : groups - 1;
-#pragma unroll
-      for (int i = 0; i < TILES; ++i) {
-        const long long row = min(row0 + i * 8 + g, N - 1);
-        load_words(w[a][i], W + ((row * groups + group) * 4 + t) * WORDS);
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const long long held = min(row0 + i * 8 + 2 * t + e, N - 1);
-          scale[a][i][e] = there ? to_float(scales[held * groups + group]) : 0.f;
-        }
-      }
-#pragma unroll
-      for (int h = 0; h <= HIGH; ++h)
-#pragma unroll
-        for (int i = 0; i < STEPS / 2; ++i) {
-          x[a][h][i] = make_uint4(0, 0, 0, 0);
-          if (g + 8 * h < batch)
-            x[a][h][i] = *(const uint4*)(X + (long long)(g + 8 * h) * K + group * GROUP +
-                                         t * QUARTER + 8 * i);
-        }
+    for (int i = 0; i < TILES; ++i) {
+      const long long row = min(row0 + i * 8 + g, N - 1);
+      load_words(to.w[i], W + ((row * groups + group) * 4 + t) * WORDS);
     }
 #pragma unroll
-    for (int a = 0; a < AHEAD; ++a)
+    for (int i = 0; i < STEPS / 2; ++i)
 #pragma unroll
-      for (int i = 0; i < TILES; ++i) {
-        u32 b[STEPS][2];
-        unpack_quarter(b, w[a][i]);
-        float part[4] = {0.f, 0.f, 0.f, 0.f};
-#pragma unroll
-        for (int j = 0; j < STEPS / 2; ++j) {
-          const uint4 low = x[a][0][j], high = HIGH ? x[a][HIGH][j] : make_uint4(0, 0, 0, 0);
-          const u32 a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
-          mma(part, a0, b[2 * j][0], b[2 * j][1]);
-          mma(part, a1, b[2 * j + 1][0], b[2 * j + 1][1]);
-        }
-#pragma unroll
-        for (int e = 0; e < 4; ++e) y[i][e] += part[e] * scale[a][i][e & 1];
+      for (int h = 0; h < 2; ++h) {
+        uint4 v = make_uint4(0, 0, 0, 0);
+        if (h <= HIGH && g + 8 * h < batch)
+          v = *(const uint4*)(X + (long long)(g + 8 * h) * K + group * GROUP + t * QUARTER + 8 * i);
+        to.x[2 * i][h] = v.x;
+        to.x[2 * i][2 + h] = v.y;
+        to.x[2 * i + 1][h] = v.z;
+        to.x[2 * i + 1][2 + h] = v.w;
       }
+#pragma unroll
+    for (int i = 0; i < TILES; ++i)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const long long held = min(row0 + i * 8 + 2 * t + e, N - 1);
+        to.scale[i][e] = to_float(scales[held * groups + group]);
+      }
+  };
+  Taken now, next;
+  if (warp < groups) take(next, warp);
+  for (int group = warp; group < groups; group += WARPS) {
+    now = next;
+    if (group + WARPS < groups) take(next, group + WARPS);
+    float constant[4] = {0.f, 0.f, 0.f, 0.f};
+#pragma unroll
+    for (int j = 0; j < STEPS; ++j) {
+      if (FORMAT != 1)
+#pragma unroll
+        for (int h = 0; h < 4; ++h)
+          if (h % 2 <= HIGH)
+            now.x[j][h] = multiply2(now.x[j][h], power(MIDDLE - place(2 * j + h / 2)));
+      mma(constant, now.x[j], 0x64006400u + (BIAS << place(2 * j)) * 0x10001u,
+          0x64006400u + (BIAS << place(2 * j + 1)) * 0x10001u);
+    }
+#pragma unroll
+    for (int i = 0; i < TILES; ++i) {
+      u32 b[STEPS][2];
+      unpack_quarter(b, now.w[i]);
+      float part[4] = {-constant[0], -constant[1], -constant[2], -constant[3]};
+#pragma unroll
+      for (int j = 0; j < STEPS; ++j) mma(part, now.x[j], b[j][0], b[j][1]);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) y[i][e] += part[e] * now.scale[i][e & 1];
+    }
   }
 #pragma unroll
   for (int i = 0; i < TILES; ++i)
@@ -154,6 +190,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
     float all = 0.f;
 #pragma unroll
     for (int i = 0; i < WARPS; ++i) all += sums[i][vector][n];
-    if (row0 + n < N) Y[(long long)vector * N + row0 + n] = to_half(all);
+    if (row0 + n < N)
+      Y[(long long)vector * N + row0 + n] = to_half(all * (1.f / (1 << MIDDLE)));
   }
 }
