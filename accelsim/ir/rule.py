@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -161,8 +162,10 @@ class _Refused:
 def _compiled(text: str) -> tuple[CodeType, frozenset[str], frozenset[str]] | _Refused:
     """Code, names and operands of a rule's text."""
     try:
-        tree = ast.parse(text, mode="eval")
-        code = compile(tree, "<rule>", "eval")
+        with warnings.catch_warnings():  # of things like "0if 1"
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text, mode="eval")
+            code = compile(tree, "<rule>", "eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = getattr(error, "msg", None) or "cannot be read"
         return _Refused(reason, getattr(error, "offset", 1) or len(text) + 1)
