@@ -66,12 +66,10 @@ def streamed(cascade: str | Path) -> float:
     >>> streamed("attention-3pass"), streamed("flash-attention-2")
     (3, 1)
     """
-    from accelsim.analysis.passes import passes
+    from accelsim.analysis.passes import most_passes
     from accelsim.load.cascade import load_cascade
 
-    text = load_cascade(cascade)
-    by_rank = passes(text).by_rank
-    return max(by_rank[rank] for rank in text.ranks)
+    return most_passes(load_cascade(cascade))
 
 
 def _entry(name: str, path: Path) -> Entry:
