@@ -135,5 +135,5 @@ def versions() -> dict[str, str]:
         "cupy": module.__version__,
         "cuda_runtime": f"{runtime // 1000}.{runtime % 1000 // 10}",
         "nvrtc": f"{major}.{minor}",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
     }

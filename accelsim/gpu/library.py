@@ -56,6 +56,16 @@ def torch() -> Any:
     return module
 
 
+def versions() -> dict[str, str]:
+    """Versions of PyTorch, of the CUDA it was built for and of cuDNN, for a record."""
+    module = torch()
+    return {
+        "torch": str(module.__version__),
+        "cuda": str(module.version.cuda),
+        "cudnn": str(module.backends.cudnn.version()),
+    }
+
+
 def _type(dtype: str) -> Any:
     return {"bf16": torch().bfloat16, "f16": torch().float16}[dtype]
 

@@ -51,7 +51,7 @@ def counters(out: Path) -> None:
     write(out / "counters.json", document("counters", told))
 
 
-def steadily(out: Path, name: str, made: object) -> None:
+def steadily(out: Path, name: str, made: Iterator[dict], **more: object) -> None:
     """Measure rows one after the other; a case that fails says so and is left out."""
     found = []
     for row in made:
@@ -60,9 +60,9 @@ def steadily(out: Path, name: str, made: object) -> None:
             print("WRONG", row)
         cupy().get_default_memory_pool().free_all_blocks()
         if len(found) % 20 == 0:
-            write(out / f"{name}.json", document(name, found))
+            write(out / f"{name}.json", document(name, found, **more))
             print(name, len(found), "rows", flush=True)
-    write(out / f"{name}.json", document(name, found))
+    write(out / f"{name}.json", document(name, found, **more))
     worst = max((r["hot"]["spread"] for r in found if "hot" in r), default=0)
     errors = max((r["check"]["relative_error"] for r in found if "check" in r), default=0)
     print(name, len(found), "rows, worst spread", worst, "largest error", errors)
@@ -116,7 +116,7 @@ def library_grid(out: Path) -> None:
                 run = library.elementwise(name, count, columns, "bf16")
                 yield library.row(name, run, rows=count, columns=columns, dtype="bf16")
 
-    steadily(out, "library-grid", made())
+    steadily(out, "library-grid", made(), libraries=library.versions())
 
 
 def attention_energy(out: Path) -> None:
