@@ -1,4 +1,4 @@
-"""What a profiler counted, joined to the cases: ``python -m tests.gpu.profile TOLD CSV OUT``.
+"""What a profiler counted, joined to the cases: ``python -m tests.gpu.counted TOLD CSV OUT``.
 
 ``on_device counters --here`` runs under the profiler, which writes one line a
 kernel and metric; ``counters.json`` tells the cases and kernels in order.
@@ -24,7 +24,7 @@ METRICS = {
     "sm__inst_executed_pipe_xu.sum": "xu_instructions",
     "smsp__inst_executed.sum": "instructions",
 }
-METHOD = "Nsight Compute, kernel replay, caches flushed before each kernel, clocks left alone, one launch"
+METHOD = "Nsight Compute, kernel replay, caches flushed before each kernel, clocks left alone"
 
 
 def counted(path: Path) -> list[dict[str, object]]:
