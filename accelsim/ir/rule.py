@@ -59,6 +59,27 @@ def ceil_div(a: float, b: float) -> int:
     return -int(-a // b)
 
 
+def shown(value: Value | None) -> str:
+    """A value in a message.
+
+    >>> shown(8 / 3), shown("output")
+    ('2.66667', 'output')
+    """
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def multiples_near(size: Value | None, unit: int) -> str:
+    """The multiples of ``unit`` next to a size, for a message; empty where any size is one.
+
+    >>> multiples_near(8, 3)
+    'a multiple of 3, as 6 or 9'
+    """
+    if not isinstance(size, int) or unit <= 1:
+        return ""
+    low = size // unit * unit
+    return f"a multiple of {unit}, as " + " or ".join(str(n) for n in (low, low + unit) if n)
+
+
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     "min": min,
     "max": max,

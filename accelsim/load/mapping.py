@@ -22,10 +22,10 @@ from accelsim.ir.cascade import Cascade, rank_of
 from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage, Stall, Tree
 from accelsim.ir.problem import Problem, relevant
 from accelsim.ir.problem import bind as bind_problem
-from accelsim.ir.rule import Rule, Value, rule
+from accelsim.ir.rule import Rule, Value, multiples_near, rule, shown
 from accelsim.load import catalog
+from accelsim.load.choices import choices, table_of
 from accelsim.load.mapping_text import (
-    ChoicesText,
     GroupText,
     HoldText,
     LeafText,
@@ -34,7 +34,7 @@ from accelsim.load.mapping_text import (
     Scalar,
     StageText,
 )
-from accelsim.load.source import Document, read, salvage, told_once, validate
+from accelsim.load.source import Document, read, salvage, told_once
 
 Step = str | int
 
@@ -166,20 +166,13 @@ class _Binder:
                 if value is None or (isinstance(value, int) and value > 0):
                     continue
                 given = {p: values.get(p, sizes.get(p)) for p in parts}
-                known = ", ".join(
-                    f"{p} = {v:.6g}" if isinstance(v, float) else f"{p} = {v}"
-                    for p, v in given.items()
-                )
+                known = ", ".join(f"{p} = {shown(v)}" for p, v in given.items())
                 size = sizes.get(whole, values.get(whole))
                 message = f"{whole} = {size} does not split into {known}"
-                other = [values.get(p) for p in parts if p != part]
-                unit = math.prod(v for v in other if isinstance(v, int))
-                allowed = ""
-                if isinstance(size, int) and unit > 1:
-                    low = size // unit * unit
-                    near = ([low] if low else []) + [low + unit]
-                    allowed = f"a multiple of {unit}, as {' or '.join(map(str, near))}"
-                self.fault(("let", part), message, allowed)
+                unit = math.prod(
+                    v for p in parts if p != part and isinstance(v := values.get(p), int)
+                )
+                self.fault(("let", part), message, multiples_near(size, unit))
         if self.faults:
             raise InputError(self.faults)
 
@@ -373,7 +366,7 @@ class _Binder:
 
 
 def mapping_rule(document: Document, table: Document | None = None) -> MappingRule:
-    """Parse a mapping document; ``table`` is its document of published choices."""
+    """Parse a mapping and its table of choices; InputError tells every fault of form."""
     text, faults_of_form = salvage(document, MappingText)
     if text is None:
         raise InputError(faults_of_form)
@@ -385,28 +378,16 @@ def mapping_rule(document: Document, table: Document | None = None) -> MappingRu
         raise InputError(faults_of_form)
     if table is None:
         return MappingRule(text, document, {}, (), lets)
-    choices = validate(table, ChoicesText)
-    rows, faults = {}, []
-    width = len(choices.when) + len(choices.let)
-    for i, row in enumerate(choices.rows):
-        if len(row) != width:
-            faults.append(Fault(table.place(("rows", i)), f"{len(row)} columns", f"{width}"))
-            continue
-        key = tuple(row[: len(choices.when)])
-        if key in rows:
-            faults.append(Fault(table.place(("rows", i)), "this case is given twice", "once"))
-        rows[key] = dict(zip(choices.let, row[len(choices.when) :], strict=True))
-    for i, name in enumerate(choices.let):
-        if name not in text.let:
-            place = table.place(("let", i))
-            faults.append(Fault(place, f"the mapping has no value '{name}'", one_of(text.let)))
-    if faults:
-        raise InputError(faults)
-    return MappingRule(text, document, rows, tuple(choices.when), lets)
+    rows, keys = choices(table, text.let)
+    return MappingRule(text, document, rows, keys, lets)
 
 
 def load_mapping(name: str | Path) -> MappingRule:
-    """The mapping of a name or a file; cached until the file changes."""
+    """The mapping of a name or a file; cached until the file changes.
+
+    >>> load_mapping("fusemax").text.cascade
+    'attention-1pass'
+    """
     path = catalog.find("mapping", name)
     return _loaded(path, path.stat().st_mtime_ns)
 
@@ -414,16 +395,4 @@ def load_mapping(name: str | Path) -> MappingRule:
 @lru_cache(maxsize=64)
 def _loaded(path: Path, _changed: int) -> MappingRule:
     document = read(path)
-    wanted = document.value.get("choices") if isinstance(document.value, dict) else None
-    table = None
-    if isinstance(wanted, str):
-        found = [
-            path.parent / f"{wanted}.yaml",
-            catalog.folder("arch_configs") / "choices" / f"{wanted}.yaml",
-        ]
-        existing = [f for f in found if f.is_file() and f != path]
-        if not existing:
-            place = document.place(("choices",))
-            raise InputError([Fault(place, f"no choices file '{wanted}'", "arch_configs/choices")])
-        table = read(existing[0])
-    return mapping_rule(document, table)
+    return mapping_rule(document, table_of(document, path))

@@ -134,6 +134,11 @@ def estimate(
 
     Raises InputError if a level's tiles do not fit and may not spill, or a
     unit lacks an operation.
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> round(estimate(problem, machine, mapping).latency_s, 6)
+    0.0297
     """
     groups, peaks, faults = [], dict.fromkeys(arch.level, 0.0), []
     for group in mapping.groups:
@@ -198,7 +203,13 @@ def _group_estimate(nest: Nest, arch: Architecture, shares: dict[str, float]) ->
 def level_bytes(
     moved: Iterable[Transfer], arch: Architecture
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Bytes read and bytes written by level."""
+    """Bytes read and bytes written by level.
+
+    >>> from accelsim.ir.arch import Level
+    >>> machine = Architecture("a", 1.0, 2.0, (Level("dram"),), ())
+    >>> level_bytes([Transfer("dram", "K", "QK", 5, 0), Transfer("dram", "Z", "Z", 0, 3)], machine)
+    ({'dram': 10.0}, {'dram': 6.0})
+    """
     reads, writes = dict.fromkeys(arch.level, 0.0), dict.fromkeys(arch.level, 0.0)
     for transfer in moved:
         reads[transfer.level] += transfer.reads * arch.word_bytes

@@ -45,6 +45,11 @@ def cycles_a_point(unit: Unit, einsum: Einsum, leaf: Leaf) -> float:
     """Cycles that one point of the Einsum takes in one PE of the unit.
 
     Raises InputError if the unit has no operation for a work class.
+
+    >>> from accelsim.load.cascade import load_cascade
+    >>> unit = Unit("u", 1, 1, (("add", Operation(1.0)), ("exp", Operation(4.0))))
+    >>> cycles_a_point(unit, load_cascade("attention-3pass").steps["SN"], Leaf("SN", "u"))
+    5.0
     """
     classes = work(einsum)
     found: dict[str, Operation] = {}
@@ -64,7 +69,15 @@ def cycles_a_point(unit: Unit, einsum: Einsum, leaf: Leaf) -> float:
 
 
 def busy(nest: Nest, arch: Architecture) -> tuple[Busy, ...]:
-    """Busy cycles of every Einsum of a group, in text order."""
+    """Busy cycles of every Einsum of a group, in text order.
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> from accelsim.models.nest import Nest
+    >>> nest = Nest(problem, mapping, mapping.groups[0])
+    >>> [(b.einsum, b.cycles) for b in busy(nest, machine)][:2]
+    [('QK', 12582912.0), ('LM', 196608.0)]
+    """
     found = []
     for leaf, above in nest.leaves:
         unit = arch.unit[leaf.unit]
@@ -104,7 +117,15 @@ class StageTime:
 
 
 def stages(group: Group, times: tuple[Busy, ...]) -> tuple[StageTime, ...]:
-    """The group's schedule with times filled in."""
+    """The group's schedule with times filled in.
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> from accelsim.models.nest import Nest
+    >>> nest = Nest(problem, mapping, mapping.groups[0])
+    >>> [stage.cycles for stage in stages(mapping.groups[0], busy(nest, machine))]
+    [13565952.0, 196608.0, 1572864.0, 12582912.0]
+    """
     by_name = {b.einsum: b for b in times}
     found = []
     for stage in group.stages:
@@ -117,5 +138,11 @@ def stages(group: Group, times: tuple[Busy, ...]) -> tuple[StageTime, ...]:
 
 
 def fill_cycles(group: Group, arch: Architecture) -> float:
-    """Cycles to fill and drain the arrays of a group, once: the slowest unit that it uses."""
+    """Cycles to fill and drain the arrays of a group, once: the slowest unit that it uses.
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> fill_cycles(mapping.groups[0], machine)
+    0.0
+    """
     return max(arch.unit[leaf.unit].fill_cycles for leaf in leaves(group.tree))

@@ -49,7 +49,11 @@ class LeafTime(NamedTuple):
 
 
 def loops_of(above: tuple[Node, ...]) -> tuple[Loop, ...]:
-    """All loops of a path, outermost first."""
+    """All loops of a path, outermost first.
+
+    >>> loops_of((Node((Loop("B", 2),), (), ()), Node((Loop("P", 4),), (), ())))
+    (Loop(part='B', trips=2), Loop(part='P', trips=4))
+    """
     return tuple(loop for node in above for loop in node.loops)
 
 

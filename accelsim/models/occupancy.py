@@ -36,7 +36,17 @@ class Occupancy:
 
 
 def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
-    """Bytes held at a level at the moment when they are most."""
+    """Bytes held at a level at the moment when they are most.
+
+    Here Q and RNV, two words of state for each query, and a tile of K and of V:
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> from accelsim.models.nest import Nest
+    >>> nest = Nest(problem, mapping, mapping.groups[0])
+    >>> occupancy(nest, "buffer", 2).total_bytes == 2 * (4096 * (64 + 64 + 2) + 256 * (64 + 64))
+    True
+    """
     return max(moments(nest, level, word_bytes), key=lambda o: o.total_bytes)
 
 
@@ -46,6 +56,13 @@ def moments(nest: Nest, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
     Those are the tiles of the node, of the nodes above it, and of their other
     children the tiles that they need again when they run again (of three
     children and more all at once, though some may come only when others go).
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> from accelsim.models.nest import Nest
+    >>> nest = Nest(problem, mapping, mapping.groups[0])
+    >>> [round(moment.total_bytes) for moment in moments(nest, "buffer", 2)]
+    [1130496]
     """
 
     def within(node: Node, above: tuple[Node, ...]) -> tuple[Occupancy, ...]:
@@ -84,7 +101,19 @@ def moments(nest: Nest, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
 
 
 def stays(nest: Nest, hold: Hold, path: tuple[Node, ...], depth: int) -> bool:
-    """Whether the last node's tile is needed again after the first ``depth`` nodes went on."""
+    """Whether the last node's tile is needed again after the first ``depth`` nodes went on.
+
+    K's tile is not, when the outermost loops go on to another head:
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> from accelsim.models.nest import Nest
+    >>> nest = Nest(problem, mapping, mapping.groups[0])
+    >>> top = mapping.groups[0].tree
+    >>> keys = top.children[0]
+    >>> stays(nest, keys.holds[0], (top, keys), 1)
+    False
+    """
     if hold.staged is not None:
         return False
     span = nest.held_span(hold, path[-1])

@@ -156,7 +156,13 @@ def sum_of_shifts(values: int, c: int, n: int) -> int:
 
 
 def line(index: Index, rank: str, problem: Problem, parts: Mapping[str, tuple[Loop, ...]]) -> Line:
-    """The line of an index into a rank, over the parts of a mapping."""
+    """The line of an index into a rank, over the parts of a mapping.
+
+    >>> from accelsim.explore.estimate import bind
+    >>> problem, _, mapping = bind(design="fusemax", model="BERT", seq=4096)
+    >>> line(Index((("p", 2),)), "P", problem, dict(mapping.parts)).terms
+    (('P2', 8192), ('P1', 512), ('P0', 2))
+    """
     affine = problem.affine(index)
     terms: dict[str, int] = {}
     for variable, factor in affine.terms:

@@ -163,12 +163,10 @@ class Trap:
     open: object = open
 
 
-@pytest.mark.parametrize("text", ["trap.open", "trap", "trap.open == trap.open"])
+@pytest.mark.parametrize("text", ["trap.open", "trap"])
 def test_objects_do_not_come_out(text: str) -> None:
-    try:
-        assert rule(text).value({"trap": Trap()}) is True
-    except InputError as error:
-        assert "is no number and no word" in str(error)  # noqa: PT017
+    with pytest.raises(InputError, match="is no number and no word"):
+        rule(text).value({"trap": Trap()})
 
 
 @settings(max_examples=300)
