@@ -111,12 +111,15 @@ class Board:
 
 @dataclass(slots=True)
 class Watch:
-    """Samples clock and power in a thread while its block runs (``with Watch(board) as w``)."""
+    """Samples the sensors in a thread while its block runs (``with Watch(board) as w``).
+
+    Clock every ``every_s``; the energy counter each time that it moves, with the time of that.
+    """
 
     board: Board
     every_s: float = 0.02
     sm_hz: list[float] = field(default_factory=list)
-    power_w: list[float] = field(default_factory=list)
+    energy_j: list[tuple[float, float]] = field(default_factory=list)
     why: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -133,11 +136,16 @@ class Watch:
             self._thread.join()
 
     def _sample(self) -> None:
+        due, last = 0.0, self.board.energy_j()
         while not self._stop.is_set():
-            clock, power = self.board.sm_hz(), self.board.power_w()
-            if clock is not None:
-                self.sm_hz.append(clock)
-            if power is not None:
-                self.power_w.append(power)
-            self.why |= self.board.why() or 0
-            time.sleep(self.every_s)
+            energy, now = self.board.energy_j(), time.perf_counter()
+            if energy is not None and energy != last:
+                self.energy_j.append((now, energy))
+                last = energy
+            if now >= due:
+                clock = self.board.sm_hz()
+                if clock is not None:
+                    self.sm_hz.append(clock)
+                self.why |= self.board.why() or 0
+                due = now + self.every_s
+            time.sleep(0.001)

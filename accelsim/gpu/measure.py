@@ -10,7 +10,6 @@ and never mixed.
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ def board() -> Board:
 
 
 @cache
-def _scratch() -> tuple[Any, Any]:
+def scratch() -> tuple[Any, Any]:
     """A buffer of four times L2 and a place for results that never come."""
     module = cupy()
     size = 4 * device().l2_bytes // 16 * 16
@@ -96,14 +95,14 @@ def delay(seconds: float) -> None:
 
 def fill_l2() -> None:
     """Enqueue reading four times L2, which drops what L2 held before."""
-    scratch, sink = _scratch()
+    buffer, sink = scratch()
     kernel = load("tools.cu", "sweep", {}, 512)
-    kernel((device().multiprocessors * 4,), scratch, cupy().uint64(scratch.size // 16), sink)
+    kernel((device().multiprocessors * 4,), buffer, cupy().uint64(buffer.size // 16), sink)
 
 
 def enqueue_probe(seconds: float = 5e-5) -> Any:
     """Enqueue counting cycles and nanoseconds on one multiprocessor; the array they go to."""
-    _, sink = _scratch()
+    _, sink = scratch()
     load("tools.cu", "probe", {}, 1)((1,), cupy().uint64(int(seconds * 1e9)), sink)
     return sink
 
@@ -160,6 +159,24 @@ def timed(
     return Timing.of((between(*pair) for pair in pairs), probed_hz(sink))
 
 
+def _keep_busy(
+    run: Callable[[], None], batch: int, until: Callable[[], bool]
+) -> list[tuple[Any, Any]]:
+    """Launch in batches, two of them always enqueued; the events around each batch."""
+    module = cupy()
+    spans: list[tuple[Any, Any]] = []
+    while not until():
+        first, last = module.cuda.Event(), module.cuda.Event()
+        first.record()
+        for _ in range(batch):
+            run()
+        last.record()
+        spans.append((first, last))
+        if len(spans) > 2:
+            spans[-3][1].synchronize()
+    return spans
+
+
 def sustained(
     run: Callable[[], None], seconds: float = 1.2, settle_s: float = 0.5
 ) -> Sustained | None:
@@ -170,61 +187,27 @@ def sustained(
     module, sensors = cupy(), board()
     if sensors.energy_j() is None:
         return None
-    once = timed(run, least=3, most=5).median_s
-    batch = max(1, int(0.02 / once))
-    changes: list[tuple[float, float]] = []
-    stop = threading.Event()
-
-    def follow() -> None:
-        last = sensors.energy_j()
-        while not stop.is_set():
-            now = sensors.energy_j()
-            if now is not None and now != last:
-                changes.append((time.perf_counter(), now))
-                last = now
-            time.sleep(0.001)
-
-    def busy(until: Callable[[], bool]) -> list[tuple[Any, Any]]:
-        spans: list[tuple[Any, Any]] = []
-        while not until():
-            first, last = module.cuda.Event(), module.cuda.Event()
-            first.record()
-            for _ in range(batch):
-                run()
-            last.record()
-            spans.append((first, last))
-            if len(spans) > 2:
-                spans[-3][1].synchronize()
-        return spans
-
+    batch = max(1, int(0.02 / timed(run, least=3, most=5).median_s))
     start = time.perf_counter()
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        busy(lambda: time.perf_counter() - start > settle_s)
-        begin = time.perf_counter()
-        with Watch(sensors) as watch:
-            spans = busy(lambda: time.perf_counter() - begin > seconds)
-        end = time.perf_counter()
-    finally:
-        stop.set()
-        follower.join()
-        module.cuda.runtime.deviceSynchronize()
-    inside = [x for x in changes if begin <= x[0] <= end]
-    if len(inside) < 2:
+    _keep_busy(run, batch, lambda: time.perf_counter() - start > settle_s)
+    begin = time.perf_counter()
+    with Watch(sensors) as watch:
+        spans = _keep_busy(run, batch, lambda: time.perf_counter() - begin > seconds)
+    module.cuda.runtime.deviceSynchronize()
+    if len(watch.energy_j) < 2:
         return None
-    (t0, e0), (t1, e1) = inside[0], inside[-1]
+    (first_s, first_j), (last_s, last_j) = watch.energy_j[0], watch.energy_j[-1]
+    power = (last_j - first_j) / (last_s - first_s)
     each = statistics.median(
         1e-3 * float(module.cuda.get_elapsed_time(a, b)) / batch for a, b in spans
     )
-    power = (e1 - e0) / (t1 - t0)
     return Sustained(
         joules=power * each,
         seconds=each,
         power_w=power,
         sm_hz=statistics.fmean(watch.sm_hz) if watch.sm_hz else None,
         launches=batch * len(spans),
-        interval_s=t1 - t0,
+        interval_s=last_s - first_s,
         held_down_by=tuple(reasons(watch.why)),
     )
 

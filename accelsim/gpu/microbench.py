@@ -135,7 +135,7 @@ def memory_run(name: str, bytes_each: int, blocks: int, threads: int = 512) -> C
     module = cupy()
     source = _buffer("source", bytes_each)
     target = _buffer("target", bytes_each) if name == "copy" else source
-    _, sink = measure._scratch()
+    _, sink = measure.scratch()
     kernel = load("microbench.cu", name, {}, threads)
     count = module.uint64(bytes_each // 16)
     return lambda: kernel((blocks,), source, target, count, sink)
@@ -175,7 +175,7 @@ def level2_run(bytes_each: int, rounds: int, own: bool) -> Callable[[], None]:
     """Reading past L1: all of a buffer by every block, or a slice of it (``own``)."""
     module = cupy()
     source = _buffer("source", bytes_each)
-    _, sink = measure._scratch()
+    _, sink = measure.scratch()
     kernel = load("microbench.cu", "level2", {}, L2_STEP // 128)
     blocks = L2_BLOCKS * device().multiprocessors
     count, times = module.uint64(bytes_each // 16), module.int32(rounds)
@@ -214,7 +214,7 @@ def latency_row(bytes_each: int, stride: int = 128) -> dict[str, Any]:
     order = numpy.random.default_rng(1).permutation(places)
     following = numpy.zeros(bytes_each // 4, dtype=numpy.uint32)
     following[order * (stride // 4)] = numpy.roll(order, -1) * (stride // 4)
-    _, sink = measure._scratch()
+    _, sink = measure.scratch()
     kernel = load("microbench.cu", "chase", {}, 1)
     steps = 4096
     data = module.asarray(following)

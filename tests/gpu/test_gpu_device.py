@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import sys
+import time
 import types
 
 import pytest
@@ -103,6 +104,36 @@ def test_board_without_nvml(monkeypatch) -> None:
     with board.Watch(found) as watch:
         pass
     assert not watch.sm_hz
+
+
+class Sensors:
+    """A board whose counter moves at every third reading."""
+
+    present = True
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def energy_j(self) -> float:
+        self.readings += 1
+        return float(self.readings // 3)
+
+    def sm_hz(self) -> float:
+        return 1.5e9
+
+    def why(self) -> int:
+        return 4
+
+
+def test_watch_takes_the_counter_where_it_moves() -> None:
+    with board.Watch(Sensors(), every_s=0.0) as watch:
+        while len(watch.energy_j) < 4:
+            time.sleep(0.001)
+    energies = [joules for _, joules in watch.energy_j]
+    assert energies[:4] == [1, 2, 3, 4]
+    assert [t for t, _ in watch.energy_j] == sorted(t for t, _ in watch.energy_j)
+    assert set(watch.sm_hz) == {1.5e9}
+    assert board.reasons(watch.why) == ["power cap"]
 
 
 def test_tile_that_does_not_fit_shared_memory() -> None:
