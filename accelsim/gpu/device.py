@@ -122,6 +122,19 @@ def device(index: int = 0) -> Device:
     )
 
 
+def check_room(size: int, what: str) -> None:
+    """Raise ``GpuError`` where ``size`` bytes of device memory are not free."""
+    module = cupy()
+    pool = module.get_default_memory_pool()
+    free = module.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+    if size > free:
+        raise GpuError(
+            f"{what} of {size / 2**30:.1f} GiB do not fit the {free / 2**30:.1f} GiB of memory that"
+            f" are free on {device().name}",
+            "a shorter length or a smaller batch",
+        )
+
+
 def versions() -> dict[str, str]:
     """Versions of what a measurement ran on: Python, NumPy, CuPy, CUDA runtime, NVRTC."""
     import numpy

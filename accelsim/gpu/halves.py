@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from accelsim.gpu.device import GpuError, cupy
+from accelsim.gpu.device import GpuError, check_room, cupy
 
 #: Types that the kernels take, and ``BF16`` for their macros.
 DTYPES: Final = {"bf16": 1, "f16": 0}
@@ -56,8 +56,9 @@ def normal(shape: Sequence[int], dtype: str, seed: int, deviation: float = 1.0) 
     total = 1
     for size in shape:
         total *= size
-    parts = []
     step = 1 << 28
+    check_room(4 * total + 12 * min(step, total), "tensors")
+    parts = []
     for start in range(0, total, step):
         count = min(step, total - start)
         x = draw.standard_normal(size=count, dtype=module.float32) * module.float32(deviation)
@@ -82,6 +83,7 @@ class Poisoned:
         total = 1
         for size in shape:
             total *= size
+        check_room(2 * total, "results")
         whole = module.full(total + _GUARD, _POISON, dtype=module.uint16)
         return cls(whole, whole[:total].reshape(tuple(shape)))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from accelsim.gpu import halves, rows
-from accelsim.gpu.device import GpuError, cupy, device
+from accelsim.gpu.device import GpuError, check_room, cupy
 from accelsim.gpu.kernel import load
 
 if TYPE_CHECKING:
@@ -55,14 +55,7 @@ def kernels(problem: Problem) -> dict[str, Callable[[], None]]:
     if s.B * s.H > 65535:
         raise GpuError(f"a grid takes no {s.B * s.H} heads in three passes", "65535 at most")
     module = cupy()
-    size = 2 * s.B * s.H * s.P * pitch(s.M)
-    free = module.cuda.runtime.memGetInfo()[0]
-    if size > free:
-        raise GpuError(
-            f"scores of {size / 2**30:.1f} GiB do not fit the {free / 2**30:.1f} GiB that are free"
-            f" on {device().name}",
-            "a shorter length or a smaller batch",
-        )
+    check_room(2 * s.B * s.H * s.P * pitch(s.M), "scores")
     defines = {"D": s.E, "BF16": halves.flag(problem.dtype), "CAUSAL": int(mask.causal)}
     shared = shared_bytes(s.E)
     first = load("attention_unfused.cu", "scores", defines, THREADS, shared["scores"])

@@ -18,7 +18,7 @@ from accelsim.gpu import (
     rows,
     sparse,
 )
-from accelsim.gpu.attention import Problem, Shape, Variant
+from accelsim.gpu.attention import Problem, Shape, Tile, Variant
 from accelsim.gpu.decode import Step
 from accelsim.gpu.device import cupy
 from accelsim.gpu.record import document, fields, write
@@ -238,3 +238,23 @@ def energy(out: Path) -> None:
         print({k: v for k, v in row.items() if k in ("what", "joules_each", "power_w", "per_s")},
               (row.get("sustained") or {}).get("sm_hz"),
               (row.get("sustained") or {}).get("held_down_by"))  # fmt: skip
+
+
+def limits(out: Path) -> None:
+    """What a GPU with CuPy refuses, in its own words; and that energy is still measured."""
+    from accelsim.gpu.device import GpuError
+
+    for attempt in (
+        lambda: Problem(Shape(64, 64, 65536, 65536, 128)).q,
+        lambda: attention.fused(Problem(Shape(1, 1, 256, 256, 128)), Tile("mma", 256, 4, 2, 1)),
+        lambda: attention.run_of(Problem(Shape(64, 64, 4096, 4096, 64)), Variant(3, None)),
+    ):
+        try:
+            attempt()
+            print("NOT REFUSED")
+        except GpuError as error:
+            print(error)
+        cupy().get_default_memory_pool().free_all_blocks()
+    problem = Problem(Shape(1, 16, 8192, 8192, 128), seed=1)
+    run = attention.fused(problem, attention.best_tile("wgmma", 128))
+    print(problem.check(run).holds, measure.timed(run, cold=True), measure.sustained(run))

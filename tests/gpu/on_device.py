@@ -103,6 +103,7 @@ def compile_all() -> None:
 
 STEPS = {
     "smoke": checks.smoke,
+    "limits": checks.limits,
     "correct-mma": lambda o: checks.correct(o, "mma"),
     "correct-wgmma": lambda o: checks.correct(o, "wgmma"),
     **{

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.gpu import attention, linear, rows, sparse, unfused
+from accelsim.gpu import attention, device, halves, linear, rows, sparse, unfused
 from accelsim.gpu.attention import Mask, Problem, Shape, Tile, Variant
 from accelsim.gpu.device import Device, GpuError
 
@@ -73,13 +73,25 @@ def test_instructions_that_a_gpu_lacks(monkeypatch) -> None:
         attention.kernel(Problem(SMALL), attention.best_tile("mma", 64), 1)
 
 
-def test_scores_that_do_not_fit_memory(monkeypatch) -> None:
+def test_what_does_not_fit_memory(monkeypatch) -> None:
     runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 80 << 30))
-    fake = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
-    monkeypatch.setattr(unfused, "cupy", lambda: fake)
-    monkeypatch.setattr(unfused, "device", lambda: A100)
-    with refused(r"^gpu: scores of 2.0 GiB do not fit the 1.0 GiB that are free on A100\n"):
-        unfused.kernels(Problem(Shape(1, 1, 32768, 32768, 64)))
+    pool = types.SimpleNamespace(free_bytes=lambda: 1 << 29)
+    fake = types.SimpleNamespace(
+        cuda=types.SimpleNamespace(runtime=runtime), get_default_memory_pool=lambda: pool,
+        random=types.SimpleNamespace(default_rng=lambda _: None),
+    )  # fmt: skip
+    for module in (device, halves, unfused):
+        monkeypatch.setattr(module, "cupy", lambda: fake)
+    monkeypatch.setattr(device, "device", lambda: A100)
+    problem = Problem(Shape(1, 1, 32768, 32768, 64))
+    with refused(
+        r"^gpu: scores of 2.0 GiB do not fit the 1.5 GiB of memory that are free on A100\n"
+    ):
+        unfused.kernels(problem)
+    with refused(r"^gpu: tensors of 35.0 GiB do not fit the 1.5 GiB"):
+        halves.normal((1 << 33,), "bf16", 0)
+    with refused(r"^gpu: results of 4.0 GiB do not fit the 1.5 GiB"):
+        halves.Poisoned.of((1 << 31,))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 12), st.integers(0, 9))
