@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelsim.explore.bounds import bounds as bounds
     from accelsim.explore.compare import compare as compare
+    from accelsim.explore.derive import derive as derive
     from accelsim.explore.documents import list_names as list_names
     from accelsim.explore.documents import schema as schema
     from accelsim.explore.documents import show as show
@@ -28,6 +29,7 @@ _VERBS = {
     "bounds": "accelsim.explore.bounds",
     "check": "accelsim.explore.language",
     "compare": "accelsim.explore.compare",
+    "derive": "accelsim.explore.derive",
     "estimate": "accelsim.explore.estimate",
     "list_names": "accelsim.explore.documents",
     "passes": "accelsim.explore.language",

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim import __version__
-from accelsim.cli import bounds, documents, language, machine
+from accelsim.cli import bounds, derive, documents, language, machine
 from accelsim.cli.output import BAD_INPUT, note
 from accelsim.errors import InputError
 
@@ -75,6 +75,7 @@ app.command("list")(documents.list_)
 app.command("show")(documents.show)
 app.command("passes")(language.passes)
 app.command("check")(language.check)
+app.command("derive")(derive.derive)
 app.command("bounds")(bounds.bounds)
 app.command("estimate")(machine.estimate)
 app.command("compare")(machine.compare)

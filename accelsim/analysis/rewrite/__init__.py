@@ -1,0 +1,1 @@
+"""Finding better cascades by algebra: normal forms, rewrites, search, judgement."""

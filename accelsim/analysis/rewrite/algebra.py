@@ -1,0 +1,412 @@
+"""The normal form of what one Einsum computes at a point: a sum of products.
+
+    Sum      term + term + ...
+    Term     coefficient * base**power * base**power * ... * exp(Sum)
+    base     an Atom (an access, a rank's size, a named constant), a Call of an
+             operation that is no algebra (tanh, max, select, log), or a Sum
+
+Every product of exponentials is one exponential, so ``exp(x - g) * v / d`` is
+a Term whose factors can be told apart by the indices that they carry.  That
+makes the question of every rewrite (which part of this depends on m, which on
+a statistic over m?) one about sets of variables: separability of ``exp(x-g)``,
+``x/g``, ``sqrt(x*g)`` or ``(x-g)**2`` is read off, not guessed.
+
+Coefficients are exact fractions of the floats in the text.  A rewrite of this
+algebra holds over the reals wherever the original is finite; a step that is
+sound only for values that are not negative (``sqrt(x*y) = sqrt(x)*sqrt(y)``)
+is taken only where that is known by construction (``Atom.nonnegative``).
+
+Equality is by ``key``, a canonical text: terms are sorted, like terms added,
+like bases multiplied, common factors of a sum taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final, TypeAlias
+
+from accelsim.ir.cascade import Access, Const, Size
+from accelsim.ir.show import show_expr
+
+
+class _Keyed:
+    """Equal by canonical text."""
+
+    __slots__ = ()
+    key: str
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Atom(_Keyed):
+    """An access, a size or a constant; ``nonnegative`` where it is known to be."""
+
+    expr: Access | Size | Const
+    nonnegative: bool = False
+    key: str = field(init=False)
+    variables: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        of = self.expr.variables if isinstance(self.expr, Access) else ()
+        object.__setattr__(self, "key", show_expr(self.expr))
+        object.__setattr__(self, "variables", frozenset(of))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call(_Keyed):
+    """An operation of ``ir.ops`` that the algebra does not look into."""
+
+    op: str
+    args: tuple[Sum, ...]
+    key: str = field(init=False)
+    variables: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.op}({','.join(a.key for a in self.args)})")
+        of = frozenset[str]().union(*(a.variables for a in self.args))
+        object.__setattr__(self, "variables", of)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Term(_Keyed):
+    """``coefficient * product of base**power * exp(exponent)``."""
+
+    coefficient: Fraction
+    powers: tuple[tuple[Base, Fraction], ...] = ()
+    exponent: Sum | None = None
+    key: str = field(init=False)
+    like: str = field(init=False)  # the key without the coefficient
+    variables: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = [f"({b.key})^{q}" if q != 1 else f"({b.key})" for b, q in self.powers]
+        of = [b.variables for b, _ in self.powers]
+        if self.exponent is not None:
+            parts.append(f"exp({self.exponent.key})")
+            of.append(self.exponent.variables)
+        object.__setattr__(self, "like", "*".join(parts))
+        object.__setattr__(self, "key", f"{self.coefficient}*{self.like}")
+        object.__setattr__(self, "variables", frozenset[str]().union(*of))
+
+    def over(self, other: Term) -> Term:
+        """The quotient of two terms."""
+        return product((self, _reciprocal(other)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sum(_Keyed):
+    """A sum of terms that are not alike.  Made by the functions below, which keep it canonical."""
+
+    terms: tuple[Term, ...]
+    key: str = field(init=False)
+    variables: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", "+".join(t.key for t in self.terms) or "0")
+        of = frozenset[str]().union(*(t.variables for t in self.terms))
+        object.__setattr__(self, "variables", of)
+
+    @property
+    def term(self) -> Term | None:
+        """The term of a sum of one."""
+        return self.terms[0] if len(self.terms) == 1 else None
+
+    @property
+    def number(self) -> Fraction | None:
+        """The value, if the sum is a number."""
+        if not self.terms:
+            return Fraction(0)
+        only = self.term
+        return only.coefficient if only is not None and not only.like else None
+
+    @property
+    def atom(self) -> Atom | None:
+        """The atom, if the sum is one and nothing else."""
+        t = self.term
+        if t is None or t.coefficient != 1 or t.exponent is not None or len(t.powers) != 1:
+            return None
+        base, power = t.powers[0]
+        return base if isinstance(base, Atom) and power == 1 else None
+
+
+Base: TypeAlias = Atom | Call | Sum
+
+ZERO: Final = Sum(())
+ONE: Final = Sum((Term(Fraction(1)),))
+
+
+# -- making sums --------------------------------------------------------------------------------
+
+
+def number(value: float | Fraction) -> Sum:
+    """A finite number.
+
+    >>> number(0.5).key
+    '1/2*'
+    """
+    return Sum((Term(Fraction(value)),)) if value else ZERO
+
+
+def of(base: Base, power: Fraction | int = 1) -> Sum:
+    """One base to a power.
+
+    >>> from accelsim.ir.cascade import Size
+    >>> of(Atom(Size("D")), -1).key
+    '1*(D)^-1'
+    """
+    if isinstance(base, Sum):
+        return raised(base, Fraction(power))
+    return Sum((Term(Fraction(1), ((base, Fraction(power)),)),))
+
+
+def added(*sums: Sum) -> Sum:
+    """The sum of sums, like terms together.
+
+    >>> added(number(2), number(-2)).key
+    '0'
+    """
+    return sum_of(t for s in sums for t in s.terms)
+
+
+def scaled(s: Sum, factor: Fraction | int) -> Sum:
+    """A multiple."""
+    return sum_of(Term(t.coefficient * factor, t.powers, t.exponent) for t in s.terms)
+
+
+def times(*sums: Sum) -> Sum:
+    """The product.  A factor of several terms stays a factor: see ``expanded``."""
+    if any(not s.terms for s in sums):
+        return ZERO
+    return sum_of([product([factored(s) for s in sums])])
+
+
+def raised(s: Sum, q: Fraction) -> Sum:
+    """``s ** q``, distributed over the factors of ``s`` where that is sound.
+
+    >>> from accelsim.ir.cascade import Access
+    >>> x = of(Atom(Access("X")))
+    >>> raised(times(x, x), Fraction(1, 2)).key
+    '1*(abs(1*(X)))'
+    """
+    if q == 0:
+        return ONE
+    if q == 1 or (not s.terms and q > 0):
+        return s
+    if not s.terms:
+        return Sum((Term(Fraction(1), ((s, q),)),))
+    t = factored(s)
+    if q.denominator == 1:
+        return sum_of([_power(t, int(q))])
+    return _root(t, q)
+
+
+def exponential(s: Sum) -> Sum:
+    """``exp(s)``; ``exp(c*log(x))`` is ``x**c``."""
+    rest: list[Term] = []
+    found = ONE
+    for t in s.terms:
+        base, power = t.powers[0] if len(t.powers) == 1 else (None, Fraction(0))
+        if isinstance(base, Call) and base.op == "log" and power == 1 and t.exponent is None:
+            found = times(found, raised(base.args[0], t.coefficient))
+        else:
+            rest.append(t)
+    if rest:
+        found = times(found, Sum((Term(Fraction(1), (), sum_of(rest)),)))
+    return found
+
+
+def logarithm(s: Sum) -> Sum:
+    """``log(s)``: exponentials, and factors that cannot be negative, apart."""
+    t = s.term
+    if t is None:
+        return of(Call("log", (s,)))
+    if s.number == 1:
+        return ZERO
+    parts: list[Sum] = [t.exponent] if t.exponent is not None else []
+    kept: list[tuple[Base, Fraction]] = []
+    for base, q in t.powers:
+        if nonnegative(base):
+            log = logarithm(base) if isinstance(base, Sum) and base.term else _log_of(base)
+            parts.append(times(number(q), log))
+        else:
+            kept.append((base, q))
+    if kept or t.coefficient != 1:
+        parts.append(of(Call("log", (Sum((Term(t.coefficient, tuple(kept)),)),))))
+    return added(*parts)
+
+
+def _log_of(base: Base) -> Sum:
+    return of(Call("log", (base if isinstance(base, Sum) else of(base),)))
+
+
+def called(op: str, *args: Sum) -> Sum:
+    """Any other operation, with what little is known of it."""
+    if op == "abs" and args[0].terms and all(nonnegative_term(t) for t in args[0].terms):
+        return args[0]
+    if op in ("max", "min"):
+        args = tuple(sorted(set(args), key=lambda a: a.key))
+        if len(args) == 1:
+            return args[0]
+    return of(Call(op, args))
+
+
+# -- terms --------------------------------------------------------------------------------------
+
+
+def sum_of(terms: Iterable[Term]) -> Sum:
+    """The canonical sum of terms: a bare inner sum joins it, like terms are added."""
+    found: dict[str, Term] = {}
+    todo = list(terms)
+    while todo:
+        t = todo.pop()
+        if len(t.powers) == 1 and t.exponent is None:
+            base, power = t.powers[0]
+            if isinstance(base, Sum) and power == 1:
+                todo += [
+                    Term(t.coefficient * u.coefficient, u.powers, u.exponent) for u in base.terms
+                ]
+                continue
+        old = found.get(t.like)
+        if old is not None:
+            t = Term(old.coefficient + t.coefficient, t.powers, t.exponent)
+        found[t.like] = t
+    return Sum(tuple(found[k] for k in sorted(found) if found[k].coefficient))
+
+
+def product(terms: Iterable[Term]) -> Term:
+    """The product of terms, like bases together."""
+    coefficient = Fraction(1)
+    powers: dict[Base, Fraction] = {}
+    exponents: list[Sum] = []
+    todo = list(terms)
+    while todo:
+        t = todo.pop()
+        coefficient *= t.coefficient
+        for base, q in t.powers:
+            powers[base] = powers.get(base, Fraction(0)) + q
+        if t.exponent is not None:
+            exponents.append(t.exponent)
+        if not todo:  # what was under a root and is no more is a sum like any other
+            inside = [b for b, q in powers.items() if q.denominator == 1 and _is_inside(b)]
+            todo += [_power(_as_term(b), int(powers.pop(b))) for b in inside]
+    exponent = added(*exponents) if exponents else ZERO
+    kept = sorted(((b, q) for b, q in powers.items() if q), key=lambda p: p[0].key)
+    return Term(coefficient, tuple(kept), exponent if exponent.terms else None)
+
+
+def _is_inside(base: Base) -> bool:
+    """Whether a base is a sum as ``_root`` keeps it, with its coefficient."""
+    if not isinstance(base, Sum) or not base.terms:
+        return False
+    return base.term is not None or base.terms[0].coefficient != 1
+
+
+def _as_term(base: Base) -> Term:
+    return factored(base if isinstance(base, Sum) else of(base))
+
+
+def _reciprocal(t: Term) -> Term:
+    return _power(t, -1)
+
+
+def _power(t: Term, n: int) -> Term:
+    """A term to a whole power, which always distributes."""
+    return Term(
+        t.coefficient**n,
+        tuple((b, q * n) for b, q in t.powers),
+        scaled(t.exponent, n) if t.exponent is not None else None,
+    )
+
+
+def _root(t: Term, q: Fraction) -> Sum:
+    """A term to a fractional power: factors that cannot be negative come out, others stay in."""
+    out: list[tuple[Base, Fraction]] = []
+    kept: list[tuple[Base, Fraction]] = []
+    for base, p in t.powers:
+        if nonnegative(base):
+            out.append((base, p * q))
+        elif p.denominator == 1 and p % 2 == 0:  # (x**2)**(1/2) = abs(x)
+            inner = base if isinstance(base, Sum) else of(base)
+            out.append((Call("abs", (inner,)), p * q))
+        else:
+            kept.append((base, p))
+    coefficient = Fraction(1)
+    root = _exact_root(t.coefficient, q) if t.coefficient > 0 and not kept else None
+    if root is not None:
+        coefficient = root
+    else:
+        inside = sum_of([Term(t.coefficient, tuple(kept))])
+        only = inside.term
+        alone = only is not None and only.coefficient == 1 and len(only.powers) == 1
+        if only is not None and alone and only.powers[0][1] == 1:
+            out.append((only.powers[0][0], q))
+        else:
+            out.append((inside, q))
+    exponent = scaled(t.exponent, q) if t.exponent is not None else None
+    return sum_of(
+        [product([Term(coefficient, (), exponent), *(Term(Fraction(1), (o,)) for o in out)])]
+    )
+
+
+def _exact_root(c: Fraction, q: Fraction) -> Fraction | None:
+    """``c ** q``, if that is a fraction."""
+    parts = [round(n ** (1 / q.denominator)) for n in (c.numerator, c.denominator)]
+    if any(p**q.denominator != n for p, n in zip(parts, (c.numerator, c.denominator), strict=True)):
+        return None
+    return Fraction(*parts) ** q.numerator
+
+
+def factored(s: Sum) -> Term:
+    """A sum as one term: what its terms have in common, times the sum of what is left.
+
+    Powers come out, exponentials do not: ``exp(a-g) + exp(b-g)`` stays, because
+    ``exp(-g) * (exp(a) + exp(b))`` overflows where the first does not.
+    """
+    if len(s.terms) < 2:
+        return s.terms[0] if s.terms else Term(Fraction(0))
+    first = s.terms[0]
+    shared = dict(first.powers)
+    for t in s.terms[1:]:
+        its = dict(t.powers)
+        shared = {
+            b: min(q, its[b], key=abs) for b, q in shared.items() if b in its and q * its[b] > 0
+        }
+    content = Term(first.coefficient, tuple(sorted(shared.items(), key=lambda p: p[0].key)))
+    inner = sum_of(t.over(content) for t in s.terms)
+    return product((content, Term(Fraction(1), ((inner, Fraction(1)),))))
+
+
+# -- what is known ------------------------------------------------------------------------------
+
+_NONNEGATIVE: Final = frozenset(("abs", "sigmoid", "relu", "less", "equal"))
+
+
+def nonnegative(base: Base) -> bool:
+    """Whether a base is known never to be negative."""
+    if isinstance(base, Atom):
+        return base.nonnegative
+    if isinstance(base, Sum):
+        return bool(base.terms) and all(nonnegative_term(t) for t in base.terms)
+    if base.op in _NONNEGATIVE:
+        return True
+    known = [bool(a.terms) and nonnegative(a) for a in base.args]
+    if base.op == "max":
+        return any(known)
+    if base.op == "select":
+        return all(known[1:])
+    return base.op in ("min", "round", "floor", "clip") and all(known)
+
+
+def nonnegative_term(t: Term) -> bool:
+    """Whether a term is known never to be negative."""
+    return t.coefficient >= 0 and all(
+        (q.denominator == 1 and q % 2 == 0) or q.denominator % 2 == 0 or nonnegative(b)
+        for b, q in t.powers
+    )
