@@ -134,8 +134,8 @@ class _Costs:
         turning = self._turning(own, held, trips)
         if written:
             reduced = self._turning(own, held, trips, self._summed(t))
-            return self._whole(own, count, trips, tile) * (2 * reduced - 1)
-        return self._whole(own, count, trips, tile) * rounds * turning
+            return self._whole(own, count, trips, tile, held) * (2 * reduced - 1)
+        return self._whole(own, count, trips, tile, held) * rounds * turning
 
     def _summed(self, t: str) -> set[str]:
         """Variables that a write of the tensor is summed over."""
@@ -165,10 +165,13 @@ class _Costs:
                 found = found * np.where(stepping, n, 1)
         return found
 
-    def _whole(self, own: Projection, count: float, trips: Array, tile: Array) -> Array:
-        """Words of a tensor moved tile by tile once; tiles of a window overlap."""
+    def _whole(self, own: Projection, count: float, trips: Array, tile: Array, held: bool) -> Array:
+        """Words of a tensor moved tile by tile once.
+
+        Tiles of a window overlap; held, what the next tile needs too stays.
+        """
         plan = self.plan
-        split = set(plan.loops.tile) | plan.outer | {plan.loops.stream}
+        split = plan.outer | {plan.loops.stream} | (set() if held else set(plan.loops.tile))
         mixed = [row for row in own.rows if len(row) > 1 and any(v in split for v, _ in row)]
         if not mixed or own.dull:
             return np.full_like(trips, count)

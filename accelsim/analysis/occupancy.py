@@ -55,7 +55,7 @@ class Occupancy:
     def own(self, tensor: str) -> Projection:
         """The access of a tensor with most ranks: its write, or its largest read."""
         accesses = [a for a in self.group.accesses if a.tensor == tensor]
-        return max(accesses, key=lambda a: self.group.program.span(a.variables))
+        return max(accesses, key=lambda a: (len(a.variables), self.group.program.span(a.variables)))
 
     # -- peaks ---------------------------------------------------------------------------------
 
@@ -135,9 +135,13 @@ class Occupancy:
         differ in which tensor takes one word.
         """
         s = self.group.statements[n]
-        own = [a for a in dict.fromkeys(s.reads) if a.tensor in self.outside]
-        if s.output.tensor in self.outside and not self._adds(s):
-            own.append(s.output)
+        together = self._slot_by_slot(s)
+        own = [
+            a
+            for m in together or [s]
+            for a in dict.fromkeys((*m.reads, m.output))
+            if a.tensor in self.outside and not (a is m.output and self._adds(m))
+        ]
         shared = [t for t in names if self._shared(t, n, k)]
         known: dict[frozenset[str], list[Words]] = {}
         for stay in held:
@@ -148,10 +152,26 @@ class Occupancy:
                     if t in here:
                         base = base + self.tiles[self.own(t)]
                 past = [a for a in own if a.tensor in here and a.tensor not in shared]
-                known[here] = [base + w for w in self._streaming(s, past)]
+                if together:
+                    tiles = {a.tensor: self.tiles[self.own(a.tensor)] for a in past}
+                    known[here] = [sum(tiles.values(), base)]
+                else:
+                    known[here] = [base + w for w in self._streaming(s, past)]
         return [
             known[frozenset({a.tensor for a in own} | set(shared)) - set(stay)] for stay in held
         ]
+
+    def _slot_by_slot(self, s: Statement) -> list[Statement]:
+        """Statements of the recurrence that s is part of, if it is not the stream that steps.
+
+        They run slot by slot, over and over, so that nothing may pass by them.
+        """
+        ring = self.plan.program.cycles.get(s.output.tensor)
+        if ring is None:
+            return []
+        members = [m for m in self.group.statements if m.output.tensor in ring]
+        slots = {v for m in members for v in m.output.shifted}
+        return members if slots - {self.plan.loops.stream} else []
 
     def _shared(self, t: str, n: int, k: int) -> bool:
         """Whether a tensor from outside serves several statements of pass k, n between them."""

@@ -62,14 +62,15 @@ class Plan:
         self.stream: dict[str, int] = {}
         self.done: dict[str, int] = {}
         for _ in range(len(group.statements) + 2):
-            before = list(self.at)
+            before = list(self.at), dict(self.stream), dict(self.done)
             for n, s in enumerate(group.statements):
                 level = self.at[n]
                 for a in s.reads:
                     if a.tensor not in group.written:
                         continue
-                    if r and r in a.variables:
-                        level = max(level, self.stream.get(a.tensor, 1))
+                    if r and r in a.variables:  # a first slot may be there after a pass only
+                        first = self.done.get(a.tensor, 0) + 1
+                        level = max(level, self.stream.get(a.tensor, 1), first)
                         continue
                     end = self.done.get(a.tensor, 0)
                     if a.last:
@@ -80,7 +81,10 @@ class Plan:
                 into = self.stream if r and r in s.output.variables else self.done
                 if self.streams(s) or into is self.done:
                     into[name] = max(into.get(name, 0), level)
-            if before == self.at:
+            if before == (self.at, self.stream, self.done):
+                for n, s in enumerate(group.statements):  # first slots just before the others
+                    if self.streams(s):
+                        self.at[n] = max(self.at[n], self.stream.get(s.output.tensor, 0))
                 self.passes = max(self.at, default=1)
                 return True
         return False

@@ -3,9 +3,10 @@
 A cascade is run as a sequence of groups of Einsums, each group fused
 (``fused``) or a single Einsum with any tiling (``attainable``); what one group
 hands to another goes through memory.  The best partition at each capacity is
-found by dynamic programming over the order of the text.  Groups begin and end
-at products of two tensors, where cutting can pay, or hold one statement, or
-all of them.
+found by dynamic programming over the order of the text, and over one in which
+each Einsum comes as late as it is needed.  Groups begin and end at products of
+two tensors and where few words pass, since cutting can pay there, or hold one
+statement, or all of them.
 
 After Huang et al., Mind the Gap (Orojenesis), ISCA 2024, whose fusion is of
 whole chains at the granularity of a tile, with passes, recomputation and what
@@ -23,11 +24,14 @@ import numpy as np
 
 from accelsim.analysis.attainable import Mapspace, Tiling
 from accelsim.analysis.fused import Fused, slope
+from accelsim.analysis.graph import dependence_graph
 from accelsim.analysis.hbl import Array
 from accelsim.analysis.statement import Program, Statement
 
 #: Products in one group at most, unless it is the whole cascade.
 MOST_PRODUCTS: Final = 3
+#: Places at which groups may begin and end because few words pass there.
+NARROW: Final = 3
 
 Mapping: TypeAlias = Tiling | Fused
 
@@ -60,34 +64,63 @@ def attainable(
     >>> attainable(program(bind(c, {"I": 3, "J": 4})), [1, 2]).words
     (inf, 15.0)
     """
-    statements = program.statements
     caps = list(capacities_words)
+    found = _least(program, program.statements, caps, every)
+    late = _late(program)
+    if late != program.statements:
+        other = _least(program, late, caps, every)
+        found = [min(both, key=lambda x: x[0]) for both in zip(found, other, strict=True)]
+    words, how = zip(*found, strict=True) if found else ((), ())
+    return Attainable(tuple(caps), tuple(words), tuple(how))
+
+
+def _least(
+    program: Program, statements: Sequence[Statement], caps: list[int], every: bool
+) -> list[tuple[float, tuple[tuple[str, Mapping], ...]]]:
+    """For each capacity the fewest words over the partitions in this order, and how."""
     found: dict[tuple[int, int], tuple[Array, list[Mapping | None]]] = {}
-    for begin, end in _intervals(program):
+    for begin, end in _intervals(program, statements):
         found[begin, end] = _cost(program, statements[begin:end], caps, every)
     n = len(statements)
     best = [np.zeros(len(caps))] + [np.full(len(caps), inf) for _ in range(n)]
     last: list[list[int]] = [[0] * len(caps) for _ in range(n + 1)]
-    for end in range(1, n + 1):
-        for (b, e), (words, _) in found.items():
-            if e != end:
-                continue
-            total = best[b] + words
-            for c in np.flatnonzero(total < best[end]).tolist():
-                best[end][c] = total[c]
-                last[end][c] = b
-    hows = []
+    for (begin, end), (words, _) in sorted(found.items(), key=lambda x: x[0][1]):
+        total = best[begin] + words
+        for c in np.flatnonzero(total < best[end]).tolist():
+            best[end][c] = total[c]
+            last[end][c] = begin
+    least = []
     for c in range(len(caps)):
         steps: list[tuple[str, Mapping]] = []
         end = n
         while end and best[n][c] < inf:
-            begin = int(last[end][c])
+            begin = last[end][c]
             how = found[begin, end][1][c]
             if how is not None:
                 steps.insert(0, (" ".join(s.name for s in statements[begin:end]), how))
             end = begin
-        hows.append(tuple(steps))
-    return Attainable(tuple(caps), tuple(float(x) for x in best[n]), tuple(hows))
+        least.append((float(best[n][c]), tuple(steps)))
+    return least
+
+
+def _late(program: Program) -> tuple[Statement, ...]:
+    """The statements in another order that they can run in: each as late as it is needed.
+
+    Of those that may wait as long the ones with the longest chain behind them
+    come first.  A recurrence stays together.
+    """
+    graph = dependence_graph(program.problem.cascade)
+    home = {n: c for c, members in enumerate(graph.components) for n in members}
+    edges = {(home[e.writer], home[e.reader]) for e in graph.edges if e.writer in home}
+    count = len(graph.components)
+    behind, ahead = [0] * count, [0] * count
+    for c in range(count):
+        behind[c] = max((behind[w] + 1 for w, r in edges if r == c != w), default=0)
+    for c in reversed(range(count)):
+        ahead[c] = max((ahead[r] + 1 for w, r in edges if w == c != r), default=0)
+    order = sorted(range(count), key=lambda c: (-ahead[c], -behind[c], graph.components[c]))
+    known = {s.number: s for s in program.statements}
+    return tuple(known[n] for c in order for n in graph.components[c] if n in known)
 
 
 def _cost(
@@ -108,12 +141,11 @@ def _recurs(program: Program, s: Statement) -> bool:
     return s.output.tensor in program.cycles or bool(s.output.shifted)
 
 
-def _intervals(program: Program) -> list[tuple[int, int]]:
+def _intervals(program: Program, statements: Sequence[Statement]) -> list[tuple[int, int]]:
     """Groups that are considered, as ranges of statements.  None cuts a recurrence."""
-    statements = program.statements
     n = len(statements)
     heavy = [i for i, s in enumerate(statements) if s.contracts]
-    edges = sorted({0, n, *heavy, *(i + 1 for i in heavy)})
+    edges = sorted({0, n, *heavy, *(i + 1 for i in heavy), *_narrow(program, statements)})
     found = {(0, n), *((i, i + 1) for i in range(n))}
     for a in edges:
         for b in edges:
@@ -132,6 +164,17 @@ def _intervals(program: Program) -> list[tuple[int, int]]:
         if all(b <= low or a > high or (a <= low and high < b) for low, high in whole)
         and _connected(statements[a:b])
     )
+
+
+def _narrow(program: Program, statements: Sequence[Statement]) -> list[int]:
+    """The places where the fewest words pass from the statements before to those after."""
+    passing = []
+    for i in range(1, len(statements)):
+        before = {s.output.tensor for s in statements[:i]}
+        after = {r.tensor for s in statements[i:] for r in s.reads}
+        words = sum(program.problem.tensor_elements(t) for t in before & after)
+        passing.append((words, i))
+    return [i for _, i in sorted(passing)[:NARROW]]
 
 
 def _connected(statements: Sequence[Statement]) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from accelsim.ir.cascade import Cascade
+from accelsim.ir.order import order as einsum_order
 from tests.oracle.passes import Element, Point, unroll
 
 #: An element, and the round of the shared loops in which this copy of it was computed.
@@ -57,7 +58,7 @@ def replay(cascade: Cascade, sizes: Mapping[str, int], nest: Nest, capacity: int
             points.setdefault(_einsum(cascade, x), []).append((x, p))
     order = [e.name for e in cascade.einsums if e.name in points]
     runs = list(_runs(cascade, sizes, nest, points, order))
-    return _moved(cascade, runs, capacity)
+    return min(_moved(cascade, runs, capacity, spare) for spare in (False, True))
 
 
 def _einsum(cascade: Cascade, x: Element) -> str:
@@ -81,6 +82,28 @@ def _runs(
     chunks = [tiles[n : n + nest.size] for n in range(0, len(tiles), nest.size)]
     length = sizes[nest.stream.upper()] if nest.stream else 1
     count = 0
+    done: set[int] = set()
+
+    rings = [g for g in einsum_order(cascade) if g.along and g.along != nest.stream]
+
+    def emit_all(
+        chosen: Sequence[str],
+        at: Mapping[str, int],
+        chunk: set[tuple[int, ...]],
+        span: range | None,
+    ) -> Iterator[Run]:
+        """Einsum after Einsum; those of a recurrence slot by slot, unless it is the stream."""
+        gone: set[str] = set()
+        for name in chosen:
+            ring = next((g for g in rings if name in {e.name for e in g.einsums}), None)
+            if ring is None:
+                yield from emit(name, at, chunk, span)
+            elif name not in gone:
+                members = [e.name for e in ring.einsums if e.name in chosen]
+                gone |= set(members)
+                for slot in range(sizes[ring.along.upper()]):
+                    for member in members:
+                        yield from emit(member, {**at, ring.along: slot}, chunk, span)
 
     def emit(
         name: str, at: Mapping[str, int], chunk: set[tuple[int, ...]], span: range | None
@@ -101,6 +124,9 @@ def _runs(
         names.sort(key=lambda v: v != along)
         chosen.sort(key=lambda s: [s[1].at.get(v, -1) for v in names])
         for x, p in chosen:
+            if x[0] not in read and id(p) in done:  # it left the chip in an earlier tile
+                continue
+            done.add(id(p))
             copy: Copy = (x, (count,)) if x[0] in read else (x, ())
             reads = [latest.get(r, (r, ())) for r in p.reads]
             latest[x] = copy
@@ -115,16 +141,18 @@ def _runs(
                 count += 1
                 if nest.stream and k:
                     for start in range(0, length, nest.block):
-                        for t in streaming:
-                            yield from emit(t, at, now, range(start, start + nest.block))
+                        span = range(start, start + nest.block)
+                        yield from emit_all(streaming, at, now, span)
                 count += 1
-                for t in order:
-                    if nest.after.get(t) == k:
-                        yield from emit(t, at, now, None)
+                yield from emit_all([t for t in order if nest.after.get(t) == k], at, now, None)
 
 
-def _moved(cascade: Cascade, runs: Sequence[Run], capacity: int) -> int:
-    """Words moved by runs in order, best replacement; a first copy of an output is stored."""
+def _moved(cascade: Cascade, runs: Sequence[Run], capacity: int, spare: bool) -> int:
+    """Words moved by runs in order; a first copy of an output is stored.
+
+    What is used again latest leaves first; with ``spare`` that need not be
+    stored, as long as there is any.
+    """
     inputs = {t.name for t in cascade.inputs}
     uses: dict[Copy, list[int]] = {}
     for n, run in enumerate(runs):
@@ -152,7 +180,12 @@ def _moved(cascade: Cascade, runs: Sequence[Run], capacity: int) -> int:
             while len(chip) >= capacity:
                 out = max(
                     (y for y in chip if y not in needs),
-                    key=lambda y: (left[y][-1] if left[y] else 1 << 60, y not in dirty),
+                    key=lambda y: (
+                        not left[y] and y not in keep,
+                        spare and y not in dirty,
+                        left[y][-1] if left[y] else 1 << 60,
+                        y not in dirty,
+                    ),
                 )
                 if out in dirty and (left[out] or out in keep):
                     moved += 1
