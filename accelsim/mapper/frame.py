@@ -207,7 +207,7 @@ class _Builder:
         taken |= set(self.cascade.ranks)
         inner = set(self.cascade.iterative.values()) | {p[0] for _, p in self.cascade.splits}
         batch = set(batch_ranks(self.cascade, einsums))
-        found = {}
+        found: dict[str, tuple[str, ...]] = {}
         for rank in dict.fromkeys(r for e in einsums for r in ranks_of(self.cascade.steps[e])):
             cuts = self.order.count(rank)
             if rank in batch or not cuts or (rank in inner and cuts == 1):

@@ -114,9 +114,7 @@ def passes_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     last = max(finite, default=1)
     column = {name: (last + 1 if n is None else n) for name, n in band.items()}
     row = _rows(result["reads"], column)
-    forced = {
-        pair for chain in result["chains"][rank] for pair in itertools.pairwise(chain)
-    }
+    forced = {pair for chain in result["chains"][rank] for pair in itertools.pairwise(chain)}
     widest = max(len(names) for names in _cells(row, column).values())
     wide, high = max(column.values()), max(row.values()) + 1
     figure = figure_of(max(4.8, 1.9 * wide * max(1.0, 0.62 * widest)), max(3.2, 0.75 * high))
