@@ -1,0 +1,81 @@
+"""The ``bounds`` verb and command: keys, ends, refusals, the picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import accelsim
+from accelsim.cli.app import app
+from accelsim.errors import InputError
+
+MATMUL = ["bounds", "matmul", "--shape", "M=32,N=32,K=32"]
+
+
+def test_json_has_the_keys_of_the_design() -> None:
+    result = CliRunner().invoke(app, [*MATMUL, "--capacity", "1KiB", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    keys = {"compulsory_bytes", "lower_bytes", "attainable_bytes", "live_bytes", "ops"}
+    assert keys <= found.keys()
+    assert found["compulsory_bytes"] == 3 * 32 * 32 * 2
+    assert found["compulsory_bytes"] <= found["lower_bytes"] <= found["attainable_bytes"]
+    assert found["ops"] == 32**3
+    assert found["curve"] == []
+
+
+def test_the_curve_falls_to_the_compulsory_traffic() -> None:
+    found = accelsim.bounds("matmul", shape="M=32,N=32,K=32", curve=True)
+    moved = [p.attainable_bytes for p in found.curve]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] == found.compulsory_bytes
+    assert found.holds
+
+
+def test_words_of_another_size_scale_every_number() -> None:
+    two = accelsim.bounds("softmax", shape="B=2,M=64", capacity="64 B", word="2 B")
+    four = accelsim.bounds("softmax", shape="B=2,M=64", capacity="128 B", word="32 bit")
+    assert four.lower_bytes == 2 * two.lower_bytes
+    assert four.attainable_bytes == 2 * two.attainable_bytes
+    assert four.live_bytes == 2 * two.live_bytes
+
+
+def test_nothing_attains_what_no_mapping_fits() -> None:
+    result = CliRunner().invoke(app, [*MATMUL, "--capacity", "4B", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["attainable_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"capacity": "1 B"}, "a capacity of 1 B holds no word of 2 B"),
+        ({"capacity": 0.0}, "a capacity of 0 bytes"),
+        ({"word": "0 B"}, "a word of 0 bytes"),
+        ({"capacity": "16"}, "a number without a unit: '16'"),
+    ],
+)
+def test_quantities_that_do_not_fit_are_refused(
+    keywords: dict[str, str | float], message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        accelsim.bounds("matmul", shape="M=4,N=4,K=4", **keywords)
+    assert message in str(caught.value)
+
+
+def test_people_get_a_table_and_a_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "new" / "slope.png"
+    result = CliRunner().invoke(app, [*MATMUL, "--capacity", "1KiB", "--plot", str(picture)])
+    assert result.exit_code == 0, result.output
+    for word in (
+        "compulsory",
+        "lower bound",
+        "attainable",
+        "live footprint",
+        "Traffic by capacity",
+    ):
+        assert word in result.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
