@@ -39,8 +39,8 @@ demo: $(STAMP)  ## passes, FuseMax against FLAT and unfused, error against the p
 test: $(STAMP)  ## the tests that CI runs, doctests included
 	$(PYTEST) -n $(JOBS)
 
-test-long: $(STAMP)  ## property and replay runs of minutes
-	$(PYTEST) -n $(JOBS) -m long
+test-long: $(STAMP)  ## every test on newly drawn examples, and property and replay runs of minutes
+	ACCELSIM_RANDOM=1 $(PYTEST) -n $(JOBS) -m "long or not bench"
 
 bench: $(STAMP)  ## timings, printed
 	$(PYTEST) -m bench -s

@@ -60,19 +60,24 @@ class Line:
         else:
             found = sums(tuple(inside))
         if self.divisor > 1:
-            found = self._quotients(inside, found)
+            found = self._quotients(inside, found, sizes)
         return found if found < self.most else int(self.most)
 
-    def _quotients(self, inside: list[tuple[int, int]], values: int) -> int:
+    def _quotients(
+        self, inside: list[tuple[int, int]], values: int, sizes: Mapping[str, int]
+    ) -> int:
+        """Values of the quotient: exact where the tile begins on a multiple, else no fewer."""
         d, count = self.divisor, 1
         for c, n in inside:
             if c % d == 0:
                 count *= n
-            elif self.aligned and d % c == 0 and (c * n) % d == 0:
-                count *= c * n // d
-            elif not self.aligned or d % (c * n):
+                continue
+            lined = self.aligned and (d % (c * n) == 0 or (d % c == 0 and (c * n) % d == 0))
+            cell = min(d, c * n)
+            if not lined or any(o % cell for part, o in self.terms if o > c and sizes[part] == 1):
                 reach = sum(c * (n - 1) for c, n in inside)
                 return min(values, -(-reach // d) + 1)
+            count *= c * n // cell if cell == d else 1
         return count
 
 
