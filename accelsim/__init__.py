@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from accelsim.explore.evaluations import validate as validate
     from accelsim.explore.language import check as check
     from accelsim.explore.language import passes as passes
+    from accelsim.explore.map import map_ as map_
+    from accelsim.explore.simulate import simulate as simulate
 
 __version__ = "0.1.0"
 
@@ -32,9 +34,11 @@ _VERBS = {
     "derive": "accelsim.explore.derive",
     "estimate": "accelsim.explore.estimate",
     "list_names": "accelsim.explore.documents",
+    "map_": "accelsim.explore.map",
     "passes": "accelsim.explore.language",
     "schema": "accelsim.explore.documents",
     "show": "accelsim.explore.documents",
+    "simulate": "accelsim.explore.simulate",
     "validate": "accelsim.explore.evaluations",
 }
 

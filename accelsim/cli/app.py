@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim import __version__
-from accelsim.cli import bounds, derive, documents, language, machine
+from accelsim.cli import bounds, derive, documents, language, machine, map, simulate
 from accelsim.cli.output import BAD_INPUT, note
 from accelsim.errors import InputError
 
@@ -77,7 +77,9 @@ app.command("passes")(language.passes)
 app.command("check")(language.check)
 app.command("derive")(derive.derive)
 app.command("bounds")(bounds.bounds)
+app.command("map")(map.map_)
 app.command("estimate")(machine.estimate)
+app.command("simulate")(simulate.simulate)
 app.command("compare")(machine.compare)
 app.command("validate")(machine.validate)
 app.command("schema")(documents.schema)

@@ -132,6 +132,10 @@ class Counts:
         """Elements of a tile over some ranks inside the loops of a path."""
         return self.product(p for r in ranks for p in self._parts[r] if p not in path)
 
+    def uses_by_einsum(self, einsum: str) -> tuple[Use, ...]:
+        """Accesses of one Einsum, in a fixed order."""
+        return tuple(u for found in self.uses.values() for u in found if u.einsum == einsum)
+
     def below(self, tensor: str, spot: int) -> tuple[Use, ...]:
         """Uses of a tensor inside a spot."""
         spots = self.frame.spots
@@ -192,6 +196,21 @@ class Counts:
         loops += [(rank[p] in use.needs, self.trips[p]) for p in spread.loops]
         count, different = fetches(loops)
         return Words(words, count * words, different * words)
+
+    def least(self, use: Use, pes: int) -> Words:
+        """Words that an Einsum touches at the least, however it is spread over so many PEs.
+
+        All of its tile each time another tile is needed: the PEs touch every
+        element.  A tile of more elements than there are PEs takes several steps;
+        the last of them leaves other elements in the PEs than the first needs,
+        so that it comes anew in every iteration of the loops around, also of
+        those that it does not need.
+        """
+        held = self.held(use.tensor, use.spot)
+        tile = self.tile(use.tile, self.frame.spots[use.spot].path)
+        every = tile * self.product(self.frame.spots[use.spot].path)
+        visits = np.where(tile > pes, every, np.minimum(held.visits, every))
+        return Words(tile, visits, np.minimum(held.first, visits))
 
     # -- holds -------------------------------------------------------------------------------
 

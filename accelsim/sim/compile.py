@@ -29,6 +29,7 @@ from accelsim.sim.program import (
     Wait,
     Way,
     rates,
+    tile_of,
 )
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Order, Schedule, Solver
@@ -222,34 +223,46 @@ class _Compiler:
         self.buffers.append(
             Buffer(tensor, hold.level, outer[0][0], hold.copies, depth, visits,
                    tuple(fill) if fills else (), tuple(drain) if drains else (),
-                   tuple(users), room)
+                   tuple(users), room, hold=id(hold),
+                   outside=id(chain[place[0] - 1][1]) if place[0] else 0)
         )  # fmt: skip
 
     def _with_sources(self, number: int, buffer: Buffer) -> Buffer:
-        """The buffer, with what in this group makes the words that fill it.
+        """The buffer, with what its fills wait for besides its slot.
 
         A tile with one slot that is filled with what it drained itself is
         drained before its slot is free.
         """
         tensor = buffer.tensor
-        if not buffer.fill or not self.nest.made(tensor):
+        if not buffer.fill:
             return buffer
         if buffer.drain:
-            return replace(buffer, sources=(number,) if buffer.copies > 1 else ())
-        made = [w.name for w in self.cascade.writers[tensor] if w.name in self.nest.work]
+            visits = buffer.visits
+            kept = all(visits.moving) and not visits.inside  # no tile comes a second time
+            once = kept and all(way.which == "again" for way in buffer.fill)
+            return replace(buffer, sources=() if once or buffer.copies == 1 else (number,))
+        around = [n for n, b in enumerate(self.buffers) if b.hold and b.hold == buffer.outside]
         sources: list[int | str] = []
-        for einsum in made:
-            drains = [
-                n
-                for n, b in enumerate(self.buffers)
-                if b.tensor == tensor and b.drain and einsum in b.users
-            ]
-            sources += drains or [einsum]
-        reads = self.nest.accesses(tensor, list(buffer.users))
+        for writer in self.cascade.writers.get(tensor, ()):
+            einsum = writer.name
+            if einsum in self.nest.work and all(einsum in self.buffers[n].users for n in around):
+                sources += self._drains(tensor, einsum, buffer.outside) or [einsum]
+        if not sources:
+            return replace(buffer, sources=tuple(map(tile_of, around)), ahead=1)
+        steps = [self.cascade.steps[e] for e in buffer.users]
+        reads = [a for step in steps for a in step.reads if a.tensor == tensor]
         ahead = 1
         if all(self.nest.old(a) for a in reads):  # what an earlier step of the recurrence made
             ahead -= self._recurs(reads[0]) or 1
         return replace(buffer, sources=tuple(dict.fromkeys(sources)), ahead=ahead)
+
+    def _drains(self, tensor: str, einsum: str, outside: int) -> list[int | str]:
+        """Buffers through which what an Einsum writes gets to a hold, or to the backing level."""
+        return [
+            n
+            for n, b in enumerate(self.buffers)
+            if b.tensor == tensor and b.drain and einsum in b.users and b.outside == outside
+        ]
 
     def _comes_and_goes(self, hold: Hold, path: tuple[Node, ...]) -> bool:
         """Whether a hold's room is its own, so that it counts while a tile is in it."""
@@ -278,12 +291,13 @@ class _Compiler:
                 for writer in self.cascade.writers.get(access.tensor, ()):
                     if writer.name not in nest.work or writer.name == after:
                         continue
+                    name, place = access.tensor, work.leaf.place
                     steps = self._recurs(access) if nest.old(access) else 0
-                    if steps is not None:
-                        far = not steps and self._far(writer.name, after, access.tensor)
-                        yield Order(
-                            writer.name, after, steps, "data", access.tensor, work.leaf.place, far
-                        )
+                    if steps is None:
+                        yield Order(writer.name, after, 0, "inside", name, place)
+                    else:
+                        far = not steps and self._far(writer.name, after, name)
+                        yield Order(writer.name, after, steps, "data", name, place, far)
 
     def _far(self, writer: str, reader: str, tensor: str) -> bool:
         """Whether what one writes leaves and comes back to the other through a port."""
@@ -304,13 +318,15 @@ class _Compiler:
 
     def _slots(self) -> Iterator[Order]:
         """A buffer's next tile is not there before its last one is done with."""
-        for buffer in self.buffers:
+        for number, buffer in enumerate(self.buffers):
             moving = [n for n, moves in enumerate(buffer.visits.moving) if moves]
             depth = moving[-1] + 1 if moving and not buffer.visits.inside else buffer.depth
             stays = self.nest.bodies[depth]
+            # What it brings back it has drained before: then a second slot is of no use.
+            copies = 1 if number in buffer.sources else buffer.copies
             for before in buffer.users:
                 for after in buffer.users:
-                    steps = (buffer.copies - 1) * stays + 1
+                    steps = (copies - 1) * stays + 1
                     yield Order(before, after, steps, "room", buffer.tensor)
 
     def _homes(self) -> Iterator[Order]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from accelsim.sim.machine import Asked, Ports, Queue, Request, Slots
-from accelsim.sim.program import Program, Stage, Task
+from accelsim.sim.program import Program, Stage, Task, tile_of
 from accelsim.sim.trace import Recorder
 
 #: Counters that every run has, before those of levels and units.
@@ -117,18 +117,25 @@ class Engine:
         if slots.next is None:
             return
         wanted = slots.next * slots.body + slots.buffer.ahead
-        if any(self.made[source] < wanted for source in slots.sources):
+        move = slots.move(slots.next)
+        if move.fill and any(self.made[source] < wanted for source in slots.sources):
             slots.waiting[tile] = time
             return
-        move = slots.move(slots.next)
         slots.next = slots.following(slots.next)
         slots.drains[tile] = move.drain
+        end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
+        slots.covers[tile] = end
         if move.fill is None:
-            slots.ready[tile] = time
-            self._room(slots, time, 1)
+            self._there(slots, tile, time, time)
         else:
             slots.asked[tile] = time
             self.queue.ask(time, slots, tile, False, move.fill)
+
+    def _there(self, slots: Slots, tile: int, began: int, done: int) -> None:
+        """A tile is there; its room is taken since its fill began."""
+        slots.ready[tile] = done
+        self._room(slots, began, 1)
+        self._progress(tile_of(slots.number), slots.covers.pop(tile), done)
 
     def _progress(self, source: int | str, upto: int, time: int) -> None:
         """A source has made all that it makes before step ``upto``; who waits for it may go on."""
@@ -187,8 +194,7 @@ class Engine:
             self._free(slots, tile, done)
         else:
             del slots.asked[tile]
-            slots.ready[tile] = done
-            self._room(slots, began, 1)
+            self._there(slots, tile, began, done)
 
     def _count(self, request: Request) -> None:
         for counter, size in request.counts:

@@ -93,7 +93,7 @@ class Slots:
         self.copies, self.sources = buffer.copies, buffer.sources
         self.cause = buffer.cause
         #: Whether a task may start while its tile still comes in, at the pace of the port.
-        self.streams = bool(buffer.sources) and buffer.copies > 1
+        self.streams = buffer.made and buffer.copies > 1
         trips = [loop.trips for loop in buffer.visits.steps]
         self.body = bodies[buffer.depth]
         self.instances = math.prod(trips)
@@ -107,6 +107,7 @@ class Slots:
         self.waiting: dict[int, int] = {}
         self.ends: dict[int, tuple[int, int]] = {}
         self.upto: dict[int, int] = {}
+        self.covers: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
         self.next: int | None = 0
         self._moves: dict[object, Move] = {}

@@ -194,18 +194,13 @@ class Nest:
     def _turns(self, node: Node, steps: list[Loop]) -> list[Loop]:
         """Step loops with those added that all children of the last node begin with."""
         heads = [several(child.loops) for child in node.children]
-        here = list(leaves(node))
-        if any(folds(leaf, self.arch.unit[leaf.unit]) for leaf in here):
+        if any(folds(leaf, self.arch.unit[leaf.unit]) for leaf in leaves(node)):
             return steps
         while heads and all(heads) and len({h[0] for h in heads}) == 1:
             loop = heads[0][0]
             if len(heads) == 1 and math.prod(x.trips for x in steps) >= ENOUGH_STEPS:
                 break
-            busy: dict[str, float] = {}
-            for leaf in here:
-                busy[leaf.unit] = busy.get(leaf.unit, 0.0) + self.cycles[leaf.einsum]
-            times = loop.trips * math.prod(x.trips for x in steps)
-            if max(busy.values()) < times * SHORTEST_STEP or not self._interleaves(node, loop):
+            if not self._worth(node, [*steps, loop]) or not self._interleaves(node, loop):
                 break
             steps.append(loop)
             heads = [h[1:] for h in heads]

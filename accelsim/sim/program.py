@@ -28,6 +28,8 @@ from accelsim.sim.tiles import Visits
 
 #: Slots of a stream that no level holds: one in use, one on its way.
 STREAM_SLOTS = 2
+#: How the name of a source that is a tile begins.
+TILE = "tile "
 
 
 class Way(NamedTuple):
@@ -52,9 +54,12 @@ class Flow:
 class Buffer:
     """A tile with slots; ``depth`` step loops are around it.
 
-    ``sources`` make in this group what fills it: buffers (by number) that have
-    to drain it first, or Einsums where it stays on chip; a tile is filled when
+    ``sources`` are what a fill waits for besides its slot: buffers (by number)
+    that drain what it brings back, Einsums that make it on chip, or the buffer
+    around it (see ``tile_of``), whose tile must be there; a tile is filled when
     they have done with all steps before its own first step plus ``ahead``.
+    ``hold`` and ``outside`` identify its hold and the one that it fills from, 0
+    for none.
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
     out once for the whole group.
     """
@@ -71,6 +76,13 @@ class Buffer:
     slot_bytes: float = 0.0
     sources: tuple[int | str, ...] = ()
     ahead: int = 0
+    hold: int = 0
+    outside: int = 0
+
+    @property
+    def made(self) -> bool:
+        """Whether what fills it is made in this group."""
+        return any(isinstance(s, int) or not s.startswith(TILE) for s in self.sources)
 
     @property
     def cause(self) -> str:
@@ -127,6 +139,15 @@ class Program:
     def tasks(self) -> tuple[Task, ...]:
         """All tasks, in order of stages and units."""
         return tuple(t for s in self.stages for _, ts in s.units for t in ts)
+
+
+def tile_of(number: int) -> str:
+    """The source that a buffer's tile is for the buffers inside it.
+
+    >>> tile_of(3)
+    'tile 3'
+    """
+    return f"{TILE}{number}"
 
 
 def ways_words(which: str, met: int, again: int) -> int:

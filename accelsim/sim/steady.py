@@ -110,8 +110,8 @@ class _Runner:
                     _times(slots.ready, base, now),
                     _times(slots.asked, base, now),
                     _times(slots.waiting, base, now),
-                    tuple(sorted((n - base, *self._place(u, outer))
-                                 for n, u in slots.upto.items())),
+                    self._places(slots.upto, base, outer),
+                    self._places(slots.covers, base, outer),
                     tuple(sorted((n - base, c, max(t - now, 0))
                                  for n, (c, t) in slots.ends.items())),
                     tuple(sorted((n - base, d) for n, d in slots.drains.items())),
@@ -130,6 +130,11 @@ class _Runner:
         now = self.engine.iteration
         away = step // outer - now // outer
         return away, step % outer if away else step - now
+
+    def _places(
+        self, found: dict[int, int], base: int, outer: int
+    ) -> tuple[tuple[int, tuple[int, int]], ...]:
+        return tuple(sorted((n - base, self._place(step, outer)) for n, step in found.items()))
 
     def _advance(self, depth: int, times: int, period: int, mark: Mark) -> None:
         """Let ``times`` periods pass."""
@@ -154,6 +159,7 @@ class _Runner:
             if slots.next is not None:
                 slots.next += moved_by(slots.next * slots.body) // slots.body
             slots.upto = {n: u + moved_by(u) for n, u in slots.upto.items()}
+            slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
             for times_of in (slots.ready, slots.asked, slots.waiting):
                 for tile in times_of:
                     times_of[tile] += moved

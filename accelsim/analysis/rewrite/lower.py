@@ -29,6 +29,7 @@ from accelsim.analysis.rewrite.algebra import (
 from accelsim.analysis.rewrite.indices import plain, plain_variables, renamed_condition
 from accelsim.analysis.rewrite.phrases import folded, shared
 from accelsim.analysis.rewrite.program import Def, Program, Where, atom_of
+from accelsim.analysis.rewrite.settle import sources_first
 from accelsim.analysis.rewrite.text import expression, is_costly
 from accelsim.ir.cascade import (
     Access,
@@ -267,24 +268,9 @@ def in_order(einsums: dict[str, list[Einsum]], cascade: Cascade) -> list[Einsum]
 
     A read of a recurrence at the slot before needs only its slot 0.
     """
-    todo: list[Einsum] = []
-    begun: set[str] = set()
-
-    def visit(tensor: str) -> None:
-        if tensor in begun:
-            return
-        begun.add(tensor)
-        its = einsums.get(tensor, [])
-        for e in its:
-            for a in e.reads:
-                visit(a.tensor)
-        todo.extend(its)
-
-    for name in cascade.outputs:
-        visit(name)
-    for name in einsums:
-        visit(name)
-    return _ready_first(todo)
+    needs = {n: [a.tensor for e in its for a in e.reads] for n, its in einsums.items()}
+    names = sources_first([*cascade.outputs, *einsums], needs)
+    return _ready_first([e for n in names for e in einsums[n]])
 
 
 def _ready_first(todo: list[Einsum]) -> list[Einsum]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accelsim.analysis.graph import dependence_graph
 from accelsim.analysis.rewrite.algebra import Atom, Sum, of
 from accelsim.analysis.rewrite.indices import plain_variables, renamed_condition
 from accelsim.analysis.rewrite.normal import normal
@@ -56,9 +57,16 @@ class _Reading:
             phrases,
             tuple(self.texts),
             {d.name: d.identity for d in self.defs.values() if d.op and d.may_be_empty},
+            log=self.dropped(),
             names=frozenset(self.cascade.tensors) | {n for n, _ in self.cascade.constants},
         )
         return settled(program)
+
+    def dropped(self) -> tuple[str, ...]:
+        """What is said of Einsums that no output needs."""
+        needed = dependence_graph(self.cascade).needed
+        dead = [e.name for n, e in enumerate(self.cascade.einsums) if n not in needed]
+        return (f"drop {', '.join(dead)}, which no output needs",) if dead else ()
 
     def where(self, e: Einsum) -> Where | None:
         """Every condition of an Einsum, inherited ones too; None where they cannot be written."""

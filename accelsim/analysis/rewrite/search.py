@@ -137,8 +137,11 @@ def _next(state: State, sizes: Mapping[str, int]) -> Iterator[State]:
 
 
 def _state(program: Program, sizes: Mapping[str, int]) -> State | None:
-    """The state of a program; None where it has no text, or no meaning at these sizes."""
-    cascade = lowered(program)
+    """The state of a program; None where it has no text: an index or a number is beyond it."""
+    try:
+        cascade = lowered(program)
+    except OverflowError:
+        return None
     if any(True for _ in faults(cascade)):
         return None
     found = passes(cascade)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from accelsim.analysis.rewrite.algebra import Atom, Sum, of, times
 from accelsim.analysis.rewrite.indices import plain_variables, renamed_access, with_accesses
 from accelsim.analysis.rewrite.normal import reads, replaced
 from accelsim.analysis.rewrite.program import Def, Program, atom_of
 from accelsim.ir.cascade import Access, Size, rank_of
+
+#: Maps are not written out in what would get longer than this, in letters of its key.
+LONGEST: Final = 3000
 
 
 def changed(
@@ -53,36 +56,32 @@ def _simplified(d: Def) -> Def:
     return replace(d, op=d.op if over else "", over=over, body=body)
 
 
-def _is_map(d: Def | None) -> bool:
-    return d is not None and d.is_map
-
-
 def _written_out(program: Program) -> Program:
-    """Maps written out where they are read at plain variables."""
-    memo: dict[Access, Sum | None] = {}
-    reading: set[str] = set()
+    """Maps written out where they are read at plain variables, unless that gets too long."""
+    maps: dict[str, Def] = {}
 
     def by(atom: Atom) -> Sum | None:
         access = atom.expr
-        if not isinstance(access, Access) or not _is_map(program.defs.get(access.tensor)):
+        if not isinstance(access, Access) or access.tensor not in maps:
             return None
-        if access not in memo:
-            memo[access] = None
-            d, at = program.defs[access.tensor], plain_variables(access)
-            if at is not None and access.tensor not in reading:
-                reading.add(access.tensor)
-                names = dict(zip(d.out, at, strict=True))
-                memo[access] = renamed(replaced(d.body, by), names)
-                reading.discard(access.tensor)
-        return memo[access]
+        d, at = maps[access.tensor], plain_variables(access)
+        return None if at is None else renamed(d.body, dict(zip(d.out, at, strict=True)))
 
     def written(d: Def) -> Def:
-        touched = any(_is_map(program.defs.get(a.tensor)) for a in reads(d.body))
-        return replace(d, body=replaced(d.body, by)) if touched else d
+        if not any(a.tensor in maps for a in reads(d.body)):
+            return d
+        body = replaced(d.body, by)
+        return replace(d, body=body) if len(body.key) <= LONGEST else d
 
-    defs = {n: written(d) for n, d in program.defs.items()}
-    phrases = tuple(written(d) for d in program.phrases)
-    return replace(program, defs=defs, phrases=phrases)
+    defs: dict[str, Def] = {}
+    for d in program.defs.values():
+        new = written(d)
+        long = new is d and any(a.tensor in maps and a.tensor != d.name for a in reads(d.body))
+        new = replace(new, closed=True) if long and d.is_map else new
+        defs[d.name] = new
+        if new.is_map:
+            maps[d.name] = new
+    return replace(program, defs=defs, phrases=tuple(map(written, program.phrases)))
 
 
 def renamed(s: Sum, names: Mapping[str, str]) -> Sum | None:
@@ -129,18 +128,28 @@ def _needed(program: Program) -> Program:
 
 def _ordered(defs: Mapping[str, Def]) -> dict[str, Def]:
     """Definitions, each after those that it reads."""
-    found: dict[str, Def] = {}
+    needs = {n: sorted({a.tensor for a in d.reads}) for n, d in defs.items()}
+    return {n: defs[n] for n in sources_first(needs, needs)}
+
+
+def sources_first(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> list[str]:
+    """The names that have needs, each after those that it needs, and otherwise where first met.
+
+    >>> sources_first(["a", "b"], {"a": ["c"], "b": [], "c": ["b"]})
+    ['b', 'c', 'a']
+    """
+    found: dict[str, None] = {}
     begun: set[str] = set()
-
-    def visit(d: Def) -> None:
-        if d.name in begun:
-            return
-        begun.add(d.name)
-        for tensor in sorted({a.tensor for a in d.reads}):
-            if tensor in defs:
-                visit(defs[tensor])
-        found[d.name] = d
-
-    for d in defs.values():
-        visit(d)
-    return found
+    for first in names:
+        path = [(first, iter(needs.get(first, ())))]
+        begun.add(first)
+        while path:
+            name, left = path[-1]
+            new = next((n for n in left if n in needs and n not in begun), None)
+            if new is not None:
+                begun.add(new)
+                path.append((new, iter(needs[new])))
+            else:
+                found[name] = None
+                path.pop()
+    return list(found)

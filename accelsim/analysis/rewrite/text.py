@@ -62,8 +62,12 @@ def term_expression(t: Term) -> Expr:
         its = Map("exp", (expression(t.exponent),))
         above.append((-len(t.exponent.variables), "", its))
     factors = [e for _, _, e in sorted(above, key=lambda a: a[:2])]
-    if t.coefficient != 1 or not factors:
-        factors.insert(0, Const(float(t.coefficient)))
+    c = t.coefficient
+    if c.denominator & (c.denominator - 1):  # no float is near: a quotient of two
+        below.append(Const(float(c.denominator)))
+        c = Fraction(c.numerator)
+    if c != 1 or not factors:
+        factors.insert(0, Const(float(c)))
     found = _product(factors)
     return Map("div", (found, _product(below))) if below else found
 

@@ -1,0 +1,77 @@
+"""``simulate``: a mapping run in whole cycles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from accelsim.cli.options import Choose, Config, Json, Length, Model, Sets, Shape, choices
+from accelsim.cli.output import finish, note, print_json, print_tables
+
+
+def simulate(
+    cascade: Annotated[
+        Optional[str],  # noqa: UP045 (Typer reads it at run time)
+        typer.Argument(help="A cascade's name or file."),
+    ] = None,
+    arch: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="An architecture's name or file."),
+    ] = None,
+    mapping: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="A mapping's name or file."),
+    ] = None,
+    design: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="Cascade, architecture and mapping under one name."),
+    ] = None,
+    model: Model = None,
+    seq: Length = None,
+    shape: Shape = None,
+    config: Config = None,
+    sets: Sets = None,
+    choose: Choose = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Run every step; skip none that repeats.")
+    ] = False,
+    execute: Annotated[
+        bool,
+        typer.Option("--execute", help="Compute the tensors too, and compare (small sizes)."),
+    ] = False,
+    trace: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Write a Chrome trace, for Perfetto."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a mapping tile by tile; exit status 1 if it contradicts the estimate."""
+    from accelsim.explore.simulate import simulate as run
+
+    found = run(
+        cascade,
+        arch=arch,
+        mapping=mapping,
+        design=design,
+        model=model,
+        seq=seq,
+        shape=shape,
+        config=config,
+        sets=tuple(sets or ()),
+        choose=choices(choose),
+        full=full,
+        execute=execute,
+        trace=trace,
+    )
+    result = found.to_dict()
+    if trace is not None:
+        note(f"wrote {trace}")
+    if as_json:
+        print_json(result)
+    else:
+        from accelsim.report.simulate import simulation
+
+        print_tables(simulation(result))
+    finish(found.holds)

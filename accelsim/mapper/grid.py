@@ -1,0 +1,130 @@
+"""Grids of trips: every way to cut the ranks of a frame into parts with perfect factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from accelsim.errors import Fault, InputError, Place
+from accelsim.ir.cascade import Cascade
+from accelsim.ir.rule import divisors
+from accelsim.mapper.evaluate import Array
+from accelsim.mapper.frame import Frame
+
+
+@lru_cache(maxsize=256)
+def factors(size: int, parts: int) -> tuple[tuple[int, ...], ...]:
+    """Every way to write a size as a product of so many factors, in rising order.
+
+    >>> factors(4, 2)
+    ((1, 4), (2, 2), (4, 1))
+    """
+    if parts == 1:
+        return ((size,),)
+    return tuple((d, *rest) for d in divisors(size) for rest in factors(size // d, parts - 1))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Trips of every part of a frame; arrays broadcast over one axis for each rank that is cut."""
+
+    trips: dict[str, Array]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Points of the grid."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def at(self, point: int) -> dict[str, Array]:
+        """Trips of one point, by its number."""
+        where = np.unravel_index(point, self.shape)
+        found = {}
+        for part, trips in self.trips.items():
+            index = tuple(0 if n == 1 else i for n, i in zip(trips.shape, where, strict=True))
+            found[part] = trips[index]
+        return found
+
+
+def extents(cascade: Cascade, found: Frame, sizes: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Ranks that are cut on their own and their sizes; a rank that the cascade splits is one."""
+    ranks = []
+    for rank, _ in found.parts:
+        whole = cascade.whole.get(rank, rank)
+        if whole in sizes and all(whole != r for r, _ in ranks):
+            ranks.append((whole, sizes[whole]))
+    return ranks
+
+
+def grid(
+    cascade: Cascade,
+    found: Frame,
+    sizes: Mapping[str, int],
+    fixed: Mapping[str, int] | None = None,
+    tiles: Mapping[str, tuple[int, ...]] | None = None,
+) -> Grid:
+    """The grid of a frame for rank sizes; ``fixed`` gives extents of parts that are decided.
+
+    Parts of a cascade's own split whose size is given count as decided.
+    ``tiles`` gives extents that a tile of a rank must divide or be divided by.
+    Raises InputError where nothing is left.
+
+    >>> from accelsim.load.cascade import load_cascade
+    >>> from accelsim.mapper.frame import frame
+    >>> c = load_cascade("matmul")
+    >>> grid(c, frame(c, ("C",), ("M",)), {"M": 4, "N": 3, "K": 2}).shape
+    (3,)
+    """
+    wanted = dict(fixed or {})
+    parts = dict(found.parts)
+    cut: list[tuple[tuple[str, ...], list[tuple[int, ...]]]] = []
+    for rank, size in extents(cascade, found, sizes):
+        own = [r for r in cascade.parts.get(rank, (rank,)) if r in parts]
+        names = tuple(p for r in own for p in parts[r])
+        for r in own:
+            if r != rank and r in sizes:
+                wanted.setdefault(r, sizes[r])
+        rows = [row for row in factors(size, len(names)) if _fits(names, row, own, parts, wanted, tiles or {})]
+        if not rows:
+            said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in (*names, *own))
+            raise InputError(
+                [Fault(Place("<mapping>"), f"{rank} = {size} does not split with {said}")]
+            )
+        cut.append((names, rows))
+    axes = [rows for names, rows in cut if len(rows) > 1]
+    shape = tuple(len(rows) for rows in axes)
+    trips: dict[str, Array] = {}
+    axis = 0
+    for names, rows in cut:
+        table = np.array(rows, dtype=np.float64)
+        view = [1] * len(shape)
+        if len(rows) > 1:
+            view[axis] = len(rows)
+            axis += 1
+        for n, name in enumerate(names):
+            trips[name] = table[:, n].reshape(view)
+    return Grid(trips, shape)
+
+
+def _fits(
+    names: tuple[str, ...],
+    row: tuple[int, ...],
+    own: list[str],
+    parts: Mapping[str, tuple[str, ...]],
+    wanted: Mapping[str, int],
+    tiles: Mapping[str, tuple[int, ...]],
+) -> bool:
+    """Whether factors give every part, and every rank of a split, the extent that is wanted."""
+    given = dict(zip(names, row, strict=True))
+    for rank in own:
+        inside = 1
+        for part in reversed(parts[rank]):
+            inside *= given[part]
+            if any(size % inside and inside % size for size in tiles.get(rank, ())):
+                return False
+        if rank in wanted and int(np.prod([given[p] for p in parts[rank]])) != wanted[rank]:
+            return False
+    return all(given[p] == n for p, n in wanted.items() if p in given)

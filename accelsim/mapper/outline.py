@@ -1,0 +1,79 @@
+"""A mapping as nested plain values with every number in it, for people and for ``--json``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from accelsim.ir.arch import Architecture
+from accelsim.ir.cascade import Cascade
+from accelsim.ir.mapping import Hold, Leaf, Loop, Mapping, Node, Tree, leaves
+from accelsim.ir.show import show_einsum
+
+
+def outline(cascade: Cascade, arch: Architecture, mapping: Mapping) -> list[dict[str, Any]]:
+    """For each group its name, its nest (loops, tiles held, Einsums) and its stages.
+
+    Tiles have their bytes, all copies included; loops are pairs of part and trips.
+    """
+    return [
+        {
+            "group": group.name,
+            "nest": _tree(cascade, arch, mapping, group.tree, ()),
+            "stages": [list(stage.einsums) for stage in group.stages],
+        }
+        for group in mapping.groups
+    ]
+
+
+def _pairs(loops: tuple[Loop, ...]) -> list[list[Any]]:
+    return [[loop.part, loop.trips] for loop in loops]
+
+
+def _tree(
+    cascade: Cascade, arch: Architecture, mapping: Mapping, tree: Tree, path: tuple[str, ...]
+) -> dict[str, Any]:
+    if isinstance(tree, Leaf):
+        return {
+            "einsum": tree.einsum,
+            "text": show_einsum(cascade.steps[tree.einsum]),
+            "unit": tree.unit,
+            "rows": _pairs(tree.rows),
+            "cols": _pairs(tree.cols),
+            "loops": _pairs(tree.loops),
+        }
+    inside = (*path, *(loop.part for loop in tree.loops))
+    return {
+        "loops": _pairs(tree.loops),
+        "holds": [
+            {
+                "tensor": hold.tensor,
+                "level": hold.level,
+                "tile": _tile(cascade, mapping, tree, hold, inside),
+                "bytes": arch.word_bytes
+                * hold.copies
+                * math.prod(n for _, n in _tile(cascade, mapping, tree, hold, inside)),
+                "copies": hold.copies,
+                "shares": hold.shares,
+            }
+            for hold in tree.holds
+        ],
+        "inside": [_tree(cascade, arch, mapping, child, inside) for child in tree.children],
+    }
+
+
+def _tile(
+    cascade: Cascade, mapping: Mapping, node: Node, hold: Hold, path: tuple[str, ...]
+) -> list[list[Any]]:
+    """Ranks and extents of a held tile: the largest that an Einsum below the node uses."""
+    parts = dict(mapping.parts)
+    found: list[list[list[Any]]] = []
+    for leaf in leaves(node):
+        step = cascade.steps[leaf.einsum]
+        for access in (*step.reads, step.output):
+            if access.tensor == hold.tensor:
+                ranks = [rank for rank, _ in cascade.geometry[id(access)].positions]
+                found.append([
+                    [r, math.prod(p.trips for p in parts[r] if p.part not in path)] for r in ranks
+                ])  # fmt: skip
+    return max(found, key=lambda tile: math.prod(n for _, n in tile))

@@ -1,0 +1,300 @@
+"""The best mapping at one point of a grid: holds, units, spreads and overlap.
+
+With all trips known, ``stow`` lists choices of holds, best bound first.  For
+each one all combinations of runs (a unit and a spread for every Einsum) are
+priced at once, overlapping and in turns, and the best that fits is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from accelsim.mapper.evaluate import Array, Counts, Moved, Words
+from accelsim.mapper.frame import Use
+from accelsim.mapper.goal import EQUAL, Figures, Goal, better
+from accelsim.mapper.schedule import (
+    BY_SEGMENT,
+    IN_TURNS,
+    TOGETHER,
+    WAYS,
+    After,
+    lags,
+    orders,
+    segments,
+)
+from accelsim.mapper.space import Space
+from accelsim.mapper.spreads import Run, runs
+from accelsim.mapper.stow import Held, Kept, Stow, Tally
+
+#: Combinations of runs that are looked at together.
+MOST_RUNS = 4096
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A complete mapping of a group: trips, runs, holds, schedule, and its figures."""
+
+    space: Space = field(repr=False)
+    trips: Mapping[str, int]
+    runs: Mapping[str, Run]
+    kept: tuple[Kept, ...]
+    way: str
+    latency_s: float
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Combinations of runs: a number for each Einsum, seconds by way, joules of operations."""
+
+    table: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+    seconds: Mapping[str, Array]
+    joules: Array
+
+
+class Point:
+    """One point of a space's grid."""
+
+    def __init__(self, space: Space, number: int, goal: Goal, tally: Tally) -> None:
+        self.space, self.goal, self.tally = space, goal, tally
+        self.task, self.arch = space.task, space.arch
+        self.trips = space.grid.at(number)
+        self.counts = Counts(space.cascade, space.frame, space.arch, self.trips)
+        self.einsums = space.frame.einsums
+        self.uses = {e: self.counts.uses_by_einsum(e) for e in self.einsums}
+        self.seconds, self.points = space.at(number)
+        self.stow = Stow(space, self.counts, goal, tally)
+        self.worst: list[Figures] = [(math.inf, math.inf)]
+        self.floor = 0.0
+        self.fewer = False
+
+    def solve(self, worst: Figures) -> Choice | None:
+        """The best choice that is better than ``worst``, or None.
+
+        >>> from accelsim.load.arch import load_architecture
+        >>> from accelsim.load.cascade import load_cascade
+        >>> from accelsim.mapper.frame import frame
+        >>> from accelsim.mapper.space import Task
+        >>> c, a = load_cascade("matmul"), load_architecture("teaching")
+        >>> space = Space(Task(c, {"M": 4, "N": 4, "K": 4}, a), frame(c, ("C",), ()))
+        >>> Point(space, 0, Goal("latency"), Tally()).solve((math.inf, math.inf)).latency_s
+        1.2e-08
+        """
+        self.worst = [worst]
+        least = sum(
+            min(self.space.point_joules(e, u) for u in self.space.units[e]) * self.points[e]
+            for e in self.einsums
+        )
+        if not self.stow.possible:
+            self.tally.room += 1
+            return None
+        if next(self.stow.choices(self.seconds, least, self.worst), None) is None:
+            return None
+        self.floor = least + sum(min(h.joules for h in some) for some in self.stow.sets)
+        best = self._search()
+        if self.fewer and best is not None:
+            del self.lists, self.picks, self._visits
+            best = self._search() or best
+        self.tally.cut_short |= self.fewer
+        return best
+
+    def _search(self) -> Choice | None:
+        """The best choice that beats the best known; fewer runs are looked at if there are many."""
+        self.fewer = False
+        best: Choice | None = None
+        stow = Stow(self.space, self.counts, self.goal, self.tally, self._least_touched())
+        seconds = float(min(s.min() for s in self.picks.seconds.values()))
+        for chosen in stow.choices(seconds, float(self.picks.joules.min()), self.worst):
+            for choice in self._finish(chosen):
+                best = choice
+                self.worst[0] = self.goal.value(choice.latency_s, choice.energy_j)
+        return best
+
+    # -- runs --------------------------------------------------------------------------------
+
+    @cached_property
+    def lists(self) -> list[list[Run]]:
+        """Runs of each Einsum on all units that can do it, less those that cannot be best."""
+        found = []
+        for e in self.einsums:
+            some = [
+                run
+                for unit in self.space.units[e]
+                for run in runs(self.counts, e, unit, self._free(e))
+            ]
+            if self.goal.name == "energy":
+                some = self._cheapest(e, some)
+            most = self.worst[0][0] * (1 + EQUAL)
+            clock = self.arch.clock_hz
+            beats = [self.goal.value(r.cycles / clock, self.floor)[0] <= most for r in some]
+            found.append([r for r, good in zip(some, beats, strict=True) if good] or some[:1])
+        return found
+
+    def _free(self, einsum: str) -> frozenset[str]:
+        """Tensors that registers serve to an Einsum whatever is chosen."""
+        inner = self.task.inner
+        sets = {s[0].tensor: s for s in self.stow.sets}
+        return frozenset(
+            u.tensor
+            for u in self.uses[einsum]
+            if inner is not None
+            and all(
+                self.counts.serves(u.tensor, h.keeps, u.spot) == inner.level
+                for h in sets[u.tensor]
+            )
+        )
+
+    def _cheapest(self, einsum: str, some: list[Run]) -> list[Run]:
+        """Runs that no other is below in operations' energy and in words of every tensor.
+
+        Where energy is the objective the unit matters for nothing else; of
+        equals the fastest stays.
+        """
+
+        def key(run: Run) -> tuple[float, ...]:
+            joules = self.space.point_joules(einsum, run.spread.unit)
+            free = self._free(einsum)
+            pairs = zip(self.uses[einsum], run.touched, strict=True)
+            return (joules, *(float(w.visits) for u, w in pairs if u.tensor not in free))
+
+        kept: list[Run] = []
+        for run in sorted(some, key=lambda r: (r.cycles, key(r))):
+            if not any(all(a <= b for a, b in zip(key(k), key(run), strict=True)) for k in kept):
+                kept.append(run)
+        return kept
+
+    @cached_property
+    def picks(self) -> Picks:
+        """All combinations of runs, or the most promising of each unit where they are too many."""
+        numbers = [list(range(len(some))) for some in self.lists]
+        while math.prod(map(len, numbers)) > MOST_RUNS:
+            self.fewer = True
+            numbers = self._fewer(numbers)
+        table = np.stack([m.ravel() for m in np.meshgrid(*numbers, indexing="ij")])
+        units = list(self.arch.unit)
+        parts = segments(self.space.frame)
+        loads = np.zeros((len(parts), len(units), table.shape[1]))
+        joules, fill = np.zeros(table.shape[1]), np.zeros(table.shape[1])
+        for n, (e, some) in enumerate(zip(self.einsums, self.lists, strict=True)):
+            cycles = np.array([r.cycles for r in some])[table[n]]
+            where = np.array([units.index(r.spread.unit) for r in some])[table[n]]
+            segment = next(i for i, es in enumerate(parts) if e in es)
+            for u in range(len(units)):
+                loads[segment, u] += np.where(where == u, cycles, 0.0)
+            each = [self.space.point_joules(e, r.spread.unit) * self.points[e] for r in some]
+            joules += np.array(each)[table[n]]
+            fills = np.array([self.arch.unit[r.spread.unit].fill_cycles for r in some])
+            fill = np.maximum(fill, fills[table[n]])
+        cycles_of = {TOGETHER: loads.sum(axis=0).max(axis=0), IN_TURNS: loads.sum(axis=(0, 1))}
+        if len(parts) > 1:
+            cycles_of[BY_SEGMENT] = loads.max(axis=1).sum(axis=0)
+        seconds = {way: (c + fill) / self.arch.clock_hz for way, c in cycles_of.items()}
+        return Picks(table, seconds, joules)
+
+    def _fewer(self, left: list[list[int]]) -> list[list[int]]:
+        """Fewer runs where there are too many: of each unit the fastest, or the leanest.
+
+        First one a unit; then, for the lightest Einsum with several, one.
+        """
+
+        def rank(n: int, i: int) -> Figures:
+            run = self.lists[n][i]
+            touched = float(sum(float(w.visits) for w in run.touched))
+            return (run.cycles, touched) if self.goal.name != "energy" else (touched, run.cycles)
+
+        found = []
+        for n, some in enumerate(left):
+            best: dict[str, int] = {}
+            for _, i in sorted((rank(n, i), i) for i in some):
+                best.setdefault(self.lists[n][i].spread.unit, i)
+            found.append(sorted(best.values()))
+        if found == left:
+            several = [n for n, some in enumerate(left) if len(some) > 1]
+            n = min(several, key=lambda n: max(self.lists[n][i].cycles for i in left[n]))
+            found[n] = [min(left[n], key=lambda i: rank(n, i))]
+        return found
+
+    def _least_touched(self) -> dict[Use, Words]:
+        """For each access the least words that any run touches."""
+        return {
+            use: min((r.touched[n] for r in some), key=lambda w: float(w.visits))
+            for e, some in zip(self.einsums, self.lists, strict=True)
+            for n, use in enumerate(self.uses[e])
+        }
+
+    # -- complete mappings -------------------------------------------------------------------
+
+    def _finish(self, chosen: Sequence[Held]) -> Iterator[Choice]:
+        """Mappings with these holds that beat the best known, each better than the one before."""
+        picks = self.picks
+        moved, joules = self._moved(chosen)
+        memory = self.task.seconds(moved)
+        energy = picks.joules + joules
+        rows = []
+        for way, seconds in picks.seconds.items():
+            latency = np.maximum(seconds, memory)
+            first, second = self.goal.value(latency, energy)
+            good = np.flatnonzero(first <= self.worst[0][0] * (1 + EQUAL))
+            self.tally.bound += len(first) - len(good)
+            rows += [
+                (float(first[i]), float(second[i]), WAYS.index(way), int(i), float(latency[i]))
+                for i in good
+            ]
+        for one, two, number, i, slow in sorted(rows):
+            if not better((one, two), self.worst[0]):
+                return
+            some = {e: self.lists[n][int(picks.table[n, i])] for n, e in enumerate(self.einsums)}
+            kept = self._kept(chosen, some, WAYS[number])
+            self.tally.priced += 1
+            if kept is not None:
+                trips = {p: int(n) for p, n in self.trips.items()}
+                cost = float(energy[i]) if np.ndim(energy) else float(energy)
+                yield Choice(self.space, trips, some, kept, WAYS[number], slow, cost)
+                return
+            self.tally.room += 1
+
+    @cached_property
+    def _visits(self) -> dict[Use, tuple[Array, Array]]:
+        """Words of each access, all and those not for the first time, for all combinations."""
+        found = {}
+        for n, (e, some) in enumerate(zip(self.einsums, self.lists, strict=True)):
+            for at, use in enumerate(self.uses[e]):
+                words = [r.touched[at] for r in some]
+                every = np.array([float(w.visits) for w in words])
+                again = np.array([float(w.visits - w.first) for w in words])
+                row = self.picks.table[n]
+                found[use] = every[row], again[row]
+        return found
+
+    def _moved(self, chosen: Sequence[Held]) -> tuple[Moved, Array]:
+        """Words moved at every level and their energy, for every combination of runs."""
+        total = np.zeros((2, len(self.arch.levels), self.picks.table.shape[1]))
+        for held in chosen:
+            for n in range(len(self.arch.levels)):
+                total[0, n] += held.moves.reads[n]
+                total[1, n] += held.moves.writes[n]
+            for use in self.counts.uses[held.tensor]:
+                every, again = self._visits[use]
+                level = held.serves[use.einsum]
+                total[0, level] += again if use.writes else every
+                if use.writes:
+                    total[1, level] += every
+        moved = Moved(tuple(total[0]), tuple(total[1]))
+        return moved, self.task.joules(moved)
+
+    def _kept(
+        self, chosen: Sequence[Held], some: Mapping[str, Run], way: str
+    ) -> tuple[Kept, ...] | None:
+        """The holds with their copies; None where they do not fit or units cannot overlap."""
+        units = {e: r.spread.unit for e, r in some.items()}
+        trail = lags(self.space.frame, self._after, units, way)
+        return None if trail is None else self.stow.kept(chosen, self._after, trail)
+
+    @cached_property
+    def _after(self) -> tuple[After, ...]:
+        return orders(self.counts)

@@ -1,0 +1,275 @@
+"""The mapspace of one frame of a fused group on a machine.
+
+A mapping of the space is: trips of every part (perfect factors); for each
+Einsum a unit that can do it and a spread over that unit's sides; for each
+tensor a set of holds; and whether the units overlap from step to step or work
+in turns.  ``frame`` and ``holds`` say which frames and sets of holds there are
+and prove what they leave out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from accelsim.analysis.work import work
+from accelsim.ir.arch import Architecture
+from accelsim.ir.cascade import Cascade
+from accelsim.ir.problem import Problem, bind, relevant
+from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, cost
+from accelsim.mapper.frame import Frame
+from accelsim.mapper.grid import Grid, grid
+from accelsim.mapper.holds import Registers, options, registers, shares
+from accelsim.mapper.spreads import least_cycles, spreads, units_for
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person has decided beforehand.
+
+    ``units`` of Einsums, ``holds`` of tensors by level name, ``extents`` of
+    parts; ``buffers``: tiles that are filled again and again have so many
+    copies, so that one is filled while another is used.  ``tiles`` are extents
+    of ranks that other groups have cut: each tile divides them or is divided.
+    """
+
+    units: Mapping[str, str] = field(default_factory=dict)
+    holds: Mapping[str, str] = field(default_factory=dict)
+    extents: Mapping[str, int] = field(default_factory=dict)
+    buffers: int = 2
+    tiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cascade with sizes on a machine, and what is decided already."""
+
+    cascade: Cascade
+    sizes: Mapping[str, int]
+    arch: Architecture
+    wishes: Wishes = Wishes()
+
+    @cached_property
+    def inner(self) -> Registers | None:
+        """The machine's registers."""
+        return registers(self.arch)
+
+    def room(self, level: int) -> tuple[float, float]:
+        """Words that a level takes in all, and of one tile."""
+        if self.inner is not None and level == self.inner.level:
+            return self.inner.words, min(self.inner.words, self.inner.words_a_tile)
+        words = self.arch.levels[level].capacity_bytes / self.arch.word_bytes
+        return words, words
+
+    @cached_property
+    def word_joules(self) -> tuple[tuple[float, float], ...]:
+        """Joules to read and to write a word, by level."""
+        word = self.arch.word_bytes
+        return tuple((v.joules(word, 0.0), v.joules(0.0, word)) for v in self.arch.levels)
+
+    def joules(self, moved: Moved) -> Any:
+        """Energy of words moved."""
+        total: Any = 0.0
+        for (read, write), r, w in zip(self.word_joules, moved.reads, moved.writes, strict=True):
+            total = total + read * r + write * w
+        return total
+
+    def seconds(self, moved: Moved) -> Any:
+        """Time that the busiest level's ports need for words moved."""
+        longest: Any = 0.0
+        word = self.arch.word_bytes
+        for level, r, w in zip(self.arch.levels, moved.reads, moved.writes, strict=True):
+            longest = np.maximum(longest, (r + w) * (word / level.bandwidth))
+            longest = np.maximum(longest, r * (word / level.read_bandwidth))
+            longest = np.maximum(longest, w * (word / level.write_bandwidth))
+        return longest
+
+    @cached_property
+    def _problems(self) -> dict[tuple[tuple[str, int], ...], Problem]:
+        return {}
+
+    def problem(self, extents: Mapping[str, int]) -> Problem:
+        """The problem with parts of the cascade's own splits bound."""
+        own = {p: extents[p] for _, parts in self.cascade.splits for p in parts if p in extents}
+        key = tuple(own.items())
+        if key not in self._problems:
+            sizes = {**self.sizes, **own}
+            self._problems[key] = bind(self.cascade, relevant(self.cascade, sizes))
+        return self._problems[key]
+
+
+#: Einsums whose choice of units the bound on latency looks at.
+HEAVIEST = 11
+
+
+class Space:
+    """The mapspace of one frame."""
+
+    def __init__(self, task: Task, frame: Frame) -> None:
+        self.task, self.frame = task, frame
+        self.cascade, self.arch = task.cascade, task.arch
+        self.grid: Grid = grid(task.cascade, frame, task.sizes, task.wishes.extents, task.wishes.tiles)
+        self.counts = Counts(task.cascade, frame, task.arch, self.grid.trips)
+        self.units = {
+            e: units_for(task.cascade, e, task.arch, task.wishes.units) for e in frame.einsums
+        }
+        self.options: dict[str, tuple[tuple[Keep, ...], ...]] = {
+            t: options(self.counts, t, task.inner, task.wishes.holds.get(t))
+            for t in self.counts.uses
+        }
+        self.shares = shares(self.counts)
+
+    @cached_property
+    def size(self) -> int:
+        """Mappings in the space, those that a proof leaves out of ``options`` not among them."""
+        found = 2 * self.grid.size
+        for e, units in self.units.items():
+            found *= sum(sum(1 for _ in spreads(self.counts, e, u)) for u in units)
+        return found * math.prod(len(sets) for sets in self.options.values())
+
+    @cached_property
+    def points(self) -> dict[str, Any]:
+        """Points of every Einsum, for every point of the grid."""
+        return {e: self._points(e) for e in self.frame.einsums}
+
+    def _points(self, einsum: str) -> Any:
+        step = self.cascade.steps[einsum]
+        dense = self.counts.product(
+            p for r in self.counts.ranks[einsum] for p in dict(self.frame.parts)[r]
+        )
+        problem = self._first
+        if problem.points(step) == problem.dense_points(step):
+            return dense
+        own = [p for _, parts in self.cascade.splits for p in parts]
+        split = [self.counts.product(dict(self.frame.parts)[p]) for p in own if p in self._ranks]
+        if not split:
+            return np.float64(problem.points(step))
+        names = [p for p in own if p in self._ranks]
+        found = np.zeros(np.broadcast(*split).shape)
+        for where in np.ndindex(found.shape):
+            extents = {
+                n: int(np.broadcast_to(s, found.shape)[where])
+                for n, s in zip(names, split, strict=True)
+            }
+            found[where] = self.task.problem(extents).points(step)
+        return found
+
+    @cached_property
+    def _ranks(self) -> set[str]:
+        return {rank for rank, _ in self.frame.parts}
+
+    @cached_property
+    def _first(self) -> Problem:
+        """The problem at the first point of the grid."""
+        trips = {p: int(t.flat[0]) for p, t in self.grid.trips.items()}
+        own = [p for _, parts in self.cascade.splits for p in parts if p in self._ranks]
+        parts = dict(self.frame.parts)
+        return self.task.problem({r: int(np.prod([trips[p] for p in parts[r]])) for r in own})
+
+    # -- bounds ------------------------------------------------------------------------------
+
+    def pes(self, einsum: str) -> int:
+        """PEs of the largest unit that may run an Einsum."""
+        return max(self.arch.unit[u].pes for u in self.units[einsum])
+
+    def point_joules(self, einsum: str, unit: str) -> float:
+        """Energy of the operations of one point of an Einsum on a unit."""
+        return cost(self.arch.unit[unit], work(self.cascade.steps[einsum]))[1]
+
+    def least_seconds(self) -> Any:
+        """A time that no choice of units and spreads is faster than, for every point.
+
+        Every Einsum runs on one unit, there at the speed of its fastest spread.
+        Of all choices of units the one with the least time on its busiest unit
+        is at least as fast as any mapping.  (Only the ``HEAVIEST`` Einsums are
+        counted, which only makes the bound lower.)
+        """
+        units = list(self.arch.unit)
+        cycles = {
+            (e, u): np.broadcast_to(least_cycles(self.counts, e, u), self.grid.shape).ravel()
+            for e, us in self.units.items()
+            for u in us
+        }
+        table, where = np.unique(np.array(list(cycles.values())), axis=1, return_inverse=True)
+        rows = dict(zip(cycles, table, strict=True))
+        heavy = sorted(
+            self.units, key=lambda e: -max(rows[e, u].max() for u in self.units[e])
+        )[:HEAVIEST]
+        loads = np.zeros((1, len(units), table.shape[1]))
+        for e in heavy:
+            grown = []
+            for u in self.units[e]:
+                more = loads.copy()
+                more[:, units.index(u)] += rows[e, u]
+                grown.append(more)
+            loads = np.concatenate(grown)
+        longest = loads.max(axis=1).min(axis=0)
+        return longest[where].reshape(self.grid.shape) / self.arch.clock_hz
+
+    @cached_property
+    def _least(self) -> Array:
+        return np.asarray(self.least_seconds()).ravel()
+
+    def at(self, number: int) -> tuple[float, dict[str, float]]:
+        """At one point: the time that no runs are below, and the points of every Einsum."""
+        shape = self.grid.shape
+        points = {e: float(np.broadcast_to(p, shape).flat[number]) for e, p in self.points.items()}
+        return float(self._least[number]), points
+
+    def least_moved(self) -> tuple[Any, Any]:
+        """Seconds and joules that no choice of holds is below, for every point of the grid.
+
+        What an Einsum touches is the least for its units' PEs (``Counts.least``).
+        Time and energy of a tensor are the least over its sets of holds, each
+        by itself; a set of which one tile alone does not fit is none.
+        """
+        joules: Any = 0.0
+        reads: list[Any] = [0.0] * len(self.arch.levels)
+        writes: list[Any] = [0.0] * len(self.arch.levels)
+        for tensor, sets in self.options.items():
+            least: Any = np.inf
+            low_reads: list[Any] = [np.inf] * len(reads)
+            low_writes: list[Any] = [np.inf] * len(reads)
+            for keeps in sets:
+                moved = self.counts.moves(tensor, keeps)
+                for use in self.counts.uses[tensor]:
+                    tile = self.counts.least(use, self.pes(use.einsum))
+                    level = self.counts.serves(tensor, keeps, use.spot)
+                    moved = moved + self.counts.touches(use, tile, level)
+                bad = ~self.fits(tensor, keeps)
+                least = np.minimum(least, np.where(bad, np.inf, self.task.joules(moved)))
+                for n in range(len(reads)):
+                    low_reads[n] = np.minimum(low_reads[n], np.where(bad, np.inf, moved.reads[n]))
+                    low_writes[n] = np.minimum(
+                        low_writes[n], np.where(bad, np.inf, moved.writes[n])
+                    )
+            joules = joules + least
+            for n in range(len(reads)):
+                reads[n] = reads[n] + low_reads[n]
+                writes[n] = writes[n] + low_writes[n]
+        return self.task.seconds(Moved(tuple(reads), tuple(writes))), joules
+
+    def fits(self, tensor: str, keeps: tuple[Keep, ...]) -> Any:
+        """Whether each tile of a set of holds fits its level by itself."""
+        found: Any = np.bool_(True)
+        for keep in keeps:
+            words = self.counts.held(tensor, keep.spot).tile
+            found = found & (words <= self.task.room(keep.level)[1])
+        return found
+
+    def bounds(self) -> tuple[Array, Array]:
+        """Latency and energy that no mapping of the space is below, for every point of the grid."""
+        seconds, joules = self.least_moved()
+        latency = np.maximum(self._least.reshape(self.grid.shape), seconds)
+        for e, units in self.units.items():
+            least: Any = np.inf
+            for unit in units:
+                least = np.minimum(least, self.point_joules(e, unit) * self.points[e])
+            joules = joules + least
+        shape = self.grid.shape
+        return np.broadcast_to(latency, shape).ravel(), np.broadcast_to(joules, shape).ravel()

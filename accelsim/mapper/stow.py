@@ -1,0 +1,357 @@
+"""Which tensor is held where, at one point of a grid: branch and bound over sets of holds.
+
+Holds are decided tensor by tensor, the cheapest set of each first.  A partial
+choice is given up where
+
+- *room*: what is held so far does not fit a level at some moment.  What is
+  held later only adds to it, so no completion fits.
+- *bound*: its figures, with the least that each tensor left open adds by
+  itself, are no better than the best mapping known.  Words of different
+  tensors add up, and so do joules, and the time of a level's ports grows with
+  its words: the figures of every completion are at least these.  What an
+  Einsum touches is counted as the least that any of its runs touches; where
+  runs are not known yet, by ``Counts.least``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from accelsim.mapper.evaluate import Counts, Keep, Moved, Words
+from accelsim.mapper.frame import Use
+from accelsim.mapper.goal import Figures, Goal, better
+from accelsim.mapper.schedule import After
+from accelsim.mapper.space import Space, Task
+
+#: Partial choices that are looked at for one point.
+MOST_STEPS = 20_000
+
+#: Moment and level.
+Where = tuple[int, int]
+
+
+@dataclass
+class Tally:
+    """What a search did.
+
+    ``priced`` are complete mappings; ``bound`` and ``room`` were given up for
+    that reason before they were complete; ``cut_short`` says that something
+    was left out without a proof.
+    """
+
+    priced: int = 0
+    bound: int = 0
+    room: int = 0
+    cut_short: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A hold that was chosen: where, how many copies, and the tensor whose room it takes."""
+
+    tensor: str
+    keep: Keep
+    copies: int = 1
+    shares: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A set of holds of one tensor with the least figures that it may have.
+
+    Joules, words read and written by level, and words by moment and level of
+    each hold; ``moves`` are words between its levels alone, ``serves`` the level
+    that serves each Einsum.
+    """
+
+    tensor: str
+    keeps: tuple[Keep, ...]
+    moves: Moved
+    serves: Mapping[str, int]
+    joules: float
+    reads: tuple[float, ...]
+    writes: tuple[float, ...]
+    room: tuple[tuple[tuple[Where, float], ...], ...]
+
+
+def _by_place(held: Held) -> dict[Where, float]:
+    """Words of a set by moment and level."""
+    found: dict[Where, float] = {}
+    for items in held.room:
+        for key, words in items:
+            found[key] = found.get(key, 0.0) + words
+    return found
+
+
+def _words(held: Held) -> float:
+    """Words of a set at all moments and levels together."""
+    return sum(_by_place(held).values())
+
+
+class Stow:
+    """Sets of holds at one point; ``touched`` gives the least words of each use, if known."""
+
+    def __init__(
+        self,
+        space: Space,
+        counts: Counts,
+        goal: Goal,
+        tally: Tally,
+        touched: Mapping[Use, Words] | None = None,
+    ) -> None:
+        self.space, self.counts, self.goal, self.tally = space, counts, goal, tally
+        self.task: Task = space.task
+        self.arch = space.arch
+        self.touched = touched or {}
+        self.sets = self._ordered([self._sets(t) for t in counts.uses])
+        self.steps = 0
+
+    @property
+    def possible(self) -> bool:
+        """Whether every tensor has a set of holds whose tiles fit."""
+        return all(self.sets)
+
+    def _sets(self, tensor: str) -> list[Held]:
+        """Sets of holds whose tiles fit; only those with registers where the machine's suffice.
+
+        Registers that give no capacity take a tile without crowding out another,
+        and accesses to them are free: no set without them is better.
+        """
+        inner = self.task.inner
+        found = [k for k in self.space.options[tensor] if self._fits(tensor, k)]
+        if inner is not None and math.isinf(inner.words):
+            most = max((sum(k.level == inner.level for k in s) for s in found), default=0)
+            found = [s for s in found if sum(k.level == inner.level for k in s) == most]
+        held = [self._held(tensor, keeps) for keeps in found]
+        held.sort(key=lambda h: (h.joules, _words(h)))
+        return [h for n, h in enumerate(held) if not any(self._beats(o, h) for o in held[:n])]
+
+    def _beats(self, one: Held, other: Held) -> bool:
+        """Whether a set moves no more words, takes no more room, and serves no worse than another.
+
+        Serves no worse: each Einsum from the same level, or from registers,
+        where an access is free.  Then whatever else is chosen, time, energy and
+        room with the first are no more than with the second.
+        """
+        free = self.task.inner.level if self.task.inner else -1
+        if any(one.serves[e] not in (level, free) for e, level in other.serves.items()):
+            return False
+        mine, yours = dict(_by_place(one)), dict(_by_place(other))
+        if any(words > yours.get(key, 0.0) for key, words in mine.items()):
+            return False
+        if other.tensor in self.space.shares.values() or other.tensor in self.space.shares:
+            return False
+        pairs = zip(
+            one.moves.reads + one.moves.writes, other.moves.reads + other.moves.writes, strict=True
+        )
+        return all(float(a) <= float(b) for a, b in pairs)
+
+    def _ordered(self, sets: list[list[Held]]) -> list[list[Held]]:
+        """Tensors in the order of decision: those that may take most room first, roots first."""
+        shares = self.space.shares
+
+        def size(some: list[Held]) -> tuple[float, int]:
+            tensor = some[0].tensor if some else ""
+            root = shares.get(tensor, tensor)
+            family = [s for s in sets if s and shares.get(s[0].tensor, s[0].tensor) == root]
+            return -max((_words(h) for s in family for h in s), default=0.0), tensor in shares
+
+        order = {s[0].tensor: n for n, s in enumerate(sets) if s}
+        return sorted(sets, key=lambda s: (*size(s), order.get(s[0].tensor, 0) if s else 0))
+
+    def _fits(self, tensor: str, keeps: Sequence[Keep]) -> bool:
+        return all(
+            float(self.counts.held(tensor, k.spot).tile) <= self.task.room(k.level)[1]
+            for k in keeps
+        )
+
+    def _held(self, tensor: str, keeps: tuple[Keep, ...]) -> Held:
+        moves = moved = self.counts.moves(tensor, keeps)
+        serves = {}
+        for use in self.counts.uses[tensor]:
+            tile = self.touched.get(use) or self.counts.least(use, self.space.pes(use.einsum))
+            serves[use.einsum] = self.counts.serves(tensor, keeps, use.spot)
+            moved = moved + self.counts.touches(use, tile, serves[use.einsum])
+        return Held(
+            tensor,
+            keeps,
+            moves,
+            serves,
+            float(self.task.joules(moved)),
+            tuple(float(r) for r in moved.reads),
+            tuple(float(w) for w in moved.writes),
+            tuple(self.room(Kept(tensor, k, self.buffers(tensor, k, keeps))) for k in keeps),
+        )
+
+    # -- room --------------------------------------------------------------------------------
+
+    def buffers(self, tensor: str, keep: Keep, keeps: tuple[Keep, ...]) -> int:
+        """Copies of a tile: as many as the wishes say where it is filled again and again."""
+        tile = self.counts.held(tensor, keep.spot)
+        inner = self.task.inner
+        if float(tile.visits) <= float(tile.tile) or keep == self.counts.home(tensor, keeps):
+            return 1
+        if inner is not None and keep.level == inner.level:
+            return 1
+        return self.task.wishes.buffers
+
+    def room(self, kept: Kept) -> tuple[tuple[Where, float], ...]:
+        """Words of a hold by moment and level; nothing where the level takes any number."""
+        if math.isinf(self.task.room(kept.keep.level)[0]):
+            return ()
+        return tuple(
+            (
+                (moment, kept.keep.level),
+                float(self.counts.there(kept.tensor, kept.keep, moment)) * kept.copies,
+            )
+            for moment in self.counts.frame.moments
+        )
+
+    def kept(
+        self,
+        chosen: Sequence[Held],
+        after: Sequence[After],
+        trail: Mapping[int, Mapping[str, int]],
+    ) -> tuple[Kept, ...] | None:
+        """The holds of a complete choice with their copies; None where they do not fit.
+
+        ``trail`` gives the lags of the Einsums by spot (``schedule.lags``).
+        """
+        where = {(h.tensor, k) for h in chosen for k in h.keeps}
+        room: dict[Where, float] = {}
+        found = []
+        for held in chosen:
+            for keep in held.keeps:
+                root = self.space.shares.get(held.tensor, "")
+                root = root if (root, keep) in where else ""
+                family = self._family(root or held.tensor, keep, where)
+                copies = max(
+                    self.buffers(held.tensor, keep, held.keeps),
+                    self._in_flight(family, keep, after, trail),
+                )
+                kept = Kept(held.tensor, keep, copies, root)
+                found.append(kept)
+                for key, words in () if root else self.room(kept):
+                    room[key] = room.get(key, 0.0) + words
+                    if room[key] > self.task.room(key[1])[0]:
+                        return None
+        return tuple(found)
+
+    def _family(self, root: str, keep: Keep, where: set[tuple[str, Keep]]) -> set[str]:
+        """Tensors that take one room."""
+        others = {t for t, r in self.space.shares.items() if r == root and (t, keep) in where}
+        return {root, *others}
+
+    def _in_flight(
+        self,
+        family: set[str],
+        keep: Keep,
+        after: Sequence[After],
+        trail: Mapping[int, Mapping[str, int]],
+    ) -> int:
+        """Tiles of a room that are there at once: from the first writer to the last reader.
+
+        A tile that covers several steps of the loops that writer and reader
+        share takes that many in at once.
+        """
+        frame = self.counts.frame
+        inside = [
+            o
+            for o in after
+            if o.tensor in family
+            and not o.steps
+            and all(keep.spot in frame.spots[frame.at[e]].chain for e in (o.writer, o.reader))
+        ]
+        most = 1
+        for spot, late in trail.items():
+            here = [o for o in inside if o.spot == spot]
+            if here:
+                ends = max(late[o.reader] for o in inside) - min(late[o.writer] for o in inside)
+                covered = min(self._steps_of_a_tile(keep, o) for o in here)
+                most = max(most, math.ceil((1 + ends) / covered))
+        return most
+
+    def _steps_of_a_tile(self, keep: Keep, o: After) -> int:
+        """Steps of the loops that writer and reader share which one tile at a spot covers."""
+        frame = self.counts.frame
+        path = frame.spots[keep.spot].path
+        loops = [p for p in frame.spots[o.spot].path if p not in path]
+        tile = {r for u in self.counts.uses[o.tensor] if u.writes for r in u.tile}
+        return math.prod(int(self.counts.trips[p]) for p in loops if frame.rank[p] in tile)
+
+    # -- the search --------------------------------------------------------------------------
+
+    def choices(self, seconds: float, joules: float, worst: list[Figures]) -> Iterator[list[Held]]:
+        """Complete choices whose bounds beat ``worst[0]``, which may fall as one goes on.
+
+        ``seconds`` and ``joules`` are what the mapping takes besides, at the least.
+        """
+        levels = range(len(self.arch.levels))
+        least = [(joules, tuple(0.0 for _ in levels), tuple(0.0 for _ in levels))]
+        for some in reversed(self.sets):
+            more, reads, writes = least[-1]
+            least.append((
+                more + min(s.joules for s in some),
+                tuple(reads[n] + min(s.reads[n] for s in some) for n in levels),
+                tuple(writes[n] + min(s.writes[n] for s in some) for n in levels),
+            ))  # fmt: skip
+        least.reverse()
+        yield from self._decide([], {}, least, seconds, worst)
+
+    def _decide(
+        self,
+        chosen: list[Held],
+        room: dict[Where, float],
+        least: Sequence[tuple[float, tuple[float, ...], tuple[float, ...]]],
+        seconds: float,
+        worst: list[Figures],
+    ) -> Iterator[list[Held]]:
+        """Decide the next tensor, then those after it."""
+        if not better(self._figures(chosen, least[len(chosen)], seconds), worst[0]):
+            self.tally.bound += 1
+            return
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            self.tally.cut_short = True
+            return
+        if len(chosen) == len(self.sets):
+            yield chosen
+            return
+        for some in self.sets[len(chosen)]:
+            held = self._with(room, some, chosen)
+            if held is None:
+                self.tally.room += 1
+            else:
+                yield from self._decide([*chosen, some], held, least, seconds, worst)
+
+    def _with(
+        self, room: dict[Where, float], some: Held, chosen: Sequence[Held]
+    ) -> dict[Where, float] | None:
+        """Room with a set added, or None where it does not fit; a shared room counts once."""
+        root = self.space.shares.get(some.tensor, "")
+        there = {k for h in chosen if h.tensor == root for k in h.keeps}
+        found = dict(room)
+        for keep, items in zip(some.keeps, some.room, strict=True):
+            for key, words in () if keep in there else items:
+                found[key] = found.get(key, 0.0) + words
+                if found[key] > self.task.room(key[1])[0]:
+                    return None
+        return found
+
+    def _figures(
+        self,
+        chosen: Sequence[Held],
+        least: tuple[float, tuple[float, ...], tuple[float, ...]],
+        seconds: float,
+    ) -> Figures:
+        """Figures of a choice with the least that is still to come."""
+        joules, low_reads, low_writes = least
+        word = self.arch.word_bytes
+        for n, level in enumerate(self.arch.levels):
+            reads = low_reads[n] + sum(h.reads[n] for h in chosen)
+            writes = low_writes[n] + sum(h.writes[n] for h in chosen)
+            seconds = max(seconds, level.seconds(reads * word, writes * word))
+        value: Figures = self.goal.value(seconds, joules + sum(h.joules for h in chosen))
+        return value

@@ -1,0 +1,195 @@
+"""Executes a run's tasks on NumPy tiles, in the order of the simulation.
+
+A task computes its Einsum at the points of its step and nothing else, and may
+read only what tasks before it have produced: a mapping or a schedule that
+breaks a dependence is found here, not by looking at it.  Reductions over
+parts that several steps share are joined step by step.  What comes out must
+equal the interpreter (``ir.reference``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accelsim.errors import Fault, InputError, refuse
+from accelsim.ir.cascade import Access, Einsum, Index, Last, rank_of
+from accelsim.ir.evaluate import Array, Points, Stored
+from accelsim.ir.lattice import Affine
+from accelsim.ir.mapping import Loop
+from accelsim.ir.mapping import Mapping as BoundMapping
+from accelsim.ir.problem import Problem
+from accelsim.ir.reference import Tensors, run
+
+#: How the results of two steps of one reduction are joined.
+JOINED = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+class Executor:
+    """All tensors of a run, and which of their elements have been produced."""
+
+    def __init__(
+        self, problem: Problem, mapping: BoundMapping, inputs: Mapping[str, Array]
+    ) -> None:
+        self.problem, self.parts = problem, dict(mapping.parts)
+        self.cascade = problem.cascade
+        self.tensors: dict[str, Stored] = {}
+        self.produced: dict[str, npt.NDArray[np.bool_]] = {}
+        for t in self.cascade.inputs:
+            shape = problem.shape(t.name)
+            self.tensors[t.name] = Stored(np.asarray(inputs[t.name], np.float64).reshape(shape))
+            self.produced[t.name] = np.ones(shape, np.bool_)
+        for name in self.cascade.writers:
+            shape = problem.shape(name)
+            self.tensors[name] = Stored(np.full(shape, np.nan), np.zeros(shape, np.bool_))
+            self.produced[name] = np.zeros(shape, np.bool_)
+        for e in self.cascade.einsums:
+            if not e.reads:
+                self.task(e.name, {})
+
+    def task(self, einsum: str, fixed: Mapping[str, int]) -> None:
+        """Compute an Einsum in one step: parts of ``fixed`` at one value, all others whole.
+
+        Raises InputError where it reads what is not there yet, or where its
+        reduction cannot be joined from steps.
+        """
+        e = self.cascade.steps[einsum]
+        values = {v: self._coordinates(v, fixed) for v in self.problem.variables(e)}
+        points = _Box(self.problem, self.tensors, e, values)
+        self._check(e, points)
+        with np.errstate(all="ignore"):
+            found, defined = points.compute()
+        shape = tuple(points.extent(v) for v in points.kept)
+        found = np.broadcast_to(found, shape)
+        there = np.broadcast_to(True if defined is None else defined, shape)
+        self._write(e, values, points.kept, found, there, fixed)
+
+    def _coordinates(self, variable: str, fixed: Mapping[str, int]) -> npt.NDArray[np.int64]:
+        """The values of a variable in a step, rising."""
+        found = np.zeros(1, np.int64)
+        for loop in self.parts.get(rank_of(variable), (_whole(variable, self.problem),)):
+            own = np.array([fixed[loop.part]]) if loop.part in fixed else np.arange(loop.trips)
+            found = (found[:, None] * loop.trips + own).ravel()
+        return found
+
+    def _check(self, e: Einsum, points: _Box) -> None:
+        """Everything that the points read has been produced."""
+        for read in dict.fromkeys(e.reads):
+            where = points.where(read)
+            made = self.produced[read.tensor][where] if where else self.produced[read.tensor]
+            if not made.all():
+                raise InputError(
+                    [
+                        Fault(
+                            read.place,
+                            f"{e.name} reads {read.tensor} before it is produced",
+                            f"{e.name} after what it reads, a recurrence's loop around the step",
+                        )
+                    ]
+                )
+
+    def _write(
+        self,
+        e: Einsum,
+        values: Mapping[str, npt.NDArray[np.int64]],
+        kept: list[str],
+        found: Array,
+        there: Array,
+        fixed: Mapping[str, int],
+    ) -> None:
+        tensor, produced = self.tensors[e.output.tensor], self.produced[e.output.tensor]
+        where = []
+        for n, at in enumerate(e.output.indices):
+            if isinstance(at, Last):
+                where.append(np.array([produced.shape[n] - 1]))
+                continue
+            form = self.problem.affine(at)
+            total = np.array([form.offset])
+            for v, c in form.terms:
+                total = (total[:, None] + c * values[v]).ravel()
+            where.append(total // form.divisor)
+        assert tensor.defined is not None
+        box = np.ix_(*where)
+        shape = tuple(len(w) for w in where)
+        new, defined = found.reshape(shape), there.reshape(shape)
+        if self._joins(e, fixed) and produced[box].any():
+            join = JOINED[e.reductions[0].op]
+            new = np.where(tensor.defined[box], join(tensor.values[box], new), new)
+            defined = defined | tensor.defined[box]
+        tensor.values[box], tensor.defined[box], produced[box] = new, defined, True
+
+    def _joins(self, e: Einsum, fixed: Mapping[str, int]) -> bool:
+        """Whether a step computes but a part of a reduction.  Raises InputError if none can."""
+        over = {p.part for v in e.reduced for p in self.parts[rank_of(v)] if p.trips > 1}
+        if not over & set(fixed):
+            return False
+        ops = {r.op for r in e.reductions}
+        if len(ops) > 1 or not ops <= JOINED.keys():
+            raise refuse(
+                f"{e.name} reduces by {' and '.join(sorted(ops))} over several steps, which cannot "
+                "be executed tile by tile",
+                f"one of {', '.join(JOINED)}, or its loops inside a step",
+                e.place,
+            )
+        return True
+
+
+def _whole(variable: str, problem: Problem) -> Loop:
+    rank = rank_of(variable)
+    return Loop(rank, problem.extent(rank))
+
+
+class _Box(Points):
+    """The points of one step: each variable takes some of its values."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        tensors: Mapping[str, Stored],
+        e: Einsum,
+        values: Mapping[str, npt.NDArray[np.int64]],
+    ) -> None:
+        self.values = values
+        super().__init__(problem, tensors, e, {}, np.dtype(np.float64))
+
+    def extent(self, variable: str) -> int:
+        """How many values a variable takes."""
+        return len(self.values[variable])
+
+    def _along(self, variable: str) -> Array:
+        shape = [1] * len(self.axes)
+        shape[self.axes.index(variable)] = -1
+        return self.values[variable].reshape(shape)
+
+    def _by_slices(self, _forms: list[Affine], _shape: tuple[int, ...]) -> None:
+        """No views: a step's values need not be neighbours."""
+
+    def where(self, read: Access) -> tuple[Any, ...]:
+        """The elements that a read needs, as an index; those beyond a border are the nearest."""
+        shape = self.tensors[read.tensor].values.shape
+        found = []
+        for n, at in enumerate(read.indices):
+            if isinstance(at, Index):
+                found.append(np.clip(self._affine(self.problem.affine(at)), 0, shape[n] - 1))
+            else:
+                found.append(np.full([1] * len(self.axes), shape[n] - 1))
+        return tuple(found)
+
+
+def largest_difference(
+    problem: Problem, inputs: Mapping[str, Array], found: Mapping[str, Stored], names: Iterable[str]
+) -> float:
+    """The largest difference from the interpreter, relative to a tensor's largest magnitude."""
+    true: Tensors = run(problem, inputs)
+    worst = 0.0
+    for name in names:
+        ours, theirs = found[name].shown(), true[name]
+        with np.errstate(invalid="ignore"):
+            same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+            gap = np.where(same, 0.0, np.abs(ours - theirs))
+        scale = np.abs(theirs[np.isfinite(theirs)]).max(initial=0.0) or 1.0
+        worst = max(worst, float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0) / scale))
+    return worst

@@ -1,0 +1,91 @@
+"""The simulator on random small mappings: bytes, bounds, and the shortcut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accelsim.models.estimate import estimate
+from accelsim.sim import nest
+from accelsim.sim.run import simulate
+from tests.models.nests import Case, exact
+from tests.oracle.nest import replay
+from tests.sim.cases import timed
+
+SLOW = list(HealthCheck)
+FAMILIES = {
+    "linear": ("matmul", "batched", "square", "siblings"),
+    "bent": ("convolution", "strided", "dilated", "gaps", "convolution 2-D", "heads"),
+    "chains": ("chain", "softmax"),
+    "states": ("running", "state"),
+}
+
+
+def bounded(case: Case) -> None:
+    """Estimate <= simulated <= no overlap, the same bytes, and the same with the shortcut."""
+    found = simulate(case.problem, case.arch, case.mapping)
+    every = simulate(case.problem, case.arch, case.mapping, full=True)
+    for one, other in zip(found.groups, every.groups, strict=True):
+        assert replace(one, skipped=0) == replace(other, skipped=0)
+        assert one.cycles == one.compute_cycles + sum(one.stalls.values())
+    assert found.cycles <= found.serial_cycles
+    if exact(case):
+        priced = estimate(case.problem, case.arch, case.mapping)
+        assert found.total("reads") == pytest.approx(priced.read_bytes, rel=1e-12)
+        assert found.total("writes") == pytest.approx(priced.write_bytes, rel=1e-12)
+        assert found.cycles >= priced.latency_s * case.arch.clock_hz * (1 - 1e-9)
+
+
+def replayed(case: Case) -> None:
+    """The same bytes as the replay element by element, which knows neither model nor simulator."""
+    if not exact(case):
+        return
+    found = simulate(case.problem, case.arch, case.mapping)
+    for group, ran in zip(case.mapping.groups, found.groups, strict=True):
+        done = replay(case.problem, case.mapping, group, case.arch)
+        reads: Counter[str] = Counter()
+        writes: Counter[str] = Counter()
+        for (level, _, _), words in done.reads.items():
+            reads[level] += words
+        for (level, _, _), words in done.writes.items():
+            writes[level] += words
+        assert ran.reads == {level: reads[level] for level in case.arch.level}
+        assert ran.writes == {level: writes[level] for level in case.arch.level}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bounds_bytes_and_shortcut(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @settings(max_examples=50, deadline=None, suppress_health_check=SLOW)
+    @given(timed(FAMILIES[family]), st.sampled_from((1, 16, 256)))
+    def check(case: Case, shortest: int) -> None:
+        monkeypatch.setattr(nest, "SHORTEST_STEP", shortest)
+        bounded(case)
+
+    check()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bytes_equal_the_replay(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+    @given(timed(FAMILIES[family], 3, 300), st.sampled_from((1, 16)))
+    def check(case: Case, shortest: int) -> None:
+        monkeypatch.setattr(nest, "SHORTEST_STEP", shortest)
+        replayed(case)
+
+    check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bounds_bytes_and_shortcut_long(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @settings(max_examples=1000, deadline=None, suppress_health_check=SLOW)
+    @given(timed(FAMILIES[family]), st.sampled_from((1, 16, 256)))
+    def check(case: Case, shortest: int) -> None:
+        monkeypatch.setattr(nest, "SHORTEST_STEP", shortest)
+        bounded(case)
+
+    check()
