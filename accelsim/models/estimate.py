@@ -13,7 +13,7 @@ from typing import Any
 
 from accelsim import units
 from accelsim.errors import Fault, InputError, Place, refuse
-from accelsim.ir.arch import Architecture
+from accelsim.ir.arch import Architecture, Unit
 from accelsim.ir.mapping import Group, Leaf, Mapping, Node, walk
 from accelsim.ir.problem import Problem
 from accelsim.models import energy
@@ -21,7 +21,7 @@ from accelsim.models.area import area_m2
 from accelsim.models.counts import Transfer, group_transfers
 from accelsim.models.latency import Busy, StageTime, busy, fill_cycles, stages
 from accelsim.models.nest import Nest
-from accelsim.models.occupancy import moments
+from accelsim.models.occupancy import Occupancy, moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +140,69 @@ def estimate(
     >>> round(estimate(problem, machine, mapping).latency_s, 6)
     0.0297
     """
-    groups, peaks, faults = [], dict.fromkeys(arch.level, 0.0), []
-    for group in mapping.groups:
-        nest = Nest(problem, mapping, group)
-        shares: dict[str, float] = {}
-        for level in arch.levels:
-            rooms = moments(nest, level.name, arch.word_bytes)
-            share = max(room.share(level.capacity_bytes) for room in rooms)
-            held = max(room.total_bytes - share * room.spillable_bytes for room in rooms)
-            peaks[level.name] = max(peaks[level.name], held)
-            if held > level.capacity_bytes * (1 + 1e-12):
-                faults.append(_overfull(group, level.name, held, level.capacity_bytes))
-            if share:
-                shares[level.name] = share
-        if not faults:
-            groups.append(_group_estimate(nest, arch, shares))
-    if faults:
-        raise InputError(faults)
-    return _total(problem, arch, mapping, tuple(groups), peaks, physical)
+    return Pricing(problem, mapping).estimate(arch, physical)
+
+
+class Pricing:
+    """A bound mapping to be priced on many machines: what one has counted, others take over.
+
+    Tiles depend on the mapping alone, transfers also on the sides of the
+    arrays and on what spills, busy cycles on the units; so a machine that
+    differs in bandwidths, energies or clock costs only its sums.
+    """
+
+    def __init__(self, problem: Problem, mapping: Mapping) -> None:
+        self.problem, self.mapping = problem, mapping
+        self.nests = [Nest(problem, mapping, group) for group in mapping.groups]
+        self._rooms: dict[tuple[int, str, float], tuple[Occupancy, ...]] = {}
+        self._times: dict[tuple[int, tuple[Unit, ...]], tuple[Busy, ...]] = {}
+        self._moved: dict[tuple[Any, ...], tuple[Transfer, ...]] = {}
+
+    def estimate(self, arch: Architecture, physical: bool = False) -> Estimate:
+        """The price on one machine; raises as ``estimate`` does.
+
+        >>> from accelsim.explore.estimate import bind
+        >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
+        >>> round(Pricing(problem, mapping).estimate(machine).energy_j, 2)
+        30.9
+        """
+        groups, peaks, faults = [], dict.fromkeys(arch.level, 0.0), []
+        for n, nest in enumerate(self.nests):
+            shares: dict[str, float] = {}
+            for level in arch.levels:
+                rooms = self._room(n, level.name, arch.word_bytes)
+                share = max(room.share(level.capacity_bytes) for room in rooms)
+                held = max(room.total_bytes - share * room.spillable_bytes for room in rooms)
+                peaks[level.name] = max(peaks[level.name], held)
+                if held > level.capacity_bytes * (1 + 1e-12):
+                    faults.append(_overfull(nest.group, level.name, held, level.capacity_bytes))
+                if share:
+                    shares[level.name] = share
+            if not faults:
+                times, moved = self._time(n, arch), self._move(n, arch, shares)
+                groups.append(_group_estimate(nest.group, arch, shares, times, moved))
+        if faults:
+            raise InputError(faults)
+        return _total(self.problem, arch, self.mapping, tuple(groups), peaks, physical)
+
+    def _room(self, n: int, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
+        key = n, level, word_bytes
+        if key not in self._rooms:
+            self._rooms[key] = moments(self.nests[n], level, word_bytes)
+        return self._rooms[key]
+
+    def _time(self, n: int, arch: Architecture) -> tuple[Busy, ...]:
+        key = n, arch.units
+        if key not in self._times:
+            self._times[key] = busy(self.nests[n], arch)
+        return self._times[key]
+
+    def _move(self, n: int, arch: Architecture, shares: dict[str, float]) -> tuple[Transfer, ...]:
+        sides = tuple((unit.name, unit.rows, unit.cols) for unit in arch.units)
+        key = n, arch.backing.name, sides, tuple(shares.items())
+        if key not in self._moved:
+            self._moved[key] = group_transfers(self.nests[n], arch, shares)
+        return self._moved[key]
 
 
 def _overfull(group: Group, level: str, held: float, capacity: float) -> Fault:
@@ -177,12 +222,16 @@ def _overfull(group: Group, level: str, held: float, capacity: float) -> Fault:
     )
 
 
-def _group_estimate(nest: Nest, arch: Architecture, shares: dict[str, float]) -> GroupEstimate:
-    times = busy(nest, arch)
-    schedule = stages(nest.group, times)
-    fill = fill_cycles(nest.group, arch)
+def _group_estimate(
+    group: Group,
+    arch: Architecture,
+    shares: dict[str, float],
+    times: tuple[Busy, ...],
+    moved: tuple[Transfer, ...],
+) -> GroupEstimate:
+    schedule = stages(group, times)
+    fill = fill_cycles(group, arch)
     cycles = sum(s.cycles for s in schedule) + fill
-    moved = group_transfers(nest, arch, shares)
     reads, writes = level_bytes(moved, arch)
     memory = {name: level.seconds(reads[name], writes[name]) for name, level in arch.level.items()}
     compute = cycles / arch.clock_hz
@@ -196,7 +245,7 @@ def _group_estimate(nest: Nest, arch: Architecture, shares: dict[str, float]) ->
             for what, count in stage.binding().items():
                 binding[what] = binding.get(what, 0.0) + count / arch.clock_hz
     return GroupEstimate(
-        nest.group.name, latency, compute, memory, schedule, times, moved, shares, binding
+        group.name, latency, compute, memory, schedule, times, moved, shares, binding
     )
 
 
