@@ -74,13 +74,16 @@ def show(cascade: Cascade) -> str:
 def show_einsum(einsum: Einsum) -> str:
     """One Einsum as text, its last sum left implicit where the loader would add the same.
 
+    Beside a reduction that is no sum it is named: the order counts.
+
     >>> from accelsim.ir.cascade import Index
     >>> m = Index((("m", 1),))
     >>> show_einsum(Einsum(Access("G"), Access("S", (m,)), (Reduction("max", ("m",)),)))
     'G = S[m] :: max(m)'
     """
     reductions = list(einsum.reductions)
-    if reductions and reductions[-1] == _implicit(einsum, reductions[:-1]):
+    sums = all(r.op == "sum" for r in reductions)
+    if reductions and sums and reductions[-1] == _implicit(einsum, reductions[:-1]):
         reductions.pop()
     text = f"{show_access(einsum.output)} = {show_expr(einsum.expr)}"
     if reductions:

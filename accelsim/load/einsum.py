@@ -64,7 +64,8 @@ def parse(text: str, names: Names, at: At | None = None) -> Einsum:
     """The Einsum that ``text`` says.  Raises ``InputError`` with every fault of the line.
 
     The implicit sum over variables that are absent on the left comes out as an
-    explicit ``Reduction``, last.
+    explicit ``Reduction``, last.  Beside a reduction that is no sum it is
+    refused: a maximum of sums is not the sum of maxima.
 
     >>> e = parse("QK[m,p] = Q[p,e] * K[m,e]", Names(("M", "P", "E")))
     >>> e.name, e.expr.op, e.reductions[0].over
@@ -105,8 +106,24 @@ class _Lowering:
         kept = {*left.variables, *einsum.reduced}
         summed = tuple(v for v in einsum.variables if v not in kept)
         if summed:
+            self.mixed(einsum, summed)
             named.append(Reduction("sum", summed, place=left.place))
         return Einsum(left, right, tuple(named), where, left.place)
+
+    def mixed(self, einsum: Einsum, summed: tuple[str, ...]) -> None:
+        """Note an implicit sum beside another reduction: the text does not say which is first."""
+        other = next((r for r in einsum.reductions if r.op != "sum"), None)
+        if other is None or self.faults:
+            return
+        over = ", ".join(summed)
+        kept = ",".join(v for v in einsum.variables if v not in summed)
+        left = f"{einsum.output.tensor}[{','.join(einsum.output.variables)}]".removesuffix("[]")
+        called = ", ".join(f"{r.op}({', '.join(r.over)})" for r in einsum.reductions)
+        message = f"{other.op} beside the implicit sum over {over}: which comes first is not said"
+        allowed = f"two Einsums, SUM[{kept}] = ... and {left} = SUM[{kept}] :: {called}"
+        self.faults.append(
+            Fault(other.place, message, f"{allowed}; or in order, :: sum({over}), {called}")
+        )
 
     # -- expressions ---------------------------------------------------------------------------
 

@@ -207,7 +207,7 @@ def test_a_sum_is_left_implicit_only_where_it_is_last_and_whole():
     sums = [
         ((Reduction("sum", ("m", "p")),), "Y = X[m,p]"),
         ((Reduction("sum", ("p", "m")),), "Y = X[m,p] :: sum(p, m)"),
-        ((Reduction("max", ("m",)), Reduction("sum", ("p",))), "Y = X[m,p] :: max(m)"),
+        ((Reduction("max", ("m",)), Reduction("sum", ("p",))), "Y = X[m,p] :: max(m), sum(p)"),
         ((Reduction("sum", ("m",)), Reduction("max", ("p",))), "Y = X[m,p] :: sum(m), max(p)"),
         ((Reduction("sum", ("m",)), Reduction("sum", ("p",))), "Y = X[m,p] :: sum(m)"),
         ((Reduction("topk", ("m",), "r"),), "Y = X[m,p] :: topk(m -> r)"),

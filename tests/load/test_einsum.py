@@ -29,8 +29,10 @@ def test_a_product_with_its_implicit_sum():
 
 
 def test_the_implicit_sum_stands_last():
-    got = parse("A[b] = X[b,e,f,w] :: max(f)")
-    assert got.reductions == (Reduction("max", ("f",)), Reduction("sum", ("e", "w")))
+    got = parse("A[b] = X[b,e,f,w] :: sum(f)")
+    assert got.reductions == (Reduction("sum", ("f",)), Reduction("sum", ("e", "w")))
+    got = parse("A[b] = X[b,e,f,w] :: sum(e, w), max(f)")
+    assert got.reductions == (Reduction("sum", ("e", "w")), Reduction("max", ("f",)))
     assert parse("A[b] = X[b,e] :: sum(e)").reductions == (Reduction("sum", ("e",)),)
 
 
@@ -129,7 +131,7 @@ def test_a_scalar_tensor():
 
 
 def test_places():
-    text = "GM[b,m1+1] = max(QK[b, h // G], T) :: max(h) where e <= 2 and Keep[b]"
+    text = "GM[b,m1+1] = max(QK[b, h // G], T) :: max(h), sum(e) where e <= 2 and Keep[b]"
     got = parse(text)
 
     def there(place):
