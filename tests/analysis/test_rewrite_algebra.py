@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from accelsim.analysis.rewrite.algebra import Atom, Sum, factored, of
+from accelsim.analysis.rewrite.algebra import factored, of
+from accelsim.analysis.rewrite.forms import Atom, Sum
 from accelsim.analysis.rewrite.normal import MOST_TERMS, expanded, normal, reads
 from accelsim.analysis.rewrite.text import expression, show_sum
 from accelsim.ir.cascade import Access, Const, Expr, Map

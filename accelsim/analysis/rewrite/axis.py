@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from accelsim.analysis.rewrite.algebra import Sum, Term
+from accelsim.analysis.rewrite.forms import Sum, Term
 from accelsim.analysis.rewrite.normal import reads
 from accelsim.analysis.rewrite.program import Program
 from accelsim.ir.cascade import Access, Index

@@ -13,17 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isinf
 
-from accelsim.analysis.rewrite.algebra import (
-    ONE,
-    Atom,
-    Sum,
-    Term,
-    exponential,
-    factored,
-    nonnegative,
-    of,
-)
+from accelsim.analysis.rewrite.algebra import exponential, factored, of
 from accelsim.analysis.rewrite.axis import Axis
+from accelsim.analysis.rewrite.forms import ONE, Atom, Sum, Term, nonnegative
 from accelsim.analysis.rewrite.normal import expanded, reads, replaced
 from accelsim.analysis.rewrite.program import Def, Names
 from accelsim.analysis.rewrite.tiling import Tiled

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 
-from accelsim.analysis.rewrite.algebra import ZERO, Atom, Call, Sum, called, of, scaled, times
+from accelsim.analysis.rewrite.algebra import called, of, scaled, times
+from accelsim.analysis.rewrite.forms import ZERO, Atom, Call, Sum
 from accelsim.analysis.rewrite.normal import reads
 from accelsim.analysis.rewrite.program import Def, Program
 from accelsim.ir.cascade import Access, Const

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from accelsim.analysis.rewrite.algebra import Atom, Sum, of
+from accelsim.analysis.rewrite.algebra import of
+from accelsim.analysis.rewrite.forms import Atom, Sum
 from accelsim.analysis.rewrite.normal import replaced
 from accelsim.ir.cascade import (
     Access,

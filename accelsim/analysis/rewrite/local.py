@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from accelsim.analysis.rewrite.algebra import ZERO, Sum, raised, times
+from accelsim.analysis.rewrite.algebra import raised, times
 from accelsim.analysis.rewrite.corrected import Corrected, Kept, stem
+from accelsim.analysis.rewrite.forms import ZERO, Sum
 from accelsim.analysis.rewrite.guards import select_finite
 from accelsim.analysis.rewrite.indices import plain
 from accelsim.analysis.rewrite.program import Def, Names, Program, atom_of

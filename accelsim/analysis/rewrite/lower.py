@@ -15,17 +15,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeVar
 
-from accelsim.analysis.rewrite.algebra import (
-    Atom,
-    Base,
-    Sum,
-    Term,
-    added,
-    number,
-    of,
-    scaled,
-    times,
-)
+from accelsim.analysis.rewrite.algebra import added, number, of, scaled, times
+from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term
 from accelsim.analysis.rewrite.indices import plain, plain_variables, renamed_condition
 from accelsim.analysis.rewrite.phrases import folded, shared
 from accelsim.analysis.rewrite.program import Def, Program, Where, atom_of

@@ -8,14 +8,10 @@ from fractions import Fraction
 from typing import Final
 
 from accelsim.analysis.rewrite.algebra import (
-    Atom,
-    Base,
-    Call,
-    Sum,
-    Term,
     added,
     called,
     exponential,
+    is_power,
     logarithm,
     number,
     of,
@@ -25,6 +21,7 @@ from accelsim.analysis.rewrite.algebra import (
     sum_of,
     times,
 )
+from accelsim.analysis.rewrite.forms import Atom, Base, Call, Sum, Term
 from accelsim.ir.cascade import Access, Const, Expr, Size
 
 #: What takes more terms than this is not multiplied out, nor a sum to another power.
@@ -69,7 +66,7 @@ def normal(expr: Expr, read: Callable[[Access], Sum]) -> Sum:
     args = [normal(a, read) for a in expr.args]
     if expr.op == "pow":
         power = args[1].number
-        if power is not None and power.denominator <= 4 and abs(power) <= 8:
+        if power is not None and is_power(power):
             return raised(args[0], power)
     make = _ALGEBRA.get(expr.op)
     return make(*args) if make else called(expr.op, *args)

@@ -7,12 +7,6 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 from accelsim.analysis.rewrite.algebra import (
-    ZERO,
-    Atom,
-    Base,
-    Call,
-    Sum,
-    Term,
     added,
     called,
     exponential,
@@ -24,6 +18,7 @@ from accelsim.analysis.rewrite.algebra import (
     scaled,
     times,
 )
+from accelsim.analysis.rewrite.forms import ZERO, Atom, Base, Call, Sum, Term
 from accelsim.analysis.rewrite.normal import reads
 from accelsim.analysis.rewrite.program import Def, atom_of
 

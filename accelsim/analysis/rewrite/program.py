@@ -20,7 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from accelsim.analysis.rewrite.algebra import Atom, Sum, nonnegative, of
+from accelsim.analysis.rewrite.algebra import of
+from accelsim.analysis.rewrite.forms import Atom, Sum, nonnegative
 from accelsim.analysis.rewrite.indices import plain
 from accelsim.analysis.rewrite.normal import reads
 from accelsim.ir.cascade import Access, Cascade, Condition, Einsum, Expr

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from accelsim.analysis.graph import dependence_graph
-from accelsim.analysis.rewrite.algebra import Atom, Sum, of
+from accelsim.analysis.rewrite.algebra import of
+from accelsim.analysis.rewrite.forms import Atom, Sum
 from accelsim.analysis.rewrite.indices import plain_variables, renamed_condition
 from accelsim.analysis.rewrite.normal import normal
 from accelsim.analysis.rewrite.program import Def, Program, Where, sorted_where

@@ -24,21 +24,18 @@ from fractions import Fraction
 from itertools import combinations, product
 
 from accelsim.analysis.rewrite.algebra import (
-    Atom,
-    Base,
-    Sum,
-    Term,
     added,
     exponential,
     factored,
-    nonnegative_term,
     of,
+    quotient,
     raised,
     scaled,
     sum_of,
     times,
 )
 from accelsim.analysis.rewrite.axis import Axis
+from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term, nonnegative_term
 from accelsim.analysis.rewrite.guards import guarded
 from accelsim.analysis.rewrite.normal import expanded
 from accelsim.analysis.rewrite.program import Def, Names, Program, atom_of
@@ -104,7 +101,7 @@ def _deferred(program: Program, axis: Axis, d: Def) -> Program | None:
 def _factor_out(program: Program, d: Def, t: Term, out: list[tuple[Base, Fraction]]) -> Program:
     """A reduction of a product, with some of its powers taken out."""
     factor = Sum((Term(Fraction(1), tuple(out)),))
-    rest = Sum((t.over(factored(factor)),))
+    rest = Sum((quotient(t, factored(factor)),))
     name = d.name + ("N" if all(q < 0 for _, q in out) else "S")  # a quotient leaves its numerator
     inner = _inner(program.taken(), d, rest, name)
     said = f"defer {show_sum(factor)} past the {d.op} over {_over(d)} in {d.name}"
@@ -192,7 +189,7 @@ def _apart(axis: Axis, over: frozenset[str], t: Term, exponentials: bool) -> tup
         out = tuple(u for u in flat.terms if not u.variables & over and axis.waits(u))
         factor = times(factor, exponential(Sum(out)))
         t = Term(t.coefficient, t.powers, flat)
-    return factor, t.over(factored(factor))
+    return factor, quotient(t, factored(factor))
 
 
 # -- one sum for several ------------------------------------------------------------------------

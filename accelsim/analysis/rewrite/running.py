@@ -36,21 +36,9 @@ from dataclasses import replace
 from fractions import Fraction
 from math import isinf
 
-from accelsim.analysis.rewrite.algebra import (
-    ONE,
-    ZERO,
-    Atom,
-    Base,
-    Sum,
-    Term,
-    added,
-    called,
-    exponential,
-    factored,
-    raised,
-    times,
-)
+from accelsim.analysis.rewrite.algebra import added, called, exponential, factored, raised, times
 from accelsim.analysis.rewrite.corrected import Corrected, Kept, stem
+from accelsim.analysis.rewrite.forms import ONE, ZERO, Atom, Base, Sum, Term
 from accelsim.analysis.rewrite.guards import seen
 from accelsim.analysis.rewrite.indices import plain
 from accelsim.analysis.rewrite.normal import reads

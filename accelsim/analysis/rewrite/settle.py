@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from accelsim.analysis.rewrite.algebra import Atom, Sum, of, times
+from accelsim.analysis.rewrite.algebra import of, times
+from accelsim.analysis.rewrite.forms import Atom, Sum
 from accelsim.analysis.rewrite.indices import plain_variables, renamed_access, with_accesses
 from accelsim.analysis.rewrite.normal import reads, replaced
 from accelsim.analysis.rewrite.program import Def, Program, atom_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from accelsim.analysis.rewrite.algebra import Atom, Base, Sum, Term
+from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term
 from accelsim.ir.cascade import Const, Expr, Map
 from accelsim.ir.show import show_expr
 
@@ -12,7 +12,8 @@ from accelsim.ir.show import show_expr
 def show_sum(s: Sum) -> str:
     """A normal form as text.
 
-    >>> from accelsim.analysis.rewrite.algebra import Atom, of, raised, times
+    >>> from accelsim.analysis.rewrite.algebra import of, raised, times
+    >>> from accelsim.analysis.rewrite.forms import Atom
     >>> from accelsim.ir.cascade import Access
     >>> x, d = of(Atom(Access("X"))), of(Atom(Access("D")))
     >>> show_sum(times(x, raised(d, Fraction(-1))))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from accelsim.analysis.rewrite.algebra import Sum
+from accelsim.analysis.rewrite.forms import Sum
 from accelsim.analysis.rewrite.indices import NoFormError, Split, with_accesses
 from accelsim.analysis.rewrite.program import Def, Program, sorted_where
 from accelsim.ir.cascade import Expr, rank_of
