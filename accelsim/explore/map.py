@@ -105,7 +105,7 @@ class Mapped:
 
     @cached_property
     def beside(self) -> tuple[dict[str, Any], ...]:
-        """Shipped designs of the same cascade and machine, and what the found one does otherwise."""
+        """Shipped designs of the cascade and machine, and what the found one does otherwise."""
         found = []
         if not self.workload:
             return ()

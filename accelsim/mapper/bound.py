@@ -27,7 +27,7 @@ def coarsest(task: Task) -> Problem:
     for rank, parts in task.cascade.splits:
         known = [p for p in parts if p in own]
         if not known and rank in own:
-            own |= {p: 1 for p in parts[:-1]}
+            own |= dict.fromkeys(parts[:-1], 1)
     return bind(task.cascade, relevant(task.cascade, own))
 
 
@@ -86,9 +86,7 @@ def crossing(cascade: Cascade, einsums: Sequence[str]) -> tuple[tuple[str, ...],
     group = set(einsums)
     made = [cascade.steps[e].output.tensor for e in einsums]
     read = dict.fromkeys(a.tensor for e in einsums for a in cascade.steps[e].reads)
-    goes = [
-        t for t in dict.fromkeys(made) if t in cascade.outputs or not cascade.users[t] <= group
-    ]
+    goes = [t for t in dict.fromkeys(made) if t in cascade.outputs or not cascade.users[t] <= group]
     return tuple(t for t in read if t not in made), tuple(goes)
 
 
@@ -111,4 +109,3 @@ def connected(cascade: Cascade, einsums: Sequence[str]) -> bool:
             return False
         known |= own
     return True
-

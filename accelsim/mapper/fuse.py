@@ -135,9 +135,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.9e}")
 
 
-def fuse(
-    task: Task, goal: Goal, progress: Progress | None = None, gap: float = 0.0
-) -> Result:
+def fuse(task: Task, goal: Goal, progress: Progress | None = None, gap: float = 0.0) -> Result:
     """The best mapping of a cascade over all ways to cut it into groups.
 
     Raises InputError for a cascade that frames do not cover (windows and the
@@ -236,4 +234,3 @@ def summed(result: Result) -> tuple[int, int, int]:
     return (
         sum(f.mappings for f in found), sum(f.points for f in found), sum(f.solved for f in found)
     )  # fmt: skip
-

@@ -51,7 +51,7 @@ class Grid:
 
 def extents(cascade: Cascade, found: Frame, sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     """Ranks that are cut on their own and their sizes; a rank that the cascade splits is one."""
-    ranks = []
+    ranks: list[tuple[str, int]] = []
     for rank, _ in found.parts:
         whole = cascade.whole.get(rank, rank)
         if whole in sizes and all(whole != r for r, _ in ranks):
@@ -87,7 +87,11 @@ def grid(
         for r in own:
             if r != rank and r in sizes:
                 wanted.setdefault(r, sizes[r])
-        rows = [row for row in factors(size, len(names)) if _fits(names, row, own, parts, wanted, tiles or {})]
+        rows = [
+            row
+            for row in factors(size, len(names))
+            if _fits(names, row, own, parts, wanted, tiles or {})
+        ]
         if not rows:
             said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in (*names, *own))
             raise InputError(

@@ -109,10 +109,9 @@ def _inwards(counts: Counts, keeps: Sequence[Keep]) -> bool:
     """Whether on every way the holds of inner levels stand further in."""
     for one in keeps:
         for other in keeps:
-            chain = counts.frame.spots[other.spot].chain
-            if other.level > one.level and one.spot not in chain:
-                if other.spot in counts.frame.spots[one.spot].chain:
-                    return False
+            inside = counts.frame.spots[one.spot].chain
+            if other.level > one.level and other.spot != one.spot and other.spot in inside:
+                return False
     return True
 
 

@@ -44,8 +44,8 @@ def merged(choices: Iterable[Choice]) -> dict[str, tuple[int, ...]]:
     for choice in choices:
         for rank, extents in tile_sizes(choice).items():
             sizes.setdefault(rank, set()).update(extents)
-    for rank, extents in sizes.items():
-        for small, large in pairwise(sorted(extents)):
+    for rank, found in sizes.items():
+        for small, large in pairwise(sorted(found)):
             if large % small:
                 message = f"groups cut {rank} into tiles of {small} and of {large}"
                 allowed = "tiles of which one divides the other"

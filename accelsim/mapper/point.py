@@ -144,8 +144,7 @@ class Point:
             for u in self.uses[einsum]
             if inner is not None
             and all(
-                self.counts.serves(u.tensor, h.keeps, u.spot) == inner.level
-                for h in sets[u.tensor]
+                self.counts.serves(u.tensor, h.keeps, u.spot) == inner.level for h in sets[u.tensor]
             )
         )
 

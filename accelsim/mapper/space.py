@@ -113,7 +113,8 @@ class Space:
     def __init__(self, task: Task, frame: Frame) -> None:
         self.task, self.frame = task, frame
         self.cascade, self.arch = task.cascade, task.arch
-        self.grid: Grid = grid(task.cascade, frame, task.sizes, task.wishes.extents, task.wishes.tiles)
+        wishes = task.wishes
+        self.grid: Grid = grid(task.cascade, frame, task.sizes, wishes.extents, wishes.tiles)
         self.counts = Counts(task.cascade, frame, task.arch, self.grid.trips)
         self.units = {
             e: units_for(task.cascade, e, task.arch, task.wishes.units) for e in frame.einsums
@@ -197,9 +198,9 @@ class Space:
         }
         table, where = np.unique(np.array(list(cycles.values())), axis=1, return_inverse=True)
         rows = dict(zip(cycles, table, strict=True))
-        heavy = sorted(
-            self.units, key=lambda e: -max(rows[e, u].max() for u in self.units[e])
-        )[:HEAVIEST]
+        heavy = sorted(self.units, key=lambda e: -max(rows[e, u].max() for u in self.units[e]))[
+            :HEAVIEST
+        ]
         loads = np.zeros((1, len(units), table.shape[1]))
         for e in heavy:
             grown = []

@@ -131,8 +131,6 @@ def runs(counts: Counts, einsum: str, unit: str, free: frozenset[str]) -> list[R
         if key in known or any(all(a <= b for a, b in zip(k, key, strict=True)) for k, _ in kept):
             continue
         known.add(key)
-        kept = [
-            (k, r) for k, r in kept if not all(a <= b for a, b in zip(key, k, strict=True))
-        ]
+        kept = [(k, r) for k, r in kept if not all(a <= b for a, b in zip(key, k, strict=True))]
         kept.append((key, Run(spread, time, touched)))
     return [run for _, run in sorted(kept, key=lambda pair: pair[0])]
