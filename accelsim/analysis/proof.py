@@ -15,27 +15,29 @@ class Step:
 
     ``chain``: the Einsums from the one that opened the pass before (for pass
     2 one that visits first) to the one that must visit again; ``tensor`` and
-    ``rank``: the fiber that it visits again.  ``each``: for an unbounded
-    count, the recurrent ranks of which every step needs another pass.
+    ``rank``: the fiber that it visits again; ``after``: the Einsum of the
+    chain that is complete only after all of that fiber.  ``each``: for an
+    unbounded count, the recurrent ranks of which every step needs another pass.
     """
 
     number: float
     chain: tuple[str, ...]
     tensor: str
     rank: str
+    after: str = ""
     each: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The step as a sentence.
 
-        >>> print(Step(2, ("QK", "GM", "SN"), "QK", "M"))
+        >>> print(Step(2, ("QK", "GM", "SN"), "QK", "M", "GM"))
         pass 2: SN visits the M fiber of QK again after GM, which needs all of it (QK -> GM -> SN)
         """
         path = " -> ".join(self.chain)
         fiber = f"the {self.rank} fiber of {self.tensor}"
         if self.each:
             return f"a pass for each step of {' and '.join(self.each)}: {fiber} ({path})"
-        before = f"after {self.chain[-2]}, which needs all of it" if self.chain[1:] else "after all"
+        before = f"after {self.after}, which needs all of it"
         return f"pass {self.number}: {self.chain[-1]} visits {fiber} again {before} ({path})"
 
 
@@ -45,21 +47,28 @@ def steps(sweeps: Sweeps) -> tuple[Step, ...]:
         return (_each(sweeps),)
     path = _path(sweeps)
     opened: dict[float, int] = {}
-    for i, node in enumerate(path):
+    for i, (node, _) in enumerate(path):
         if sweeps.levels[node].visits:
             opened.setdefault(sweeps.levels[node].visits, i)
     return tuple(
         Step(
             number,
-            _names(sweeps, path[opened[number - 1] : opened[number] + 1]),
-            _visited(sweeps, path[opened[number]]),
+            _names(sweeps, [node for node, _ in path[opened[number - 1] : opened[number] + 1]]),
+            _visited(sweeps, path[opened[number]][0]),
             sweeps.root.rank,
+            _barrier(sweeps, path[opened[number - 1] : opened[number]]),
         )
         for number in range(2, int(sweeps.most) + 1)
     )
 
 
-def _path(sweeps: Sweeps) -> list[Node]:
+def _barrier(sweeps: Sweeps, path: Sequence[tuple[Node, bool]]) -> str:
+    """The first Einsum whose result waits for the whole fiber (a recurrence's last slot: last)."""
+    (n, _), _ = next((at for at in path if not at[1]), path[-1])
+    return sweeps.plan.names[n]
+
+
+def _path(sweeps: Sweeps) -> list[tuple[Node, bool]]:
     """A shortest chain of tight edges from a first visit to an Einsum in the last pass."""
     start = min(n for n, level in sweeps.levels.items() if level.visits == sweeps.most)
     after: dict[tuple[Node, bool], tuple[Node, bool] | None] = {(start, True): None}
@@ -67,10 +76,10 @@ def _path(sweeps: Sweeps) -> list[Node]:
     for here in todo:
         node = here[0]
         if sweeps.levels[node].visits == 1 and any(use.direct for use in sweeps.uses[node]):
-            path: list[Node] = []
+            path: list[tuple[Node, bool]] = []
             at: tuple[Node, bool] | None = here
             while at is not None:
-                path.append(at[0])
+                path.append(at)
                 at = after[at]
             return path
         for source in _tight(sweeps, *here):
@@ -81,21 +90,32 @@ def _path(sweeps: Sweeps) -> list[Node]:
 
 
 def _tight(sweeps: Sweeps, node: Node, stream: bool) -> Iterator[tuple[Node, bool]]:
-    """The results (of which node; ``stream`` or else ``done``) that give a node its level."""
+    """The results (of which node; ``stream`` or else ``done``) that give a node its level.
+
+    The cases are those of ``Sweeps._level``.
+    """
     level = sweeps.levels[node]
     value = level.visits or (level.stream if stream else level.done)
+    drops = any(use.dropped for use in sweeps.uses[node])
     for use in sweeps.uses[node]:
+        here, ends = use.kept or use.dropped, use.last or use.all_slots
         for s in use.sources:
             of = sweeps.levels[s]
             if level.visits:
-                tight = of.done == value - 1, of.stream == value - (use.last or use.all_slots)
+                done = of.done == value - 1
+                tight = ((here or use.fixed) and of.stream == value) or (
+                    ends and of.stream == value - 1
+                )
             elif stream:
-                tight = False, of.stream == value
+                done, tight = False, here and of.stream == value
             else:
-                tight = of.done == value, of.stream == value + use.fixed
-            if of.done and tight[0]:
+                done = of.done == value
+                tight = ((ends or (here and drops)) and of.stream == value) or (
+                    use.fixed and of.stream == value + 1
+                )
+            if of.done and done:
                 yield s, False
-            if of.stream and tight[1]:
+            if of.stream and tight:
                 yield s, True
 
 
@@ -109,6 +129,7 @@ def _each(sweeps: Sweeps) -> Step:
         _names(sweeps, sorted(sweeps.endless)),
         _visited(sweeps, visitor),
         sweeps.root.rank,
+        "",
         tuple(sorted(each - {sweeps.root.rank})),
     )
 

@@ -17,6 +17,7 @@ from accelsim.ir.cascade import (
     Const,
     Einsum,
     Index,
+    Last,
     Map,
     Reduction,
     Tensor,
@@ -115,7 +116,7 @@ def test_the_proof_of_three_passes() -> None:
         "(QK -> GM -> SN)",
         "pass 3: A visits the M fiber of SN again after SD, which needs all of it (SN -> SD -> A)",
     ]
-    assert steps[0] == Step(2, ("QK", "GM", "SN"), "QK", "M")
+    assert steps[0] == Step(2, ("QK", "GM", "SN"), "QK", "M", "GM")
 
 
 def test_bands_of_three_passes() -> None:
@@ -125,7 +126,26 @@ def test_bands_of_three_passes() -> None:
 
 def test_a_tile_is_proved_through_the_recurrence() -> None:
     (step,) = passes(load_cascade("attention-1pass")).why["M0"]
-    assert step == Step(2, ("QK", "LM", "RM", "SLN"), "QK", "M0")
+    assert step == Step(2, ("QK", "LM", "RM", "SLN"), "QK", "M0", "LM")
+
+
+def test_the_proof_names_the_einsum_that_needs_the_whole_fiber_and_those_that_hand_it_on() -> None:
+    """GM waits for all of M; PLM, which keeps m1, waits for GM."""
+    (step,) = passes(load_cascade("attention-2pass")).why["M"]
+    assert str(step) == (
+        "pass 2: SN visits the M fiber of SLN again after GM, which needs all of it "
+        "(QK -> LM -> GM -> PLM -> SN)"
+    )
+    steps = passes(load_cascade("layernorm")).why["D"]
+    assert [(step.chain, step.after) for step in steps] == [
+        (("SUM", "MEAN", "C"), "SUM"),
+        (("C", "SS", "R", "Y"), "SS"),
+    ]
+
+
+def test_the_proof_names_the_recurrence_whose_last_slot_is_read() -> None:
+    (step,) = passes(load_cascade("softmax-online")).why["M"]
+    assert (step.chain, step.after) == (("RM", "Y"), "RM")
 
 
 # -- recurrences -------------------------------------------------------------------------------
@@ -337,9 +357,28 @@ def proved(found: Passes, its: Cascade) -> None:
         for step in steps:
             chain = [by_name[name] for name in step.chain]
             assert step.tensor in [a.tensor for a in chain[-1].reads] or step.each
+            assert step.after in step.chain[:-1] or step.each
             for before, after in pairwise(chain):
                 reads = [a.tensor for a in after.reads]
                 assert before.output.tensor in reads or step.each
+            if not step.each:
+                completed(its, step)
+
+
+def completed(its: Cascade, step: Step) -> None:
+    """What a step waits for has lost a part of the rank, or only its last slot is read.
+
+    And all that hands it on comes after it in the chain.
+    """
+    by_name = {e.name: e for e in its.einsums}
+    gone = {p.lower() for p in dict(its.splits).get(step.rank, (step.rank,))}
+    waits = by_name[step.after]
+    after = by_name[step.chain[step.chain.index(step.after) + 1]]
+    last = any(
+        read.tensor == waits.output.tensor and any(isinstance(i, Last) for i in read.indices)
+        for read in after.reads
+    )
+    assert gone - set(waits.output.variables) or last
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=SLOW)
