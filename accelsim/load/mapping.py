@@ -9,10 +9,11 @@ of its ranks, and returns plain numbers.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from accelsim.load.mapping_text import (
 from accelsim.load.source import Document, read, salvage, told_once
 
 Step = str | int
+_FIELD = re.compile(r"\.\s*([a-z_][a-z_0-9]*)")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ class MappingRule:
     table: MappingType[tuple[Scalar, ...], dict[str, Scalar]]
     table_keys: tuple[str, ...]
     lets: tuple[tuple[str, Rule], ...]
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """Names of the fields of machines that the file's rules may read (and maybe more names).
+
+        A mapping bound for one machine is the same for another whose levels
+        and units have the same values of these.
+
+        >>> "bandwidth" in load_mapping("fusemax").fields, "rows" in load_mapping("fusemax").fields
+        (False, True)
+        """
+        return frozenset(_FIELD.findall("\n".join(self.document.lines)))
 
     def bind(
         self,

@@ -14,7 +14,7 @@ from typing import Any
 from accelsim import units
 from accelsim.errors import Fault, InputError, Place, refuse
 from accelsim.ir.arch import Architecture, Unit
-from accelsim.ir.mapping import Group, Leaf, Mapping, Node, walk
+from accelsim.ir.mapping import Group, Mapping, Node, walk
 from accelsim.ir.problem import Problem
 from accelsim.models import energy
 from accelsim.models.area import area_m2
@@ -35,6 +35,8 @@ class GroupEstimate:
     stages: tuple[StageTime, ...]
     busy: tuple[Busy, ...]
     transfers: tuple[Transfer, ...]
+    read_bytes: dict[str, float]
+    write_bytes: dict[str, float]
     spilled: dict[str, float]
     binding_s: dict[str, float]
 
@@ -157,6 +159,7 @@ class Pricing:
         self._rooms: dict[tuple[int, str, float], tuple[Occupancy, ...]] = {}
         self._times: dict[tuple[int, tuple[Unit, ...]], tuple[Busy, ...]] = {}
         self._moved: dict[tuple[Any, ...], tuple[Transfer, ...]] = {}
+        self._joules: dict[tuple[Unit, ...], tuple[dict[str, float], float]] = {}
 
     def estimate(self, arch: Architecture, physical: bool = False) -> Estimate:
         """The price on one machine; raises as ``estimate`` does.
@@ -183,7 +186,24 @@ class Pricing:
                 groups.append(_group_estimate(nest.group, arch, shares, times, moved))
         if faults:
             raise InputError(faults)
-        return _total(self.problem, arch, self.mapping, tuple(groups), peaks, physical)
+        joules, registers = self._operations(arch)
+        watts = energy.static_watts(arch) if physical else 0.0
+        joules = {**joules, "register files": registers} if physical else joules
+        return _total(self.problem, arch, self.mapping, tuple(groups), peaks, joules, watts)
+
+    def _operations(self, arch: Architecture) -> tuple[dict[str, float], float]:
+        """Joules of operations by unit, and of register files."""
+        if arch.units in self._joules:
+            return self._joules[arch.units]
+        joules, registers = dict.fromkeys(arch.unit, 0.0), 0.0
+        for nest in self.nests:
+            for leaf, _ in nest.leaves:
+                unit, einsum = arch.unit[leaf.unit], nest.steps[leaf.einsum]
+                points = self.problem.points(einsum)
+                joules[unit.name] += energy.operation_joules(unit, einsum, points)
+                registers += energy.register_joules(unit, einsum, points)
+        self._joules[arch.units] = joules, registers
+        return joules, registers
 
     def _room(self, n: int, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
         key = n, level, word_bytes
@@ -245,7 +265,17 @@ def _group_estimate(
             for what, count in stage.binding().items():
                 binding[what] = binding.get(what, 0.0) + count / arch.clock_hz
     return GroupEstimate(
-        group.name, latency, compute, memory, schedule, times, moved, shares, binding
+        group.name,
+        latency,
+        compute,
+        memory,
+        schedule,
+        times,
+        moved,
+        reads,
+        writes,
+        shares,
+        binding,
     )
 
 
@@ -272,29 +302,24 @@ def _total(
     mapping: Mapping,
     groups: tuple[GroupEstimate, ...],
     peaks: dict[str, float],
-    physical: bool,
+    operations: dict[str, float],
+    watts: float,
 ) -> Estimate:
+    """The whole, from joules of operations by component and the power that always flows."""
     latency = sum(g.latency_s for g in groups)
     if not latency:
         raise refuse(
             f"on {arch.name} nothing takes any time", "operations with cycles, a bandwidth"
         )
-    reads, writes = level_bytes((t for g in groups for t in g.transfers), arch)
+    reads, writes = dict.fromkeys(arch.level, 0.0), dict.fromkeys(arch.level, 0.0)
+    for g in groups:
+        for name in arch.level:
+            reads[name] += g.read_bytes[name]
+            writes[name] += g.write_bytes[name]
     joules = {n: v.joules(reads[n], writes[n]) for n, v in arch.level.items()}
-    joules.update(dict.fromkeys(arch.unit, 0.0))
-    steps = problem.cascade.steps
+    joules.update(operations)
+    joules["leakage"] = watts * latency
     useful = dict.fromkeys(arch.unit, 0.0)
-    registers = 0.0
-    for group in mapping.groups:
-        for leaf, _ in walk(group.tree):
-            if isinstance(leaf, Leaf):
-                unit, einsum = arch.unit[leaf.unit], steps[leaf.einsum]
-                points = problem.points(einsum)
-                joules[unit.name] += energy.operation_joules(unit, einsum, points)
-                registers += energy.register_joules(unit, einsum, points)
-    if physical:
-        joules["register files"] = registers
-        joules["leakage"] = energy.static_watts(arch) * latency
     if not math.isfinite(latency + sum(joules.values())):
         raise refuse(f"latency or energy on {arch.name} is infinite", "smaller numbers")
     binding: dict[str, float] = {}
