@@ -27,6 +27,7 @@ LISTED: Final[dict[str, catalog.Kind]] = {
 KEYS: Final[dict[str, catalog.Kind]] = {
     "cascade": "cascade",
     "architecture": "arch",
+    "gpu": "arch",
     "mapping": "mapping",
     "design": "design",
 }
@@ -112,8 +113,12 @@ def _check(kind: catalog.Kind, path: Path) -> None:
     """Load a document for its faults alone."""
     from accelsim.load.arch import load_architecture
     from accelsim.load.design import load_design
+    from accelsim.load.gpu import is_gpu, load_gpu
     from accelsim.load.mapping import load_mapping
 
+    if kind == "arch" and is_gpu(read(path).value):
+        load_gpu(path)
+        return
     loaders: dict[str, Callable[[Path], object]] = {
         "arch": load_architecture,
         "design": load_design,
@@ -146,7 +151,7 @@ def _kind_of(document: Document) -> catalog.Kind:
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a kind of document (``arch``, ``cascade``, ``mapping``, ``design``).
+    """The JSON Schema of a kind of document: ``arch``, ``gpu``, ``cascade``, ``mapping``, ``design``.
 
     >>> schema("arch")["title"]
     'accelsim arch'
@@ -154,12 +159,14 @@ def schema(kind: str) -> dict[str, Any]:
     from accelsim.load.arch import ArchitectureText
     from accelsim.load.cascade_text import CascadeText
     from accelsim.load.design import DesignText
+    from accelsim.load.gpu_text import GpuText
     from accelsim.load.mapping_text import MappingText
 
     models: dict[str, type[BaseModel]] = {
         "arch": ArchitectureText,
         "cascade": CascadeText,
         "design": DesignText,
+        "gpu": GpuText,
         "mapping": MappingText,
     }
     if kind not in models:

@@ -27,11 +27,13 @@ from accelsim.load.source import Document, read, salvage, told_once
 OVERRIDE = "--set"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A mapping of known fields, each of the type that it says."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Sourced(_Record):
+class Sourced(Record):
     """A number with its own source."""
 
     value: str | int | float
@@ -41,7 +43,7 @@ class Sourced(_Record):
 Number = str | int | float | Sourced
 
 
-class OperationText(_Record):
+class OperationText(Record):
     """Cost of one operation of a work class: cycles and energy, or what it is made of."""
 
     cycles: Number | None = Field(None, description="cycles in one PE")
@@ -54,7 +56,7 @@ class OperationText(_Record):
     source: str | None = None
 
 
-class UnitText(_Record):
+class UnitText(Record):
     """An array of PEs."""
 
     rows: Number = 1
@@ -68,7 +70,7 @@ class UnitText(_Record):
     source: str | None = None
 
 
-class LevelText(_Record):
+class LevelText(Record):
     """A memory level."""
 
     capacity: Number | None = None
@@ -84,7 +86,7 @@ class LevelText(_Record):
     source: str | None = None
 
 
-class ArchitectureText(_Record):
+class ArchitectureText(Record):
     """A spatial-array machine; levels from the backing store inwards."""
 
     architecture: str
@@ -275,7 +277,11 @@ def architecture_from(document: Document, sets: Iterable[str] = ()) -> Architect
     Raises InputError with every fault: unknown or missing fields, a number
     without source or unit, a negative bandwidth, an override of nothing.
     """
-    overridden = frozenset(_override(document.value, text) for text in sets)
+    if isinstance(document.value, dict) and "gpu" in document.value:
+        message = f"{document.value['gpu']} is a GPU, and what is asked is of a spatial array"
+        place = document.place(["gpu"], key=True)
+        raise InputError([Fault(place, message, "--kernel, or an array")])
+    overridden = frozenset(override(document.value, text) for text in sets)
     text, faults = salvage(document, ArchitectureText)
     if text is None:
         raise InputError(faults)
@@ -288,7 +294,7 @@ def architecture_from(document: Document, sets: Iterable[str] = ()) -> Architect
     return found
 
 
-def _override(value: Any, text: str) -> str:
+def override(value: Any, text: str) -> str:
     """Apply one ``path=value`` to the document's value in place; returns the full dotted path."""
     path, equals, new = text.partition("=")
     if not equals or not path.strip() or not new.strip():

@@ -1,0 +1,180 @@
+"""The nouns of a GPU: its multiprocessor, tensor cores, memories, launch and power.
+
+Every number is a physical ceiling: of one instruction, one level of memory or
+one event, measured alone or taken from a data sheet.  None belongs to a kernel.
+Where each comes from is kept beside them in ``Gpu.sources``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+#: Operations of one lane that ``operations`` may give a rate for.
+LANE_OPERATIONS: Final = ("ex2", "fma", "add", "max", "cvt", "shuffle", "alu")
+#: Instruction paths to the tensor cores; types after the dot.
+TENSOR_PATHS: Final = ("mma", "wgmma", "tcgen05")
+TENSOR_TYPES: Final = ("bf16", "f16", "s8", "e4m3")
+#: Bytes that ``energy`` may price: of shared memory, of L2, and read and written behind it.
+BYTE_ENERGIES: Final = ("shared", "l2", "read", "write")
+
+Basis = Literal["measured", "data sheet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Multiprocessor:
+    """Limits of one multiprocessor: what may be resident, and how many schedulers issue."""
+
+    registers: int = 65536
+    threads: int = 2048
+    blocks: int = 32
+    shared_bytes: float = 233472.0
+    block_shared_bytes: float = 232448.0
+    schedulers: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Latencies in cycles: of a dependent instruction, of a load, of a barrier.
+
+    ``barrier`` is what a block of no warps would take; each warp adds
+    ``barrier_warp``.  ``mma`` is from an mma to one that adds to its result.
+    """
+
+    mma: float = 0.0
+    wgmma: float = 0.0
+    shared: float = 0.0
+    shuffle: float = 0.0
+    ex2: float = 0.0
+    alu: float = 0.0
+    l2: float = 0.0
+    memory: float = 0.0
+    barrier: float = 0.0
+    barrier_warp: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Joules:
+    """Energy of one operation or byte above the floor of the chip, at the clock it was found at."""
+
+    energy_j: float
+    clock_hz: float
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What the board draws: at most, asleep, and awake with nothing to do; volts against clock.
+
+    Dynamic energy goes with the square of the voltage, which runs in a
+    straight line from ``low_volts`` at ``low_hz`` to ``high_volts`` at the
+    highest clock.
+    """
+
+    cap_w: float
+    idle_w: float
+    awake_w: float
+    low_volts: float = 1.0
+    high_volts: float = 1.0
+    low_hz: float = 0.0
+    response_s: float = 0.0
+
+    def volts(self, clock_hz: float, highest_hz: float) -> float:
+        """Core voltage at a clock.
+
+        >>> Power(700, 125, 140, 0.7, 1.0, 1e9).volts(1.5e9, 2e9)
+        0.85
+        """
+        if highest_hz <= self.low_hz:
+            return self.high_volts
+        share = max(0.0, (clock_hz - self.low_hz) / (highest_hz - self.low_hz))
+        return self.low_volts + (self.high_volts - self.low_volts) * share
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Seconds of an empty kernel: alone between two events, behind another, on the host."""
+
+    first_s: float
+    next_s: float
+    host_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The memory behind L2: bytes, bytes a second of reads, of writes, of both at once."""
+
+    capacity_bytes: float
+    read: float
+    write: float
+    copy: float
+
+    def seconds(self, read_bytes: float, write_bytes: float) -> float:
+        """Time of a mixture: its rate lies between those of reads, a copy and writes.
+
+        The cost of a byte is linear between the three points that are known
+        (all reads, half and half, all writes).
+
+        >>> Memory(80e9, 100.0, 100.0, 80.0).seconds(40.0, 40.0)
+        1.0
+        """
+        total = read_bytes + write_bytes
+        if not total:
+            return 0.0
+        share = write_bytes / total
+        if share <= 0.5:
+            each = (1 / self.read) * (1 - 2 * share) + (1 / self.copy) * 2 * share
+        else:
+            each = (1 / self.copy) * (2 - 2 * share) + (1 / self.write) * (2 * share - 1)
+        return total * each
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: ``multiprocessors`` alike, at most at ``clock_hz``, behind one L2 and one memory.
+
+    ``tensor`` is FLOP a cycle a multiprocessor by path and type
+    (``wgmma.bf16``), ``operations`` lane operations a cycle a multiprocessor,
+    ``shared_bandwidth`` bytes a cycle a multiprocessor.
+    """
+
+    name: str
+    capability: str
+    multiprocessors: int
+    clock_hz: float
+    multiprocessor: Multiprocessor
+    tensor: tuple[tuple[str, float], ...]
+    operations: tuple[tuple[str, float], ...]
+    shared_bandwidth: float
+    l2_bytes: float
+    l2_bandwidth: float
+    memory: Memory
+    waits: Waits
+    launch: Launch
+    power: Power
+    energy: tuple[tuple[str, Joules], ...]
+    basis: Basis = "measured"
+    about: str = ""
+    sources: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def __hash__(self) -> int:
+        """By name and what it can do."""
+        return hash((self.name, self.clock_hz, self.tensor, self.operations, self.memory))
+
+    def tensor_rate(self, path: str, kind: str) -> float | None:
+        """FLOP a cycle a multiprocessor of a path and a type; None where there is no such path."""
+        return dict(self.tensor).get(f"{path}.{kind}")
+
+    def rate(self, operation: str) -> float:
+        """Lane operations a cycle a multiprocessor."""
+        return dict(self.operations)[operation]
+
+    def joules(self, what: str, clock_hz: float) -> float:
+        """Energy of one operation or byte at a clock: scaled by the square of the voltage.
+
+        Nothing where the file prices no such thing.
+        """
+        found = dict(self.energy).get(what)
+        if found is None:
+            return 0.0
+        volts = self.power.volts(clock_hz, self.clock_hz)
+        return found.energy_j * (volts / self.power.volts(found.clock_hz, self.clock_hz)) ** 2

@@ -1,0 +1,123 @@
+"""The text of a GPU file as Pydantic models: which fields there are and what they mean."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from accelsim.load.arch import Number, Record
+
+
+class MultiprocessorText(Record):
+    """What may be resident on one multiprocessor."""
+
+    registers: Number = Field(description="32-bit registers")
+    threads: Number
+    blocks: Number
+    shared: Number = Field(description="shared memory of all its blocks")
+    block_shared: Number = Field(description="the most that one block may have")
+    schedulers: Number = Field(description="each issues one warp instruction a cycle")
+    source: str | None = None
+
+
+class WaitsText(Record):
+    """Latencies in cycles."""
+
+    mma: Number | None = Field(None, description="from an mma.sync to one that adds to its result")
+    wgmma: Number | None = Field(None, description="from issue of a lone wgmma to its result")
+    shared: Number | None = Field(None, description="a load from shared memory")
+    shuffle: Number | None = None
+    ex2: Number | None = None
+    alu: Number | None = Field(None, description="an add or a maximum")
+    l2: Number | None = Field(None, description="a load that hits L2")
+    memory: Number | None = Field(None, description="a load that misses L2")
+    barrier: Number | None = Field(None, description="a block's barrier, warps aside")
+    barrier_warp: Number | None = Field(None, description="what each warp adds to it")
+    source: str | None = None
+
+
+class SharedText(Record):
+    """Shared memory of one multiprocessor."""
+
+    bandwidth: Number = Field(description="bytes a cycle")
+    source: str | None = None
+
+
+class L2Text(Record):
+    """The cache that all multiprocessors share."""
+
+    capacity: Number
+    bandwidth: Number = Field(description="read by all multiprocessors at once")
+    source: str | None = None
+
+
+class MemoryText(Record):
+    """The memory behind L2."""
+
+    capacity: Number
+    reads: Number = Field(description="bytes a second that are read, nothing written")
+    writes: Number = Field(description="bytes a second that are written, nothing read")
+    copies: Number = Field(description="bytes a second, half read and half written")
+    source: str | None = None
+
+
+class LaunchText(Record):
+    """An empty kernel."""
+
+    first: Number = Field(description="alone, between two events")
+    next: Number = Field(description="each further one in the same stream")
+    host: Number | None = Field(None, description="on the host, a launch")
+    source: str | None = None
+
+
+class PowerText(Record):
+    """What the board draws, and the core's voltage against its clock."""
+
+    cap: Number
+    idle: Number = Field(description="nothing running")
+    awake: Number = Field(description="clock up, multiprocessors resident but idle")
+    low_volts: Number | None = None
+    high_volts: Number | None = Field(None, description="at the highest clock")
+    low_clock: Number | None = Field(None, description="where the voltage is low_volts")
+    response: Number | None = Field(None, description="until the cap takes clock away")
+    source: str | None = None
+
+
+class JoulesText(Record):
+    """One operation or one byte, above what the board draws awake."""
+
+    value: str | int | float
+    source: str
+    clock: str | None = Field(None, description="at which it was found; the highest if none")
+
+
+class EnergyText(Record):
+    """Energies of tensor cores (by FLOP), lane operations and bytes."""
+
+    tensor: dict[str, dict[str, JoulesText]] = Field(default_factory=dict)
+    operations: dict[str, JoulesText] = Field(default_factory=dict)
+    bytes: dict[str, JoulesText] = Field(default_factory=dict)
+
+
+class GpuText(Record):
+    """A GPU; rates are a cycle and a multiprocessor."""
+
+    gpu: str
+    about: str = ""
+    basis: Literal["measured", "data sheet"]
+    capability: str
+    sources: dict[str, str] = Field(default_factory=dict)
+    multiprocessors: Number
+    clock: Number = Field(description="the highest clock")
+    multiprocessor: MultiprocessorText
+    tensor: dict[str, dict[str, Number]] = Field(description="FLOP by path (wgmma) and type")
+    operations: dict[str, Number] = Field(description="lane operations: ex2, fma, max ...")
+    shared: SharedText
+    l2: L2Text
+    memory: MemoryText
+    waits: WaitsText
+    launch: LaunchText
+    power: PowerText
+    energy: EnergyText = Field(default_factory=EnergyText)
+    source: str | None = None
