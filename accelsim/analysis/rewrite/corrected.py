@@ -5,19 +5,42 @@ summand of its exponent (multiplied out), either waits for statistics over the
 rank and carries no index of the reduction, or does not wait at all.  Powers
 that wait were taken out before (``rules.defer``), so that what is left of
 them is an exponential: positive, and a number wherever the statistics are.
+
+**When s(g') / s(g) is well defined.**  Over the reals always; among floats
+only where no running value makes an exponential that the original has not.
+So every statistic in an exponent must be **anchored**: a maximum or minimum G
+of elements B[m] that stand beside it in the same proportion, c * (B[m] - G)
+or c * (B[m] - max(G, S)).  Its running values lie between the elements seen
+so far and G, so for every element m that is summed
+
+    |B[m] - RG| <= |B[m] - G|, both of one sign
+
+(for a maximum B[m] <= RG <= G), and the exponentials under RG are at most 1
+where the original's are, else at most the original's own.  The correction
+exp(c * (RG - RG')) lies between 1 and such a one too, because RG is an
+element that was seen.  The masks of G must be among those of the sum: an
+element that G leaves out is not bounded by it.
+
+A partial sum bounds nothing: Σ x may be -1000 half-way and 0 at the end, and
+exp(x - RG) infinite half-way, 0 * infinity from there on.  A statistic that
+is not anchored is no reason to keep anything running: with the exponential
+taken out altogether (``rules.bare_exponentials``) the sum overflows no more
+often and takes fewer operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import isinf
+from fractions import Fraction
 
-from accelsim.analysis.rewrite.algebra import exponential, factored, of
+from accelsim.analysis.rewrite.algebra import added, exponential, factored, of, quotient, times
 from accelsim.analysis.rewrite.axis import Axis
-from accelsim.analysis.rewrite.forms import ONE, Atom, Sum, Term, nonnegative
+from accelsim.analysis.rewrite.forms import ONE, Atom, Base, Call, Sum, Term, nonnegative
+from accelsim.analysis.rewrite.indices import plain_variables, renamed_condition
 from accelsim.analysis.rewrite.normal import expanded, reads, replaced
 from accelsim.analysis.rewrite.program import Def, Names
+from accelsim.analysis.rewrite.settle import renamed
 from accelsim.analysis.rewrite.tiling import Tiled
 from accelsim.ir.cascade import Access, Position
 from accelsim.ir.ops import REDUCTIONS
@@ -78,21 +101,51 @@ class Corrected:
         kept = Kept(d, exponential(out))
         if not (streamed and known and linear) or out.variables & d.over:
             return None
-        return kept if all(self._covers(name, d) for name in kept.statistics) else None
+        return kept if self._anchored(d, out, rest) else None
 
     def _least_is_0(self, d: Def) -> bool:
         """Whether a maximum may start from 0, which a correction leaves 0, instead of -inf."""
         return d.op == "max" and nonnegative(d.body) and d.name not in self.program.hollow
 
-    def _covers(self, statistic: str, d: Def) -> bool:
-        """Whether a statistic has seen something wherever the reduction has: it has no more masks.
+    def _anchored(self, d: Def, out: Sum, rest: Sum) -> bool:
+        """Whether beside each statistic in an exponent stand the elements that it is made of."""
+        left = expanded(rest)
+        for u in out.terms:
+            its = {t.like: t.coefficient for t in left.terms}
+            found = next((e for e in self._elements(d, u) if _cancels(e, its)), None)
+            if found is None:
+                return False
+            left = added(left, found)
+        return True
 
-        Else it is still an infinity where the reduction already needs its value.
+    def _elements(self, d: Def, u: Term) -> Iterator[Sum]:
+        """``c * B`` for a summand ``c * G`` or ``c * max(G, S)`` of an exponent, each such G."""
+        waiting = [b for b, q in u.powers if self.axis.waits(of(b))]
+        if len(waiting) != 1 or u.exponent is not None:
+            return
+        factor = Sum((quotient(u, factored(of(waiting[0]))),))
+        its = [self.kept[a.tensor] for a in reads(waiting[0]) if a.tensor in self.kept]
+        if self.axis.waits(factor) or any(k.statistics for k in its):
+            return
+        if {k.of.op for k in its} in ({"max"}, {"min"}):
+            for a in _choices(waiting[0]):
+                for body in self._bodies(d, a, its[0].of.op):
+                    yield expanded(times(factor, body))
+
+    def _bodies(self, d: Def, a: Access, op: str) -> Iterator[Sum]:
+        """The elements of an extremum, at the variables of a read, if ``d`` is over no others.
+
+        Where these are extrema themselves (of tiles), the elements of those as well.
         """
-        its = self.kept.get(statistic)
-        if its is None or not isinf(its.start) or statistic not in self.program.hollow:
-            return True
-        return set(its.of.where) <= set(d.where)
+        its, at = self.program.defs.get(a.tensor), plain_variables(a)
+        if its is None or at is None or its.op != op:
+            return
+        names = dict(zip(its.out, at, strict=True))
+        body = renamed(its.body, names)
+        if {renamed_condition(c, names) for c in its.where} <= set(d.where) and body is not None:
+            yield body
+            if body.atom is not None and isinstance(body.atom.expr, Access):
+                yield from self._bodies(d, body.atom.expr, op)
 
     # -- names and places ------------------------------------------------------------------------
 
@@ -148,6 +201,21 @@ class Corrected:
                 name = names.fresh("L" + p.name)
                 found.append(replace(p, name=name, out=self.out(p), body=body))
         return found
+
+
+def _choices(base: Base) -> Iterator[Access]:
+    """The accesses that an extremum, perhaps of several, is the value of."""
+    if isinstance(base, Atom) and isinstance(base.expr, Access):
+        yield base.expr
+    elif isinstance(base, Call) and base.op in ("max", "min"):
+        for t in (a.term for a in base.args):
+            if t is not None and of(t.powers[0][0] if t.powers else base) == Sum((t,)):
+                yield from _choices(t.powers[0][0])
+
+
+def _cancels(s: Sum, coefficients: Mapping[str, Fraction]) -> bool:
+    """Whether every term of a sum stands there with the opposite coefficient."""
+    return bool(s.terms) and all(coefficients.get(t.like) == -t.coefficient for t in s.terms)
 
 
 def stem(name: str) -> str:

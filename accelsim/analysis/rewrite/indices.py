@@ -16,6 +16,7 @@ from accelsim.ir.cascade import (
     Index,
     Map,
     Position,
+    Threshold,
 )
 
 
@@ -53,6 +54,8 @@ def renamed_condition(condition: Condition, names: Mapping[str, str]) -> Conditi
     """A condition with variables renamed."""
     if isinstance(condition, Access):
         return renamed_access(condition, names)
+    if isinstance(condition, Threshold):
+        return None
     left, right = renamed_index(condition.left, names), renamed_index(condition.right, names)
     return None if left is None or right is None else Compare(left, condition.relation, right)
 
@@ -120,6 +123,8 @@ class Split:
         """A condition."""
         if isinstance(condition, Access):
             return self.access(condition)
+        if isinstance(condition, Threshold):
+            raise NoFormError
         left, right = self.index(condition.left), self.index(condition.right)
         return Compare(left, condition.relation, right)
 

@@ -22,7 +22,7 @@ from accelsim.analysis.rewrite.algebra import (
     times,
 )
 from accelsim.analysis.rewrite.forms import Atom, Base, Call, Sum, Term
-from accelsim.ir.cascade import Access, Const, Expr, Size
+from accelsim.ir.cascade import Access, Const, Expr, Map, Size
 
 #: What takes more terms than this is not multiplied out, nor a sum to another power.
 MOST_TERMS: Final = 32
@@ -63,6 +63,7 @@ def normal(expr: Expr, read: Callable[[Access], Sum]) -> Sum:
                 shown = expr if sign > 0 else Const(-expr.value)
                 return scaled(of(Atom(shown, shown.value >= 0)), sign)
             return number(expr.value)
+    assert isinstance(expr, Map)  # a coordinate as a number is fixed: it has no normal form
     args = [normal(a, read) for a in expr.args]
     if expr.op == "pow":
         power = args[1].number

@@ -24,9 +24,9 @@ from accelsim.analysis.rewrite.algebra import of
 from accelsim.analysis.rewrite.forms import Atom, Sum, nonnegative
 from accelsim.analysis.rewrite.indices import plain
 from accelsim.analysis.rewrite.normal import reads
-from accelsim.ir.cascade import Access, Cascade, Condition, Einsum, Expr
+from accelsim.ir.cascade import Access, Cascade, Compare, Condition, Einsum, Expr
 from accelsim.ir.ops import REDUCTIONS
-from accelsim.ir.show import show_position
+from accelsim.ir.show import show_condition, show_position
 
 Where: TypeAlias = tuple[Condition, ...]
 
@@ -90,7 +90,7 @@ class Def:
 
 def _holds_at_zero(condition: Condition, over: frozenset[str]) -> bool:
     """Whether a predicate holds with the variables of ``over`` at 0, whatever the others are."""
-    if isinstance(condition, Access):
+    if not isinstance(condition, Compare):
         return False
     sides = (condition.left, condition.right)
     if condition.relation in (">", ">="):
@@ -174,6 +174,6 @@ def sorted_where(conditions: Iterable[Condition]) -> Where:
     def text(c: Condition) -> str:
         if isinstance(c, Access):
             return c.tensor + ",".join(show_position(i) for i in c.indices)
-        return f"{show_position(c.left)} {c.relation} {show_position(c.right)}"
+        return show_condition(c)
 
     return tuple(sorted(set(conditions), key=text))

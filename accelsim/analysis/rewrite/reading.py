@@ -9,7 +9,7 @@ from accelsim.analysis.rewrite.indices import plain_variables, renamed_condition
 from accelsim.analysis.rewrite.normal import normal
 from accelsim.analysis.rewrite.program import Def, Program, Where, sorted_where
 from accelsim.analysis.rewrite.settle import settled
-from accelsim.ir.cascade import Access, Cascade, Einsum, Expr
+from accelsim.ir.cascade import Access, Cascade, Coordinate, Einsum, Expr, Threshold, leaves
 from accelsim.ir.order import order
 
 
@@ -72,6 +72,8 @@ class _Reading:
     def where(self, e: Einsum) -> Where | None:
         """Every condition of an Einsum, inherited ones too; None where they cannot be written."""
         found = list(e.where)
+        if any(isinstance(c, Threshold) for c in found):
+            return None
         for read in e.reads:
             domain = self.domains.get(read.tensor, ())
             if domain is None:
@@ -95,6 +97,8 @@ class _Reading:
             len(self.cascade.writers[e.output.tensor]) == 1
             and out is not None
             and len(set(out)) == len(out)
+            and not any(isinstance(x, Coordinate) for x in leaves(e.expr))
+            and not any(a.through for a in e.reads)
             and len({r.op for r in e.reductions}) <= 1
             and all(r.op in ("sum", "max", "min") and not r.into for r in e.reductions)
         )
