@@ -8,19 +8,22 @@ and C read it, and take the loops that enclose both.  C is legal if
    are complete in stream order; its *last* slot is complete only outside the
    loop that it recurs along.)
 2. R stands before C where their paths part, except that the old slot of a
-   recurrence may be read before the new one is written;
-3. no enclosing loop cuts a rank that C reads through an affine index: C needs
+   recurrence may be read before the new one is written, where the enclosing
+   loops are all those that it recurs along;
+3. loops that enclose a recurrence and run along it are in order, outermost part
+   first, and an Einsum that reads its own old slot takes slots one by one;
+4. no enclosing loop cuts a rank that C reads through an affine index: C needs
    elements of other iterations.
 
 These conditions are sufficient: under 1 each iteration of the enclosing loops
 runs all of R's reduction for the elements it touches, under 2 it does so
-before C, and under 3 C touches no others.  Space is checked when a mapping is
-priced.
+before C, under 3 a recurrence makes its slots in their order, and under 4 C
+touches no other elements.  Space is checked when a mapping is priced.
 """
 
 from __future__ import annotations
 
-from accelsim.errors import Fault
+from accelsim.errors import Fault, Place
 from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, rank_of
 from accelsim.ir.mapping import Leaf, Loop, Mapping, Node, walk
 
@@ -60,7 +63,9 @@ def legal(cascade: Cascade, mapping: Mapping) -> tuple[Fault, ...]:
         einsum = cascade.steps[name]
         for access in cascade.operands[name]:
             for writer in cascade.writers.get(access.tensor, ()):
-                if writer.name in paths and writer is not einsum:
+                if writer is einsum:
+                    faults += _slot_by_slot(cascade, mapping, access, reader)
+                elif writer.name in paths:
                     faults += _read(cascade, mapping, access, (writer, paths[writer.name]), reader)
     return tuple(dict.fromkeys(faults))
 
@@ -74,14 +79,15 @@ def _read(
     einsum = reader[2].einsum
     faults = []
     unready = {rank_of(v) for v in writer.reduced}
+    unready |= {rank_of(v) for i in writer.output.through for v in i.variables}
     along = cascade.iterative.get(access.tensor)
     last = any(isinstance(i, Last) for i in access.indices)
     if last and along is not None:
         unready.add(along)
     bent = [
-        {rank_of(v) for v in i.variables}
+        {rank_of(v) for v in i.variables} | ({rank} if isinstance(i, Access) else set())
         for i, rank in zip(access.indices, cascade.tensors[access.tensor], strict=True)
-        if isinstance(i, Index) and not i.plain and rank != along
+        if not isinstance(i, Last) and not i.plain and rank != along
     ]
     for loop in shared:
         rank = mapping.rank[loop.part]
@@ -104,12 +110,55 @@ def _read(
                     f"{writer.name} and {einsum} apart, or the loop below both",
                 )
             )
-    if path[0] > reader[0] and not _old_slot(access, along, cascade):
+    old = _old_slot(access, along, cascade)
+    parts = _parts(mapping, along)
+    around = [loop.part for loop in shared if loop.part in parts]
+    if path[0] > reader[0] and not (old and len(around) == len(parts)):
         faults.append(
             Fault(place, f"{einsum} reads {access.tensor} before {writer.name} has written it",
-                  f"{writer.name} before {einsum}")
+                  f"{writer.name} before {einsum}" if not old else
+                  f"both under the loops over {', '.join(parts)}")
         )  # fmt: skip
+    elif old and around != [part for part in parts if part in around]:
+        faults.append(_disordered(einsum, access, parts, place))
     return faults
+
+
+def _slot_by_slot(cascade: Cascade, mapping: Mapping, access: Access, reader: Path) -> list[Fault]:
+    """Whether an Einsum that reads its own old slot takes its slots in order, one by one."""
+    along = cascade.iterative.get(access.tensor)
+    if not _old_slot(access, along, cascade):
+        return []
+    _, above, leaf = reader
+    parts = _parts(mapping, along)
+    abreast = [loop.part for loop in (*leaf.rows, *leaf.cols) if loop.part in parts]
+    if abreast:
+        return [
+            Fault(
+                leaf.place,
+                f"{leaf.einsum} spreads {', '.join(abreast)} over PEs, but each slot of "
+                f"{access.tensor} needs the one before",
+                "loops in time along a recurrence",
+            )
+        ]
+    loops = [*(loop for node in above for loop in node.loops), *leaf.loops]
+    if [loop.part for loop in loops if loop.part in parts] != parts:
+        return [_disordered(leaf.einsum, access, parts, leaf.place)]
+    return []
+
+
+def _disordered(einsum: str, access: Access, parts: list[str], place: Place) -> Fault:
+    return Fault(
+        place,
+        f"{einsum} reads slots of {access.tensor} out of order",
+        f"loops in the order {', '.join(parts)}",
+    )
+
+
+def _parts(mapping: Mapping, rank: str | None) -> list[str]:
+    """Parts of a rank that are loops, outermost first."""
+    found = dict(mapping.parts).get(rank or "", ())
+    return [loop.part for loop in found if loop.trips > 1]
 
 
 def _old_slot(access: Access, along: str | None, cascade: Cascade) -> bool:

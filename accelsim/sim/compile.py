@@ -100,6 +100,7 @@ class _Compiler:
             tuple(self.flows[einsum]),
             tuple(n for n, b in enumerate(self.buffers) if einsum in b.users),
             schedule.waits.get(einsum, ()),
+            work.leaf.place,
         )
 
     # -- words -------------------------------------------------------------------------------
@@ -218,13 +219,14 @@ class _Compiler:
         drain.append(Way(hold.level, drains, False, kept * self.word))
         sharing = [h.tensor for h in path[-1].holds if (h.shares or h.tensor) ==
                    (hold.shares or tensor)]  # fmt: skip
-        users = list(dict.fromkeys(e for t in [tensor, *sharing] for e in nest.users(t, path[-1])))
+        everyone = dict.fromkeys(e for t in [tensor, *sharing] for e in nest.users(t, path[-1]))
         room = words * self.word if self._comes_and_goes(hold, path) and not inside else 0.0
         self.buffers.append(
             Buffer(tensor, hold.level, outer[0][0], hold.copies, depth, visits,
                    tuple(fill) if fills else (), tuple(drain) if drains else (),
-                   tuple(users), room, hold=id(hold),
-                   outside=id(chain[place[0] - 1][1]) if place[0] else 0)
+                   tuple(everyone), room, hold=id(hold),
+                   outside=id(chain[place[0] - 1][1]) if place[0] else 0,
+                   guests=frozenset(everyone) - frozenset(users))
         )  # fmt: skip
 
     def _with_sources(self, number: int, buffer: Buffer) -> Buffer:

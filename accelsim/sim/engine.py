@@ -17,24 +17,16 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from accelsim.errors import refuse
 from accelsim.sim.machine import Asked, Ports, Queue, Request, Slots
 from accelsim.sim.program import Program, Stage, Task, tile_of
+from accelsim.sim.shapes import Shape, Shapes
 from accelsim.sim.trace import Recorder
 
 #: Counters that every run has, before those of levels and units.
 COMPUTE, SERIAL, TASKS = "compute", "one after the other", "tasks"
 DRAINS = "last tiles drain"
 ARRAYS = "arrays fill and drain"
-
-
-@dataclass(slots=True)
-class Shape:
-    """What one kind of step asks of a task: operands, and buffers whose tiles begin or end."""
-
-    flow: Request | None
-    opens: tuple[Slots, ...]
-    closes: tuple[Slots, ...]
-    needs: tuple[Slots, ...]
 
 
 @dataclass(slots=True)
@@ -80,11 +72,10 @@ class Engine:
                 self.made[source] = 0
                 self.readers.setdefault(source, []).append(slots)
         self.ended: dict[str, int] = {}
-        self.shapes: dict[str, dict[tuple[int, ...], Shape]] = {t.einsum: {} for t in program.tasks}
+        self.shapes = Shapes(program, self.slots, self.ports)
         self.held = dict(program.laid_bytes)
         self.peaks = dict(program.laid_bytes)
         self.changes: dict[str, list[tuple[int, float]]] = {n: [] for n in self.held}
-        self.irregular = self._irregular()
         first = sorted(self.slots, key=Slots.urgency)
         for n in range(max((s.copies for s in first), default=0)):
             for slots in first:
@@ -100,15 +91,6 @@ class Engine:
     def add(self, name: str, amount: float) -> None:
         """Add to a counter."""
         self.counts[self._counter(name)] += amount
-
-    def _irregular(self) -> tuple[bool, ...]:
-        """Step loops that shift some tile by a distance that depends on where they are."""
-        visits = [b.visits for b in self.program.buffers]
-        visits += [f.visits for t in self.program.tasks for f in t.flows]
-        return tuple(
-            any(n < len(v.irregular) and v.irregular[n] for v in visits)
-            for n in range(len(self.program.steps))
-        )
 
     # -- tiles -------------------------------------------------------------------------------
 
@@ -205,9 +187,14 @@ class Engine:
         while self.queue.due(time):
             self._serve(self.queue.take())
 
-    def _ready(self, slots: Slots, tile: int) -> int:
-        """When a tile that was asked for is there."""
+    def _ready(self, slots: Slots, task: Task) -> int:
+        """When the tile that a task needs is there.  Raises InputError if it never will be."""
+        tile = slots.at[task.einsum]
         while tile not in slots.ready:
+            if not self.queue.heap:
+                what = f"{task.einsum} waits for {slots.buffer.tensor}, which never comes"
+                allowed = f"what makes {slots.buffer.tensor} before {task.einsum}, or more copies"
+                raise refuse(f"'{self.program.name}' stops: {what}", allowed, task.place)
             self._serve(self.queue.take())
         return slots.ready[tile]
 
@@ -274,7 +261,7 @@ class Engine:
             if any(w in waiting for w in task.waits):
                 continue
             start = max([turn.time, *(self.ended.get(w, 0) for w in task.waits)])
-            shape = self._shape(task, step)
+            shape = self.shapes.of(task, step)
             for slots in shape.needs:
                 tile = slots.at[task.einsum] + (slots in shape.opens)
                 start = max(start, slots.ready.get(tile) or slots.asked.get(tile, 0))
@@ -284,7 +271,7 @@ class Engine:
         return best
 
     def _task(self, turn: Turn, task: Task, step: int) -> None:
-        shape = self._shape(task, step)
+        shape = self.shapes.of(task, step)
         began, until = self._start(turn, task, shape)
         start = began[0]
         if shape.flow is not None:
@@ -316,7 +303,7 @@ class Engine:
             slots.at[task.einsum] += 1
         until = (0, "")
         for slots in shape.needs:
-            ready = self._ready(slots, slots.at[task.einsum])
+            ready = self._ready(slots, task)
             if slots.streams:
                 until = max(until, (ready, slots.cause))
             elif ready > start:
@@ -345,37 +332,6 @@ class Engine:
         for loop in reversed(self.program.steps[: task.depth]):
             step, found[loop.part] = divmod(step, loop.trips)
         return found
-
-    def _shape(self, task: Task, step: int) -> Shape:
-        at, key = [], []
-        left = step
-        for n in reversed(range(task.depth)):
-            trips = self.program.steps[n].trips
-            left, i = divmod(left, trips)
-            at.append(i)
-            key.append(i if self.irregular[n] else 0 if not i else 2 if i == trips - 1 else 1)
-        shapes = self.shapes[task.einsum]
-        found = shapes.get(tuple(key))
-        if found is None:
-            found = shapes[tuple(key)] = self._new_shape(task, step, tuple(reversed(at)))
-        return found
-
-    def _new_shape(self, task: Task, step: int, at: tuple[int, ...]) -> Shape:
-        moved = [(flow.visits.visit(at), flow.ways) for flow in task.flows]
-        opens, needs, closes = list[Slots](), list[Slots](), list[Slots]()
-        bodies = self.program.bodies
-        for n in task.buffers:
-            slots = self.slots[n]
-            inner = slots.body // bodies[task.depth]
-            instance, within = divmod(step, inner)
-            move = slots.move(instance)
-            needs.append(slots)
-            if not within and move.new:
-                opens.append(slots)
-            if within == inner - 1 and slots.changes(instance + 1):
-                closes.append(slots)
-        closes.sort(key=Slots.urgency)
-        return Shape(self.ports.request(moved), tuple(opens), tuple(closes), tuple(needs))
 
     # -- room and the end --------------------------------------------------------------------
 

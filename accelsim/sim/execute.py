@@ -106,6 +106,12 @@ class Executor:
             if isinstance(at, Last):
                 where.append(np.array([produced.shape[n] - 1]))
                 continue
+            if isinstance(at, Access):
+                raise refuse(
+                    f"{e.name} is scattered, which cannot be executed tile by tile",
+                    "a simulation without values",
+                    e.output.place,
+                )
             form = self.problem.affine(at)
             total = np.array([form.offset])
             for v, c in form.terms:
@@ -172,7 +178,9 @@ class _Box(Points):
         shape = self.tensors[read.tensor].values.shape
         found = []
         for n, at in enumerate(read.indices):
-            if isinstance(at, Index):
+            if isinstance(at, Access):
+                found.append(np.clip(self.coordinates(at), 0, shape[n] - 1))
+            elif isinstance(at, Index):
                 found.append(np.clip(self._affine(self.problem.affine(at)), 0, shape[n] - 1))
             else:
                 found.append(np.full([1] * len(self.axes), shape[n] - 1))

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from accelsim.errors import Place
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Loop
 from accelsim.sim.tiles import Visits
@@ -59,7 +60,8 @@ class Buffer:
     around it (see ``tile_of``), whose tile must be there; a tile is filled when
     they have done with all steps before its own first step plus ``ahead``.
     ``hold`` and ``outside`` identify its hold and the one that it fills from, 0
-    for none.
+    for none.  ``guests`` are the users that only share its room: they keep its
+    slot from the next tile, but need not wait for this one.
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
     out once for the whole group.
     """
@@ -78,6 +80,7 @@ class Buffer:
     ahead: int = 0
     hold: int = 0
     outside: int = 0
+    guests: frozenset[str] = frozenset()
 
     @property
     def made(self) -> bool:
@@ -105,6 +108,7 @@ class Task:
     flows: tuple[Flow, ...]
     buffers: tuple[int, ...]
     waits: tuple[str, ...]
+    place: Place
 
 
 class Wait(NamedTuple):

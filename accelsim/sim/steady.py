@@ -57,7 +57,7 @@ class _Runner:
             engine.run_iteration()
             return
         seen: dict[State, Mark] = {}
-        regular = not self.full and not engine.irregular[depth]
+        regular = not self.full and not engine.shapes.irregular[depth]
         body = self.bodies[depth + 1]
         before = -(-self.trailing // body)  # iterations whose steps still trail at a boundary
         trips, index = self.steps[depth].trips, 0

@@ -110,6 +110,9 @@ def lines(
     recurrent = problem.cascade.iterative.get(access.tensor)
     ranks = problem.cascade.tensors[access.tensor]
     for at, rank in zip(access.indices, ranks, strict=True):
+        if isinstance(at, Access):  # another element for each coordinate of the index tensor
+            found.append(Line(_apart(at, parts), most=problem.sizes.get(rank)))
+            continue
         if not isinstance(at, Index) or not at.terms:
             continue
         affine = problem.affine(at)
@@ -123,6 +126,16 @@ def lines(
         offset = affine.offset if affine.divisor > 1 else 0
         found.append(Line(tuple(terms.items()), offset, affine.divisor, most, rank == recurrent))
     return tuple(found)
+
+
+def _apart(index: Access, parts: Mapping[str, tuple[Loop, ...]]) -> tuple[tuple[str, int], ...]:
+    """Terms over the parts of an index tensor that have a value of its own at every point."""
+    terms, stride = [], 1
+    for variable in index.variables:
+        for loop in parts[rank_of(variable)]:
+            terms.append((loop.part, stride))
+            stride *= loop.trips
+    return tuple(terms)
 
 
 def elements(found: Iterable[Line], taken: Mapping[str, int]) -> int:

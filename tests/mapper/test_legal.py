@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from accelsim.errors import InputError
+from accelsim.errors import Fault, InputError
 from accelsim.explore.estimate import bind
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.mapping import Leaf, Loop, Mapping, Node
@@ -105,6 +105,52 @@ def test_the_last_slot_is_complete_outside_the_recurrence() -> None:
     assert fault.message == (
         "S reads R under the loop over M, where its last slot is not complete: R still runs over M"
     )
+
+
+LOOPED = """
+cascade: looped
+ranks: [P, M]
+inputs: {X: [P, M]}
+output: S
+einsums:
+  - R[p,0]   = 0
+  - U[p,m]   = R[p,m] * X[p,m]
+  - R[p,m+1] = R[p,m] + U[p,m]
+  - S[p]     = R[p,M] * R[p,M]
+"""
+
+
+def test_an_old_slot_is_read_first_only_under_the_loops_that_it_recurs_along() -> None:
+    cascade = cascade_from_text(LOOPED)
+    good = node({}, node({"P": 4, "M": 8}, leaf("U"), leaf("R")), leaf("S", P=4))
+    assert legal(cascade, mapping(cascade, good, P=4, M=8)) == ()
+    bad = node({"P": 4}, leaf("U", M=8), leaf("R", M=8), leaf("S"))
+    (fault,) = legal(cascade, mapping(cascade, bad, P=4, M=8))
+    assert fault.message == "U reads R before R has written it"
+    assert fault.allowed == "both under the loops over M"
+
+
+def test_slots_of_a_recurrence_come_in_order() -> None:
+    cascade = cascade_from_text(LOOPED)
+
+    def of(*order: str) -> tuple[Fault, ...]:
+        inner = node(dict.fromkeys(order, 2), leaf("U"), leaf("R"))
+        bound = mapping(cascade, node({}, inner, leaf("S", P=4)), P=4)
+        parts = (("P", (Loop("P", 4),)), ("M", (Loop("M.0", 2), Loop("M.1", 2))))
+        return legal(cascade, replace(bound, parts=parts))
+
+    assert of("M.0", "M.1") == ()
+    told = {f.message for f in of("M.1", "M.0")}
+    assert told == {"U reads slots of R out of order", "R reads slots of R out of order"}
+    assert {f.allowed for f in of("M.1", "M.0")} == {"loops in the order M.0, M.1"}
+
+
+def test_slots_of_a_recurrence_come_one_by_one() -> None:
+    cascade = cascade_from_text(RUNNING)
+    tree = node({"P": 4}, Leaf("R", "u", cols=(Loop("M", 8),)), leaf("S"))
+    (fault,) = legal(cascade, mapping(cascade, tree, P=4, M=8))
+    assert fault.message == ("R spreads M over PEs, but each slot of R needs the one before")
+    assert fault.allowed == "loops in time along a recurrence"
 
 
 def test_a_window_needs_other_iterations() -> None:

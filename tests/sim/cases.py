@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from accelsim.ir.arch import Level
 from accelsim.ir.mapping import Group, Leaf, Loop, Node, Stage, Tree, leaves
 from accelsim.ir.problem import bind
+from accelsim.mapper.legal import legal
 from tests.models.nests import Case, cases
 
 BANDWIDTHS = (0.5, 1.0, 2.0, 3.0, 8.0, 64.0)
@@ -22,6 +23,7 @@ TRIPS = (2, 4, 7, 13)
 def timed(draw: st.DrawFn, names: tuple[str, ...], most: int = 5, points: int = 4000) -> Case:
     """A case whose levels have ports, whose schedule has stages and whose loops may be long."""
     case = draw(cases(names, most))
+    assume(not legal(case.problem.cascade, case.mapping))
     rate = st.sampled_from(BANDWIDTHS)
     buffer = Level("buffer")
     if draw(st.booleans()):
@@ -39,6 +41,7 @@ def timed(draw: st.DrawFn, names: tuple[str, ...], most: int = 5, points: int = 
         trips = {p: n for p, n in case.mapping.extent.items() if n > 1}
         case = longer(case, {p: draw(st.sampled_from((n, *TRIPS))) for p, n in trips.items()})
     assume(prod(case.mapping.extent.values()) <= points)
+    assume(not legal(case.problem.cascade, case.mapping))  # longer loops enclose more
     return case
 
 

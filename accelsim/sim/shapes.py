@@ -1,0 +1,74 @@
+"""What a step asks of a task: words at the ports, tiles that it needs, begins and ends.
+
+Steps that stand alike in all loops around them ask the same, so that each kind
+of step is looked at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from accelsim.sim.machine import Ports, Request, Slots
+from accelsim.sim.program import Program, Task
+
+
+@dataclass(slots=True)
+class Shape:
+    """What one kind of step asks of a task: operands, and buffers whose tiles begin or end."""
+
+    flow: Request | None
+    opens: tuple[Slots, ...]
+    closes: tuple[Slots, ...]
+    needs: tuple[Slots, ...]
+
+
+class Shapes:
+    """All kinds of steps of a program's tasks.
+
+    ``irregular``: for each step loop whether it shifts some tile by a distance
+    that depends on where it is.
+    """
+
+    def __init__(self, program: Program, slots: Sequence[Slots], ports: Ports) -> None:
+        self.program, self.slots, self.ports = program, slots, ports
+        visits = [b.visits for b in program.buffers]
+        visits += [f.visits for t in program.tasks for f in t.flows]
+        self.irregular = tuple(
+            any(n < len(v.irregular) and v.irregular[n] for v in visits)
+            for n in range(len(program.steps))
+        )
+        self._known: dict[str, dict[tuple[int, ...], Shape]] = {t.einsum: {} for t in program.tasks}
+
+    def of(self, task: Task, step: int) -> Shape:
+        """What a task's step asks."""
+        at, key = [], []
+        left = step
+        for n in reversed(range(task.depth)):
+            trips = self.program.steps[n].trips
+            left, i = divmod(left, trips)
+            at.append(i)
+            key.append(i if self.irregular[n] else 0 if not i else 2 if i == trips - 1 else 1)
+        known = self._known[task.einsum]
+        found = known.get(tuple(key))
+        if found is None:
+            found = known[tuple(key)] = self._new(task, step, tuple(reversed(at)))
+        return found
+
+    def _new(self, task: Task, step: int, at: tuple[int, ...]) -> Shape:
+        moved = [(flow.visits.visit(at), flow.ways) for flow in task.flows]
+        opens, needs, closes = list[Slots](), list[Slots](), list[Slots]()
+        bodies = self.program.bodies
+        for n in task.buffers:
+            slots = self.slots[n]
+            inner = slots.body // bodies[task.depth]
+            instance, within = divmod(step, inner)
+            move = slots.move(instance)
+            if task.einsum not in slots.buffer.guests:
+                needs.append(slots)
+            if not within and move.new:
+                opens.append(slots)
+            if within == inner - 1 and slots.changes(instance + 1):
+                closes.append(slots)
+        closes.sort(key=Slots.urgency)
+        return Shape(self.ports.request(moved), tuple(opens), tuple(closes), tuple(needs))
