@@ -7,20 +7,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsim.analysis.graph import dependence_graph
-from accelsim.ir.cascade import Access, Cascade, Index, Last, Position, rank_of
+from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, Position, rank_of
 
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """One position of an access: its variables; ``plain`` where it is ``plain + offset``."""
+    """One position of an access: its variables; ``plain`` where it is ``plain + offset``.
+
+    ``free``: elements differ along it whatever is read: where a selection
+    lists the chosen, or a scatter writes.
+    """
 
     variables: frozenset[str]
     plain: str = ""
     offset: int = 0
     last: bool = False
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +64,12 @@ class Plan:
         self.target = {n: cascade.einsums[n].output.tensor for n in self.needed}
         self.variables: dict[int, frozenset[str]] = {}
         self.output: dict[int, tuple[At, ...]] = {}
+        self._chosen_for = _chosen_for(cascade)
         self.reads: dict[int, tuple[Read, ...]] = {}
         for n in self.needed:
             e = cascade.einsums[n]
             self.variables[n] = self._parts(e.variables)
-            self.output[n] = self._ats(e.output)
+            self.output[n] = tuple(self._written(e, i) for i in e.output.indices)
             self.reads[n] = tuple(
                 Read(
                     read.tensor,
@@ -86,10 +92,28 @@ class Plan:
     def _ats(self, access: Access) -> tuple[At, ...]:
         return tuple(self._at(i) for i in access.indices)
 
+    def _written(self, e: Einsum, position: Position) -> At:
+        """A position of an output.  What is scattered is complete only with the last point."""
+        if isinstance(position, Access):
+            return At(frozenset(), free=True)
+        at = self._at(position)
+        return replace(at, free=True) if at.plain and at.plain == e.selects else at
+
+    def _choosing(self, index: Access, names: frozenset[str]) -> frozenset[str]:
+        """The variables of an index tensor that tell which of the chosen is meant.
+
+        For each coordinate of the others (a query) the chosen are distinct, so
+        that ``r`` of ``K[I[p,r]]`` stands for the element of K.
+        """
+        others = self._chosen_for.get(index.tensor, frozenset())
+        return frozenset(v for v in names if rank_of(v) not in others) or names
+
     def _at(self, position: Position) -> At:
         if isinstance(position, Last):
             return At(frozenset(), last=True)
         names = self._parts(position.variables)
+        if isinstance(position, Access):
+            return At(self._choosing(position, names))
         if isinstance(position, Index) and len(names) == len(position.terms) == 1:
             ((v, scale),) = position.terms
             if scale == 1 and position.divisor == 1:
@@ -131,6 +155,20 @@ def roots(plan: Plan) -> Iterator[Root]:
                 known[tensor, root.label] = root
                 if not _covered(plan, root, known, first):
                     yield root
+
+
+def _chosen_for(cascade: Cascade) -> dict[str, frozenset[str]]:
+    """For each tensor out of a selection the ranks for each coordinate of which it chooses."""
+    found: dict[str, frozenset[str]] = {}
+    for e in cascade.einsums:
+        if e.selects:
+            its = frozenset(rank_of(v) for v in e.output.variables if v != e.selects)
+        else:
+            its = frozenset(r for a in e.reads for r in found.get(a.tensor, ()))
+            its &= frozenset(rank_of(v) for v in e.output.variables)
+        if its:
+            found[e.output.tensor] = its | found.get(e.output.tensor, frozenset())
+    return found
 
 
 def _of_tensor(plan: Plan, tensor: str) -> Iterator[Root]:
@@ -211,7 +249,7 @@ def _varying(plan: Plan) -> dict[str, set[int]]:
             new = {
                 i
                 for i, at in enumerate(plan.output[n])
-                if at.variables & moved or (at.plain and at.offset)
+                if at.variables & moved or (at.plain and at.offset) or at.free
             } - its
             growing = growing or bool(new)
             its |= new

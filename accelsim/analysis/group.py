@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from accelsim.analysis.statement import Program, Projection, Statement
 
@@ -33,8 +34,32 @@ class Group:
         self.read = {r.tensor for s in statements for r in s.reads}
         self.inner = self.written & self.read
         self.accesses = [a for s in statements for a in (s.output, *s.reads)]
+        #: variables that a selection of the group lists along: no shared loop can be over them
+        self.selected = frozenset(s.einsum.selects for s in statements if s.einsum.selects)
         self.sizes = {v: n for s in statements for v, n in s.sizes.items()}
+        self.sizes |= {v: program.sizes[v] for v in self.selected}
         self.mixed = {v for a in self.accesses for row in a.rows if len(row) > 1 for v, _ in row}
+
+    @cached_property
+    def own(self) -> dict[str, Projection]:
+        """For each tensor the access with most ranks: its write, or its largest read."""
+        found: dict[str, Projection] = {}
+        size: dict[str, tuple[int, int]] = {}
+        for a in self.accesses:
+            its = len(a.variables), self.program.span(a.variables)
+            if a.tensor not in found or its > size[a.tensor]:
+                found[a.tensor], size[a.tensor] = a, its
+        return found
+
+    @cached_property
+    def floor(self) -> float:
+        """Words that every mapping of the group moves: what enters or leaves it, once.
+
+        Only tensors with plain accesses: of a window a mapping may read a part.
+        """
+        mixed = {a.tensor for a in self.accesses if not a.plain}
+        outer = (self.written | self.read) - self.inner - mixed
+        return float(sum(self.program.element_count(t) for t in outer | (self.inner & self.wanted)))
 
     def loops(self) -> Iterator[Loops]:
         """Choices of shared loops: a tile rank among the parallel ones, a stream rank or none."""
@@ -77,6 +102,8 @@ class Group:
 
         Slots of a recurrence along v, and its last slot, are: they go with the stream.
         """
+        if v in self.selected:
+            return False
         for t in self.inner:
             writers = self.program.writers[t]
             own = any(v in w.output.variables for w in writers)

@@ -15,9 +15,7 @@ class Occupancy:
     """A plan with the treatment of what crosses passes chosen: what is on chip, and when.
 
     ``outside``: tensors that enter or leave the group, with the statements and
-    accesses that do so; ``tiles`` and ``wholes``: words of a block, and of all
-    of the stream rank, of each access; ``legal``: whether all of them are
-    linear in the tile.
+    accesses that do so.
     """
 
     def __init__(self, plan: Plan, way: dict[str, str]) -> None:
@@ -26,7 +24,7 @@ class Occupancy:
         self.runs, self.uses = plan.runs(way)
         self.way = {t: how for t, how in way.items() if self.uses.get(t, set()) - {plan.stream[t]}}
         self.outside = self._outside()
-        self.legal = self._measure()
+        self.tiles, self.wholes = plan.tiles, plan.wholes
 
     def _outside(self) -> dict[str, list[tuple[int, Projection]]]:
         """Tensors that enter or leave the group, with the statements and accesses that do."""
@@ -39,23 +37,9 @@ class Occupancy:
                 found.setdefault(s.output.tensor, []).append((n, s.output))
         return found
 
-    def _measure(self) -> bool:
-        """Sizes of everything; False where something is not linear in the tile."""
-        plan = self.plan
-        self.tiles: dict[Projection, Words] = {}
-        self.wholes: dict[Projection, Words] = {}
-        for s in self.group.statements:
-            for a in (s.output, *s.reads):
-                tile, whole = plan.size(a), plan.size(a, whole=True)
-                if tile is None or whole is None:
-                    return False
-                self.tiles[a], self.wholes[a] = tile, whole
-        return True
-
     def own(self, tensor: str) -> Projection:
         """The access of a tensor with most ranks: its write, or its largest read."""
-        accesses = [a for a in self.group.accesses if a.tensor == tensor]
-        return max(accesses, key=lambda a: (len(a.variables), self.group.program.span(a.variables)))
+        return self.group.own[tensor]
 
     # -- peaks ---------------------------------------------------------------------------------
 
@@ -193,7 +177,7 @@ class Occupancy:
                 for v in (row[0][0],)
                 if v not in plan.loops.tile and v not in plan.outer and v != plan.loops.stream
             }
-            column = max(free, key=lambda v: s.sizes[v], default="")
+            column = max(free, key=lambda v: plan.program.sizes[v], default="")
             words = one
             for a in here:
                 if a is not past:

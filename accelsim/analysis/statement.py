@@ -190,8 +190,10 @@ class Program:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The size of every variable of every statement."""
-        return {v: n for s in self.statements for v, n in s.sizes.items()}
+        """The size of every variable of every statement, and of those that selections list along."""
+        found = {v: n for s in self.statements for v, n in s.sizes.items()}
+        made = {s.einsum.selects for s in self.statements} - {""}
+        return {v: self.problem.extent(rank_of(v)) for v in made} | found
 
     def span(self, variables: Iterable[str]) -> int:
         """The product of the sizes of variables."""

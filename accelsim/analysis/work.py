@@ -5,12 +5,14 @@ summed is one multiply-add, a square that is summed too; any other reduction is
 one operation a point of its class (a reduction accumulates into an initialised
 register: n operations for n elements).  Plain copies cost nothing, nor does
 what is computed from constants and sizes alone (``1 / sqrt(E)``): that is one
-number for all points.
+number for all points.  A threshold is one comparison a point, beside what its
+right side computes; a scatter one addition a point; a selection looks at each
+point once (class ``topk``), whatever it chooses.
 """
 
 from __future__ import annotations
 
-from accelsim.ir.cascade import Einsum, Map, accesses, maps
+from accelsim.ir.cascade import Einsum, Map, Threshold, accesses, maps
 from accelsim.ir.ops import MAPS, REDUCTIONS
 
 
@@ -45,7 +47,10 @@ def _work(einsum: Einsum) -> dict[str, int]:
         and einsum.expr.op in ("mul", "square")
         and any(r.name == "sum" for r in reductions)
     )
-    for operation in maps(einsum.expr):
+    tests = [c for c in einsum.where if isinstance(c, Threshold)]
+    if tests:
+        found["max"] = len(tests)
+    for operation in (m for e in (einsum.expr, *(c.right for c in tests)) for m in maps(e)):
         if not any(accesses(operation)):
             continue
         is_fused = fused and operation is einsum.expr
@@ -54,4 +59,6 @@ def _work(einsum: Einsum) -> dict[str, int]:
     for reduction in reductions:
         if not (fused and reduction.name == "sum"):
             found[reduction.work] = found.get(reduction.work, 0) + 1
+    if einsum.output.through:
+        found["add"] = found.get("add", 0) + 1
     return found

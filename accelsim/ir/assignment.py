@@ -74,14 +74,18 @@ class Assignment:
             text = show_position(index)
             if isinstance(index, Last):
                 yield Fault(place, f"the last slot {text} is written", allowed)
+            elif isinstance(index, Access):
+                if index.tensor not in self.cascade.counts:
+                    message = f"nothing tells the rank that {index.tensor} counts in"
+                    wanted = f"indexes: {{{index.tensor}: <rank>}} beside the inputs"
+                    yield Fault(place, message, wanted)
             elif index.plain and not index.border:
                 if rank_of(index.plain) not in self.cascade.whole:
                     yield unknown(self.cascade, index.plain, place)
             elif not (_is_step(index) or index == Index()):
                 yield Fault(place, f"{output.tensor} is written at {text}", allowed)
-        twice = [
-            v for v, n in Counter(v for i in output.indices for v in i.variables).items() if n > 1
-        ]
+        lone = (v for i in output.indices if not isinstance(i, Access) for v in i.variables)
+        twice = [v for v, n in Counter(lone).items() if n > 1]
         for variable in twice:
             message = f"{variable} stands twice on the left"
             yield Fault(output.place, message, "a variable for each position")
@@ -238,6 +242,8 @@ class Assignment:
                     )
                     message = f"{index.rank} is no last slot of {name} here"
                     yield Fault(place, message, allowed)
+            elif isinstance(index, Access):
+                yield from self.gathers(access, index, rank, position == recurs)
             elif position == recurs:
                 if index != Index() and not (_is_next(index) and _rank(index) == rank):
                     slot = rank.lower()
@@ -248,6 +254,18 @@ class Assignment:
             elif index.plain and not index.border and rank and rank_of(index.plain) != rank:
                 message = f"{name} is over {rank} here, and read at {index.plain}"
                 yield Fault(place, message, rank.lower())
+
+    def gathers(self, access: Access, index: Access, rank: str, recurs: bool) -> Iterator[Fault]:
+        """Faults of a read through an index tensor at a position of ``rank``."""
+        name, place = access.tensor, place_of(index, access)
+        counted = self.cascade.counts.get(index.tensor, rank)
+        if recurs:
+            slot = rank.lower()
+            message = f"{name} recurs along {rank}, and is read at {show_position(index)}"
+            yield Fault(place, message, f"0, {slot}, {slot}+1 or {rank}")
+        elif counted != rank:
+            message = f"{name} is over {rank} here, and {index.tensor} counts in {counted}"
+            yield Fault(place, message, f"an index tensor that counts in {rank}")
 
     def uses(self, where: Declared) -> Iterator[Fault]:
         """Outputs that nothing writes, and inputs that nothing reads."""
@@ -288,7 +306,9 @@ def _slot(output: Access) -> str:
 
 
 def _rank(index: Position) -> str:
-    """The rank that a variable of an index runs over; nothing for a slot."""
+    """The rank that a variable of an index runs over; nothing for a slot or an index tensor."""
+    if isinstance(index, Access):
+        return ""
     return rank_of(index.variables[0]) if index.variables else ""
 
 

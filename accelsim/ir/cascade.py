@@ -11,214 +11,58 @@ of the rank it runs over (``m1``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
 
 from accelsim.errors import Place
+from accelsim.ir.einsum import (
+    NOWHERE,
+    Access,
+    Compare,
+    Condition,
+    Const,
+    Coordinate,
+    Einsum,
+    Expr,
+    Index,
+    Last,
+    Map,
+    Position,
+    Reduction,
+    Size,
+    Threshold,
+    accesses,
+    leaves,
+    maps,
+    rank_of,
+    variables,
+)
 
-NOWHERE = Place()
-
-
-def rank_of(variable: str) -> str:
-    """The rank that an index variable runs over.
-
-    >>> rank_of("m1")
-    'M1'
-    """
-    return variable.upper()
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """An affine index: ``(sum(c * v for v, c in terms) + offset) // divisor``.
-
-    A factor ``c``, and the ``divisor``, is an integer or the name of a rank,
-    whose size it stands for: ``m1*M0+m0``, ``h // G``.  ``border`` says what a
-    read beyond the rank's extent means: ``"clamp"`` (the nearest element),
-    ``"zero"`` (the value 0), or ``""`` (not allowed).
-    """
-
-    terms: tuple[tuple[str, int | str], ...] = ()
-    offset: int = 0
-    divisor: int | str = 1
-    border: str = ""
-    place: Place = field(default=NOWHERE, compare=False, repr=False)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Variables in the index, as written.
-
-        >>> Index((("p", 1), ("w", 2)), -1).variables
-        ('p', 'w')
-        """
-        return tuple(v for v, _ in self.terms)
-
-    @property
-    def plain(self) -> str | None:
-        """The variable, if the index is one variable and nothing else."""
-        if len(self.terms) == 1 and self.terms[0][1] == 1 and not self.offset and self.divisor == 1:
-            return self.terms[0][0]
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Last:
-    """The last slot of an iterative rank, written as the rank's upper-case name."""
-
-    rank: str
-    place: Place = field(default=NOWHERE, compare=False, repr=False)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """No variable: the slot is fixed."""
-        return ()
-
-    @property
-    def plain(self) -> str | None:
-        """None: it is no plain variable."""
-        return None
-
-
-#: One position of an access.  (Gather through an index tensor joins here.)
-Position: TypeAlias = Index | Last
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """A read or a write of a tensor's element: ``K[b,h,m1,m0,e]``.  No indices: a scalar tensor."""
-
-    tensor: str
-    indices: tuple[Position, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False, repr=False)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Variables of all the indices, in order of first appearance.
-
-        >>> Access("K", (Index((("p", 1), ("w", 1))), Index((("e", 1),)))).variables
-        ('p', 'w', 'e')
-        """
-        return tuple(dict.fromkeys(v for i in self.indices for v in i.variables))
-
-
-@dataclass(frozen=True, slots=True)
-class Const:
-    """A number.  ``name`` is kept where the text used a named constant."""
-
-    value: float
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The size of a rank as a scalar: bare ``D`` in ``SUM[b] / D``."""
-
-    rank: str
-
-
-@dataclass(frozen=True, slots=True)
-class Map:
-    """An operation of the table in ``ir.ops`` applied point by point."""
-
-    op: str
-    args: tuple[Expr, ...]
-
-
-Expr: TypeAlias = Access | Const | Size | Map
-
-
-@dataclass(frozen=True, slots=True)
-class Reduction:
-    """``:: max(m)``: a reduction over variables.  ``into``: for selections (``topk(j -> r)``)."""
-
-    op: str
-    over: tuple[str, ...]
-    into: str = ""
-    place: Place = field(default=NOWHERE, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """An affine predicate ``left relation right`` with relation one of ``<= < >= > == !=``."""
-
-    left: Index
-    relation: str
-    right: Index
-    place: Place = field(default=NOWHERE, compare=False, repr=False)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Variables on both sides."""
-        return tuple(dict.fromkeys(self.left.variables + self.right.variables))
-
-
-#: A condition of ``where``: an affine predicate, or a tensor whose element is nonzero.
-Condition: TypeAlias = Compare | Access
-
-
-@dataclass(frozen=True, slots=True)
-class Einsum:
-    """One extended Einsum: ``output = expr :: reductions where conditions``.
-
-    ``reductions`` is complete: the loader writes the implicit sum over
-    variables that are absent on the left as an explicit ``Reduction``.
-    """
-
-    output: Access
-    expr: Expr
-    reductions: tuple[Reduction, ...] = ()
-    where: tuple[Condition, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False, repr=False)
-
-    @property
-    def name(self) -> str:
-        """The tensor written; with its constant slot where that sets it apart (``RM@0``)."""
-        slots = [str(i.offset) for i in self.output.indices if isinstance(i, Index) and not i.terms]
-        return self.output.tensor + "".join(f"@{s}" for s in slots)
-
-    @property
-    def reads(self) -> tuple[Access, ...]:
-        """Every access on the right, those of tensor predicates included, in text order."""
-        return tuple(accesses(self.expr)) + tuple(c for c in self.where if isinstance(c, Access))
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The iteration space: variables of the output, then those that only appear on the right.
-
-        >>> q = Access("Q", (Index((("p", 1),)), Index((("e", 1),))))
-        >>> Einsum(Access("S", (Index((("p", 1),)),)), q).variables
-        ('p', 'e')
-        """
-        names = list(self.output.variables)
-        for read in self.reads:
-            names += read.variables
-        for condition in self.where:
-            names += condition.variables
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def reduced(self) -> tuple[str, ...]:
-        """Variables that a reduction removes."""
-        return tuple(v for r in self.reductions for v in r.over)
-
-
-def accesses(expr: Expr) -> Iterator[Access]:
-    """Every access in an expression, from left to right."""
-    if isinstance(expr, Access):
-        yield expr
-    elif isinstance(expr, Map):
-        for arg in expr.args:
-            yield from accesses(arg)
-
-
-def maps(expr: Expr) -> Iterator[Map]:
-    """Every map in an expression, outermost first."""
-    if isinstance(expr, Map):
-        yield expr
-        for arg in expr.args:
-            yield from maps(arg)
+__all__ = [
+    "NOWHERE",
+    "Access",
+    "Cascade",
+    "Compare",
+    "Condition",
+    "Const",
+    "Coordinate",
+    "Einsum",
+    "Expr",
+    "Geometry",
+    "Index",
+    "Last",
+    "Map",
+    "Position",
+    "Reduction",
+    "Size",
+    "Tensor",
+    "Threshold",
+    "accesses",
+    "leaves",
+    "maps",
+    "rank_of",
+    "variables",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +78,12 @@ class Geometry:
     """What an access spans: the ranks it depends on, and its positions that make up a tile.
 
     A position is a rank with None for a plain index, else with the affine
-    index.  The last slot and the rank that a recurrence runs along span nothing.
+    index, or with the access of an index tensor, whose elements may be any.
+    The last slot and the rank that a recurrence runs along span nothing.
     """
 
     ranks: tuple[str, ...]
-    positions: tuple[tuple[str, Index | None], ...]
+    positions: tuple[tuple[str, Index | Access | None], ...]
 
 
 @dataclass(frozen=True)
@@ -247,7 +92,8 @@ class Cascade:
 
     ``splits`` maps a rank to its parts, outermost first; the size of the rank
     is the product of theirs.  ``equals`` names the textbook function or the
-    cascade file it must equal.
+    cascade file it must equal.  ``indexes`` declares of an index tensor the
+    rank that it counts in, where nothing else tells it.
     """
 
     name: str
@@ -261,6 +107,7 @@ class Cascade:
     source: str = ""
     about: str = ""
     family: str = ""
+    indexes: tuple[tuple[str, str], ...] = ()
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @cached_property
@@ -280,22 +127,55 @@ class Cascade:
 
         An input declared over M is listed over M1, M0 where M is split.  An
         intermediate has, at each position, the rank of the first write there.
-        A constant or last slot takes its rank from another write of the tensor.
+        A constant or last slot takes its rank from another write of the tensor,
+        a scattered position from what its index tensor counts.
         """
         known: dict[str, list[str]] = {}
         for t in self.inputs:
             known[t.name] = [p for r in t.ranks for p in self.parts.get(r, (r,))]
         for e in self.einsums:
-            slots = [
-                rank_of(i.terms[0][0]) if isinstance(i, Index) and i.terms else ""
-                for i in e.output.indices
-            ]
+            slots = [self._rank_at(i) for i in e.output.indices]
             old = known.get(e.output.tensor)
             if old is None or len(old) != len(slots):
                 known.setdefault(e.output.tensor, slots)
             else:
                 known[e.output.tensor] = [a or b for a, b in zip(old, slots, strict=True)]
         return {name: tuple(ranks) for name, ranks in known.items()}
+
+    def _rank_at(self, index: Position) -> str:
+        """The rank that a write's position runs over; nothing for a slot."""
+        if isinstance(index, Access):
+            return self.counts.get(index.tensor, "")
+        return rank_of(index.terms[0][0]) if isinstance(index, Index) and index.terms else ""
+
+    @cached_property
+    def counts(self) -> dict[str, str]:
+        """For each index tensor the rank whose coordinates its elements are: ``{"I": "J"}``.
+
+        Declared (``indexes``), or told by the selection that makes it, by the
+        index tensor of which it is a copy or a part, or by an input of which
+        it gathers.
+        """
+        found = dict(self.indexes)
+        ranks = {
+            t.name: tuple(p for r in t.ranks for p in self.parts.get(r, (r,))) for t in self.inputs
+        }
+        for e in self.einsums:
+            for read in e.reads:
+                for index, rank in zip(read.indices, ranks.get(read.tensor, ()), strict=False):
+                    if isinstance(index, Access):
+                        found.setdefault(index.tensor, rank)
+            name = e.output.tensor
+            slots = [
+                rank_of(i.variables[0]) if i.plain and i.variables else "" for i in e.output.indices
+            ]
+            ranks.setdefault(name, tuple(slots))
+            chooser = e.reductions[-1] if e.reductions else None
+            if chooser is not None and (chooser.into or chooser.op == "argmax"):
+                found.setdefault(name, rank_of(chooser.over[0]))
+            elif isinstance(e.expr, Access) and e.expr.tensor in found and not e.reductions:
+                found.setdefault(name, found[e.expr.tensor])
+        return found
 
     @cached_property
     def writers(self) -> dict[str, tuple[Einsum, ...]]:
@@ -357,9 +237,9 @@ class Cascade:
         for einsum in self.einsums:
             for access in (*einsum.reads, einsum.output):
                 recurrent = self.iterative.get(access.tensor)
-                positions: list[tuple[str, Index | None]] = []
+                positions: list[tuple[str, Index | Access | None]] = []
                 for index, rank in zip(access.indices, self.tensors[access.tensor], strict=True):
-                    if isinstance(index, Index) and rank != recurrent:
+                    if not isinstance(index, Last) and rank != recurrent:
                         one = index.plain
                         positions.append((rank_of(one), None) if one else (rank, index))
                 ranks = tuple(rank_of(v) for v in access.variables)

@@ -13,7 +13,21 @@ from collections.abc import Collection, Iterator
 
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.assignment import Assignment, Declared, place_of, unknown
-from accelsim.ir.cascade import Cascade, Compare, Const, Einsum, Expr, Index, Map, Size, rank_of
+from accelsim.ir.cascade import (
+    Cascade,
+    Compare,
+    Const,
+    Einsum,
+    Expr,
+    Index,
+    Map,
+    Reduction,
+    Size,
+    Threshold,
+    rank_of,
+    variables,
+)
+from accelsim.ir.ops import REDUCTIONS
 
 
 def check(cascade: Cascade) -> Cascade:
@@ -92,6 +106,13 @@ def _names(cascade: Cascade, where: Declared) -> Iterator[Fault]:
             taken = "a rank" if name in ranks else "an input"
             message = f"{name} is a constant and {taken}"
             yield Fault(where(("constants", name)), message, "a name of its own")
+    known = inputs | {e.output.tensor for e in cascade.einsums}
+    for name, rank in cascade.indexes:
+        if name not in known:
+            yield Fault(where(("indexes", name)), f"unknown tensor {name}", one_of(known))
+        if rank not in cascade.whole:
+            message = f"{name} counts in {rank}, which is no rank of an index variable"
+            yield Fault(where(("indexes", name)), message, one_of(cascade.whole))
     for name, count in Counter(cascade.outputs).items():
         if count > 1:
             yield Fault(where(("outputs",)), f"output {name} is named {count} times", "once")
@@ -99,7 +120,8 @@ def _names(cascade: Cascade, where: Declared) -> Iterator[Fault]:
 
 def _right(einsum: Einsum) -> set[str]:
     """Every variable on the right, conditions included."""
-    return {v for one in (*einsum.reads, *einsum.where) for v in one.variables}
+    found = {v for one in (*einsum.reads, *einsum.where) for v in one.variables}
+    return found.union(variables(einsum.expr))
 
 
 def _left(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
@@ -107,6 +129,7 @@ def _left(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
     right = _right(einsum)
     if not right and _is_constant(einsum.expr):
         return
+    right |= {einsum.selects} - {""}
     for index in einsum.output.indices:
         for variable in index.variables:
             if variable not in right and rank_of(variable) in cascade.whole:
@@ -133,8 +156,35 @@ def _reductions(einsum: Einsum) -> Iterator[Fault]:
                 seen.add(variable)
                 continue
             yield Fault(place, message, one_of(right - set(left) - seen) or "no reduction")
-        if reduction.op == "argmax" and len(reduction.over) > 1:
-            yield Fault(place, f"{called} has no one index", "argmax over one variable")
+        chooses = reduction.op == "argmax" or reduction.into
+        if chooses and len(reduction.over) != 1:
+            yield Fault(place, f"{called} has no one index", f"{reduction.op} over one variable")
+        if reduction.into:
+            yield from _selection(einsum, reduction, place)
+
+
+def _selection(einsum: Einsum, reduction: Reduction, place: Place) -> Iterator[Fault]:
+    """Faults of a selection: it comes last, once, and lists the chosen along a rank of its own."""
+    called = f"{reduction.op}({', '.join(reduction.over)} -> {reduction.into})"
+    if reduction is not einsum.reductions[-1]:
+        message = f"{called} is followed by {einsum.reductions[-1].op}: indices are not reduced"
+        yield Fault(place, message, f"{called} last: name the sum before it")
+    if reduction.into not in einsum.output.variables:
+        yield Fault(
+            place,
+            f"{called} lists along {reduction.into}, which is not on the left",
+            f"{reduction.into} in {einsum.output.tensor}[...]",
+        )
+    if reduction.into in _right(einsum):
+        message = f"{called} lists along {reduction.into}, which is on the right"
+        yield Fault(place, message, "a rank of its own for what is chosen")
+    if not REDUCTIONS[reduction.op].selects:
+        yield Fault(place, f"{reduction.op} selects nothing", one_of(_selectors()))
+
+
+def _selectors() -> list[str]:
+    """The reductions that select."""
+    return [r.name for r in REDUCTIONS.values() if r.selects]
 
 
 def _sizes_known(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
@@ -163,6 +213,8 @@ def _is_constant(expr: Expr) -> bool:
 def _sizes(einsum: Einsum) -> Iterator[str]:
     """The ranks whose sizes an Einsum uses: as scalars, factors and divisors."""
     todo: list[Expr] = [einsum.expr]
+    todo += [c.right for c in einsum.where if isinstance(c, Threshold)]
+    todo += [r.reach for r in einsum.reductions if r.reach is not None]
     while todo:
         expr = todo.pop()
         if isinstance(expr, Size):

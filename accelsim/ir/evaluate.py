@@ -8,25 +8,28 @@ restricts the reduction and any other leaves elements of the output undefined.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import refuse
+from accelsim.errors import Place, refuse
 from accelsim.ir.cascade import (
     Access,
     Compare,
     Const,
+    Coordinate,
     Einsum,
     Expr,
     Index,
     Last,
     Map,
+    Position,
     Reduction,
     Size,
+    Threshold,
     rank_of,
 )
 from accelsim.ir.lattice import Affine
@@ -116,26 +119,26 @@ class Points:
         self.axes = [*self.kept, *(v for v in every if v not in self.kept)]
         self.reads: dict[Access, _Field] = {}
         self.masks: list[_Field] = []
-        beyond: list[tuple[Access, Array]] = []
+        #: what is wrong at points that a mask may yet exclude: message, what is allowed, place
+        self._wrong: list[tuple[Array, str, str, Place]] = []
         for read in dict.fromkeys(e.reads):
-            self._read(read, beyond)
+            self._read(read)
         for condition in e.where:
             if isinstance(condition, Compare):
                 self.masks.append(self._compare(condition))
+            elif isinstance(condition, Threshold):
+                left, right = self._value(condition.left), self._value(condition.right)
+                holds = _RELATIONS[condition.relation](left.values, right.values)
+                self.masks.append(_Field(holds, left.variables | right.variables))
             else:
                 there = self.reads[condition]
                 self.masks.append(_Field(there.values != 0, there.variables))
-        for read, out in beyond:
-            unmasked = out
+        for wrong, message, allowed, place in self._wrong:
+            unmasked = wrong
             for mask in self.masks:
                 unmasked = unmasked & mask.values
             if unmasked.any():
-                raise refuse(
-                    f"{e.name} reads {read.tensor} beyond its extent "
-                    f"{'x'.join(map(str, tensors[read.tensor].values.shape))}",
-                    "clamp(...) or zero(...) around the index, or a where that excludes the point",
-                    read.place,
-                )
+                raise refuse(f"{e.name} {message}", allowed, place)
 
     def extent(self, variable: str) -> int:
         """The size of a variable's rank."""
@@ -161,7 +164,7 @@ class Points:
         names = frozenset(v for v, _ in left.terms + right.terms) - self.fixed.keys()
         return _Field(_RELATIONS[c.relation](self._affine(left), self._affine(right)), names)
 
-    def _read(self, read: Access, beyond: list[tuple[Access, Array]]) -> None:
+    def _read(self, read: Access) -> None:
         """A tensor's elements at every point; what is undefined or beyond it goes to the masks."""
         tensor = self.tensors.get(read.tensor)
         if tensor is None:
@@ -169,26 +172,19 @@ class Points:
                 f"{self.einsum.name} reads {read.tensor} before it is written", place=read.place
             )
         shape = tensor.values.shape
-        forms = [
-            Affine((), shape[n] - 1) if isinstance(at, Last) else self.problem.affine(at)
-            for n, at in enumerate(read.indices)
-        ]
-        names = frozenset(v for f in forms for v, _ in f.terms) - self.fixed.keys()
-        pick: Callable[[Array], Array] | None = self._by_slices(forms, shape)
+        lines: dict[int, Affine] = {}
+        names: set[str] = set()
+        for n, at in enumerate(read.indices):
+            if isinstance(at, Access):
+                names |= self.reads[at].variables
+            else:
+                slot = shape[n] - 1
+                lines[n] = Affine((), slot) if isinstance(at, Last) else self.problem.affine(at)
+                names |= {v for v, _ in lines[n].terms} - self.fixed.keys()
+        pick = None if read.through else self._by_slices(list(lines.values()), shape)
         outside: Array | None = None
         if pick is None:
-            where = []
-            for n, (at, form) in enumerate(zip(read.indices, forms, strict=True)):
-                index = self._affine(form)
-                out = (index < 0) | (index >= shape[n])
-                if out.any():
-                    border = at.border if isinstance(at, Index) else ""
-                    if border == "":
-                        beyond.append((read, out))
-                    elif border == "zero":
-                        outside = out if outside is None else outside | out
-                where.append(np.clip(index, 0, shape[n] - 1))
-            at_points = tuple(where)
+            at_points, outside = self._by_points(read, lines, shape)
             pick = lambda a: a[at_points] if at_points else a.reshape([1] * len(self.axes))  # noqa: E731
         values = pick(tensor.values)
         if tensor.defined is not None:
@@ -196,10 +192,39 @@ class Points:
             if outside is not None:
                 defined = defined | outside
             if not defined.all():
-                self.masks.append(_Field(defined, names))
+                self.masks.append(_Field(defined, frozenset(names)))
         if outside is not None:
             values = np.where(outside, np.zeros((), values.dtype), values)
-        self.reads[read] = _Field(values, names)
+        self.reads[read] = _Field(values, frozenset(names))
+
+    def _by_points(
+        self, read: Access, lines: Mapping[int, Affine], shape: tuple[int, ...]
+    ) -> tuple[tuple[Array, ...], Array | None]:
+        """The coordinates of a read at every point, and where they are beyond a zero border."""
+        outside: Array | None = None
+        where = []
+        for n, at in enumerate(read.indices):
+            index = self._affine(lines[n]) if n in lines else self.coordinates(at)
+            out = (index < 0) | (index >= shape[n])
+            if out.any():
+                border = at.border if isinstance(at, Index) else ""
+                if border == "":
+                    self._wrong.append((out, *_beyond(read, shape)))
+                elif border == "zero":
+                    outside = out if outside is None else outside | out
+            where.append(np.clip(index, 0, shape[n] - 1))
+        return tuple(where), outside
+
+    def coordinates(self, index: Position) -> Array:
+        """The elements of an index tensor at every point, as whole numbers; undefined ones as 0."""
+        assert isinstance(index, Access)
+        values = self.reads[index].values
+        rounded: Array = np.where(np.isfinite(values), values, 0).astype(np.int64)
+        message = f"takes coordinates from {index.tensor}, not all of which are whole numbers"
+        if (rounded != values).any():
+            allowed = "0, 1, 2, ..., or a where that excludes the point"
+            self._wrong.append((rounded != values, message, allowed, index.place))
+        return rounded
 
     def _by_slices(
         self, forms: list[Affine], shape: tuple[int, ...]
@@ -253,10 +278,24 @@ class Points:
                 defined = here if defined is None else defined & here
         return values, defined
 
+    def written(self, size: tuple[int, ...]) -> Iterator[Array]:
+        """For each position of the output the coordinate that each kept point is written at."""
+        for at in self.einsum.output.indices:
+            if isinstance(at, Index):
+                index = self._affine(self.problem.affine(at))
+            else:
+                index = self.coordinates(at)
+            yield np.broadcast_to(index.reshape(index.shape[: len(size)]), size)
+
     def _value(self, expr: Expr) -> _Field:
         if isinstance(expr, Access):
             return self.reads[expr]
         ones = [1] * len(self.axes)
+        if isinstance(expr, Coordinate):
+            if expr.variable in self.fixed:
+                return _Field(np.full(ones, self.fixed[expr.variable], self.dtype), frozenset())
+            along = self._along(expr.variable).astype(self.dtype)
+            return _Field(along, frozenset([expr.variable]))
         if isinstance(expr, Const):
             return _Field(np.full(ones, expr.value, self.dtype), frozenset())
         if isinstance(expr, Size):
@@ -286,6 +325,8 @@ class Points:
             keep = m.values if keep is None else keep & m.values
         if keep is not None:
             values = np.where(keep, values, np.asarray(reducer.identity, values.dtype))
+        if reduction.into:
+            return self._chosen(values, keep, reduction)
         if reduction.op == "argmax":
             if len(axes) != 1:
                 raise refuse("argmax reduces one rank", "argmax(m)", self.einsum.place)
@@ -296,6 +337,25 @@ class Points:
             return found
         reduced: Array = getattr(np, reducer.numpy)(values, axis=axes, keepdims=True)
         return reduced
+
+    def _chosen(self, values: Array, keep: Array | None, reduction: Reduction) -> Array:
+        """The indices that a selection lists, largest first, the first of equals first.
+
+        Where it chooses fewer than there is room for, the rest is undefined.
+        """
+        (over,), into = reduction.over, reduction.into
+        if over in self.fixed or into in self.fixed:
+            raise refuse(
+                f"{self.einsum.name} selects along a recurrence",
+                f"{reduction.op} over a rank that no recurrence runs along",
+                self.einsum.place,
+            )
+        axis, slots = self.axes.index(over), self.extent(into)
+        least = None if reduction.reach is None else self._value(reduction.reach).values
+        chosen, some = largest(values, keep, axis, slots, least)
+        to = self.axes.index(into)
+        self.masks.append(_Field(np.swapaxes(some, axis, to), frozenset(self.kept)))
+        return np.swapaxes(chosen, axis, to).astype(values.dtype)
 
     def _contract(self, reduction: Reduction) -> Array | None:
         """A sum of products by ``np.einsum``, without the product over all points in memory.
@@ -327,6 +387,41 @@ class Points:
             operands += [f.values.reshape([f.values.shape[n] for n in mine]), mine]
         total: Array = np.einsum(*operands, kept, optimize="greedy")
         return total.reshape([self.extent(v) if n in kept else 1 for n, v in enumerate(self.axes)])
+
+
+def largest(
+    values: Array, keep: Array | None, axis: int, slots: int, reach: Array | None = None
+) -> tuple[Array, Array]:
+    """Indices along ``axis`` of the largest values, in ``slots`` places, and which places are used.
+
+    ``keep``: the values to choose among.  ``reach``: choose the fewest whose
+    sum is at least this.
+
+    >>> found, used = largest(np.array([3.0, 5.0, 5.0, 1.0]), None, 0, 3)
+    >>> found.tolist(), used.tolist()
+    ([1, 2, 0], [True, True, True])
+    >>> largest(np.array([0.5, 0.3, 0.2]), None, 0, 3, np.array([0.7]))[1].tolist()
+    [True, True, False]
+    """
+    there = np.full(values.shape, True) if keep is None else np.broadcast_to(keep, values.shape)
+    order = np.lexsort((-values, ~there), axis=axis)
+    used = np.take_along_axis(there, order, axis)
+    if reach is not None:
+        ordered = np.where(used, np.take_along_axis(values, order, axis), 0.0)
+        used = used & (np.cumsum(ordered, axis) - ordered < reach)
+    room = [(0, 0)] * values.ndim
+    room[axis] = (0, max(0, slots - values.shape[axis]))
+    first = np.arange(slots)
+    return np.pad(order, room).take(first, axis), np.pad(used, room).take(first, axis)
+
+
+def _beyond(read: Access, shape: tuple[int, ...]) -> tuple[str, str, Place]:
+    """What to say of a read beyond a tensor."""
+    return (
+        f"reads {read.tensor} beyond its extent {'x'.join(map(str, shape))}",
+        "clamp(...) or zero(...) around the index, or a where that excludes the point",
+        read.place,
+    )
 
 
 def _factors(expr: Expr) -> Iterable[Expr]:

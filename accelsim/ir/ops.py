@@ -63,12 +63,18 @@ MAPS: dict[str, Operation] = {
 
 @dataclass(frozen=True, slots=True)
 class Reducer:
-    """One reduction: its work class, its identity element and its NumPy meaning."""
+    """One reduction: its work class, its identity element and its NumPy meaning.
+
+    ``selects``: it lists the indices of what it chooses along a variable of
+    its own (``topk(j -> r)``); ``reaches``: up to a given sum.
+    """
 
     name: str
     work: str
     identity: float
     numpy: str
+    selects: bool = False
+    reaches: bool = False
 
 
 REDUCTIONS: dict[str, Reducer] = {
@@ -79,12 +85,16 @@ REDUCTIONS: dict[str, Reducer] = {
         Reducer("max", "max", -math.inf, "max"),
         Reducer("min", "max", math.inf, "min"),
         Reducer("argmax", "max", -math.inf, "argmax"),
+        Reducer("topk", "topk", -math.inf, "chosen", selects=True),
+        Reducer("topp", "topk", -math.inf, "chosen", selects=True, reaches=True),
     )
 }
 
-#: Work classes that a machine may price.  ``mac`` is a product that is summed.
+#: Work classes that a machine may price.  ``mac`` is a product that is summed, ``topk`` an element
+#: looked at by a selection (at least one comparison; an engine that needs more states its rate).
 WORK_CLASSES: tuple[str, ...] = tuple(
     sorted({"mac"} | {o.work for o in MAPS.values()} | {r.work for r in REDUCTIONS.values()})
 )
-#: Class that stands in where a unit does not price one: a lone product runs on a multiply-add unit.
-FALLBACK: dict[str, str] = {"mul": "mac"}
+#: Class that stands in where a unit does not price one: a lone product runs on a multiply-add unit,
+#: a selection on comparators, one comparison an element.
+FALLBACK: dict[str, str] = {"mul": "mac", "topk": "max"}

@@ -215,7 +215,7 @@ class Problem:
         """
         position: dict[str, Affine] = {}
         for n, at in enumerate(einsum.output.indices):
-            if isinstance(at, Last):
+            if not isinstance(at, Index):
                 continue
             lines = self.affine(at)
             if len(lines.terms) == 1 and lines.terms[0][1] == 1 and lines.divisor == 1:
@@ -233,7 +233,7 @@ class Problem:
         for n, at in enumerate(read.indices):
             if isinstance(at, Last):
                 position[f"#{n}"] = Affine((), shape[n] - 1)
-            elif not at.border:
+            elif isinstance(at, Index) and not at.border:
                 position[f"#{n}"] = self.affine(at)
         return _substitute(p, position)
 

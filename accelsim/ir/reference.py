@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import Fault, InputError, Place, one_of, refuse
-from accelsim.ir.cascade import Cascade, Einsum, Last, Position, accesses, rank_of
+from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, Position, accesses, rank_of
 from accelsim.ir.evaluate import Array, Points, Stored
 from accelsim.ir.order import order
 from accelsim.ir.problem import Problem, bind, relevant, with_parts
@@ -79,19 +79,33 @@ def random_inputs(problem: Problem, seed: int = 0) -> Tensors:
     """Standard normal values for each input in its declared shape; 0 or 1 for a mask's tensor.
 
     A tensor that is only read as a predicate (``where Keep[i,j]``) is a mask,
-    and three quarters of it are 1.
+    and three quarters of it are 1.  An index tensor holds coordinates of the
+    rank that it counts in, along its last rank all different if there are enough.
     """
     rng = np.random.default_rng(seed)
     einsums = problem.cascade.einsums
-    read = {a.tensor for e in einsums for a in accesses(e.expr)}
+    predicates = {c.tensor for e in einsums for c in e.where if isinstance(c, Access)}
+    masks = predicates - {a.tensor for e in einsums for a in accesses(e.expr)}
+    counts = problem.cascade.counts
     found: Tensors = {}
     for t in problem.cascade.inputs:
         shape = tuple(problem.extent(r) for r in t.ranks)
-        if t.name in read:
-            found[t.name] = rng.standard_normal(shape)
-        else:
+        if t.name in counts:
+            found[t.name] = _coordinates(rng, shape, problem.extent(counts[t.name]))
+        elif t.name in masks:
             found[t.name] = (rng.random(shape) < 0.75).astype(np.float64)
+        else:
+            found[t.name] = rng.standard_normal(shape)
     return found
+
+
+def _coordinates(rng: np.random.Generator, shape: tuple[int, ...], extent: int) -> Array:
+    """Random coordinates below ``extent``, each block of as many different along the last axis."""
+    last = shape[-1] if shape else 1
+    blocks = -(-last // extent)
+    every = np.broadcast_to(np.arange(extent, dtype=np.float64), (*shape[:-1], blocks, extent))
+    mixed = rng.permuted(every, axis=-1).reshape(*shape[:-1], blocks * extent)
+    return mixed[..., :last].reshape(shape)
 
 
 def whole(problem: Problem, tensor: str, values: Array) -> Array:
@@ -151,6 +165,9 @@ class _State:
         points = Points(self.problem, self.tensors, e, fixed, self.dtype)
         values, defined = points.compute()
         shape = self.problem.shape(e.output.tensor)
+        if e.output.through:
+            self._scatter(points, values, defined)
+            return
         where = tuple(self._slice(at, fixed, shape[n], e) for n, at in enumerate(e.output.indices))
         values = np.broadcast_to(values, tuple(points.extent(v) for v in points.kept))
         alone = len(self.problem.cascade.writers[e.output.tensor]) == 1 and not fixed
@@ -167,10 +184,35 @@ class _State:
         assert tensor.defined is not None
         tensor.defined[where] = True if defined is None else defined
 
+    def _scatter(self, points: Points, values: Array, defined: Array | None) -> None:
+        """Add each point to the element that its index tensors tell; elsewhere the sum is 0."""
+        e = points.einsum
+        name, shape = e.output.tensor, self.problem.shape(e.output.tensor)
+        if points.fixed:
+            raise refuse(
+                f"{name} is scattered along a recurrence",
+                "a scatter of what the recurrence leaves behind",
+                e.output.place,
+            )
+        size = tuple(points.extent(v) for v in points.kept)
+        there = np.broadcast_to(True if defined is None else defined, size)
+        at = [a[there] for a in points.written(size)]
+        for extent, index in zip(shape, at, strict=True):
+            if ((index < 0) | (index >= extent)).any():
+                raise refuse(
+                    f"{e.name} is written beyond its extent {'x'.join(map(str, shape))}",
+                    f"coordinates from 0 to {extent - 1}",
+                    e.output.place,
+                )
+        total = np.zeros(shape, self.dtype)
+        np.add.at(total, tuple(at), np.broadcast_to(values, size)[there])
+        self.tensors[name] = Stored(total)
+
     def _slice(self, at: Position, fixed: Mapping[str, int], extent: int, e: Einsum) -> int | slice:
         """The slots that a write's index covers."""
         if isinstance(at, Last):
             return extent - 1
+        assert isinstance(at, Index)
         form = self.problem.affine(at)
         first = form.offset + sum(c * fixed[v] for v, c in form.terms if v in fixed)
         free = [(v, c) for v, c in form.terms if v not in fixed]

@@ -18,12 +18,14 @@ from accelsim.ir.cascade import (
     Cascade,
     Condition,
     Const,
+    Coordinate,
     Einsum,
     Expr,
     Last,
     Position,
     Reduction,
     Size,
+    Threshold,
 )
 from accelsim.ir.ops import MAPS
 
@@ -60,6 +62,8 @@ def show(cascade: Cascade) -> str:
     if c.constants:
         lines.append(f"constants: {_mapping((n, _constant(v)) for n, v in c.constants)}")
     lines.append(f"inputs: {_mapping((t.name, _list(t.ranks)) for t in c.inputs)}")
+    if c.indexes:
+        lines.append(f"indexes: {_mapping((t, _word(r)) for t, r in c.indexes)}")
     if len(c.outputs) == 1:
         lines.append(f"output: {_scalar(c.outputs[0])}")
     else:
@@ -89,7 +93,7 @@ def show_einsum(einsum: Einsum) -> str:
     if reductions:
         text += " :: " + ", ".join(_reduction(r) for r in reductions)
     if einsum.where:
-        text += " where " + " and ".join(_condition(c) for c in einsum.where)
+        text += " where " + " and ".join(show_condition(c) for c in einsum.where)
     return text
 
 
@@ -111,6 +115,8 @@ def _bound(expr: Expr) -> tuple[str, int]:
             return show_access(expr), _ATOM
         case Size():
             return expr.rank, _ATOM
+        case Coordinate():
+            return expr.variable, _ATOM
         case Const():
             return expr.name or _number(expr.value), _ATOM
     operation = MAPS[expr.op]
@@ -162,6 +168,8 @@ def show_position(position: Position) -> str:
     >>> show_position(Index((("h", 1),), 0, "G")), show_position(Last("M1"))
     ('h // G', 'M1')
     """
+    if isinstance(position, Access):
+        return show_access(position)
     if isinstance(position, Last):
         return position.rank
     text = ""
@@ -182,15 +190,20 @@ def show_position(position: Position) -> str:
 
 
 def _reduction(reduction: Reduction) -> str:
-    """``max(m)``, or ``topk(j -> r)``."""
+    """``max(m)``, ``topk(j -> r)``, or ``topp(j -> r, 0.9)``."""
     into = f" -> {reduction.into}" if reduction.into else ""
+    if reduction.reach is not None:
+        into += f", {show_expr(reduction.reach)}"
     return f"{reduction.op}({', '.join(reduction.over)}{into})"
 
 
-def _condition(condition: Condition) -> str:
+def show_condition(condition: Condition) -> str:
     """One condition of ``where``."""
     if isinstance(condition, Access):
         return show_access(condition)
+    if isinstance(condition, Threshold):
+        left, right = show_access(condition.left), show_expr(condition.right)
+        return f"{left} {condition.relation} {right}"
     left, right = show_position(condition.left), show_position(condition.right)
     return f"{left} {condition.relation} {right}"
 

@@ -40,6 +40,7 @@ _TEXTBOOK: Final = frozenset((
 _TEXTS: Final = ("cascade", "source", "about", "family", "output", "equals")
 _LISTS: Final = ("ranks", "outputs", "einsums")
 _MAPPINGS: Final = ("inputs", "split", "constants")
+_NAMED: Final = ("indexes",)
 _NEEDED: Final = ("cascade", "ranks", "inputs", "einsums")
 
 
@@ -132,6 +133,7 @@ class _Loading:
             source=value.get("source", ""),
             about=value.get("about", ""),
             family=value.get("family", ""),
+            indexes=tuple(value.get("indexes", {}).items()),
             place=document.place(("cascade",)),
         )
         self.faults += check.faults(found, self.declared, unread)
@@ -200,6 +202,9 @@ class _Loading:
             self.name(tensor, ("inputs", tensor))
             for number, rank in enumerate(its):
                 self.rank(rank, ("inputs", tensor, number))
+        for tensor, rank in value.get("indexes", {}).items():
+            self.name(tensor, ("indexes", tensor))
+            self.rank(rank, ("indexes", tensor))
         constants = {}
         for name, number in value.get("constants", {}).items():
             self.name(name, ("constants", name))
@@ -290,6 +295,8 @@ def _fits(value: Any) -> bool:
             fits = isinstance(inner, list) and all(isinstance(i, str) for i in inner)
         elif key == "constants":
             fits = isinstance(inner, dict) and all(type(i) in (int, float) for i in inner.values())
+        elif key in _NAMED:
+            fits = isinstance(inner, dict) and all(isinstance(i, str) for i in inner.values())
         elif key in _MAPPINGS:
             lists = inner.values() if isinstance(inner, dict) else [None]
             fits = all(isinstance(i, list) and all(isinstance(r, str) for r in i) for i in lists)

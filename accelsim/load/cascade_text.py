@@ -49,5 +49,8 @@ class CascadeText(BaseModel):
     split: dict[Rank, list[Rank]] = Field(
         {}, description="ranks in parts, outermost first: {M: [M1, M0]}"
     )
+    indexes: dict[Name, Rank] = Field(
+        {}, description="index tensors and the rank they count in, where nothing tells: {I: N}"
+    )
     constants: dict[Name, float] = Field({}, description="numbers by name: {eps: 1e-5}")
     einsums: list[Line] = Field(description="a list of Einsums in order, each tensor written once")

@@ -16,6 +16,7 @@ from accelsim.ir.cascade import (
     Compare,
     Condition,
     Const,
+    Coordinate,
     Einsum,
     Expr,
     Index,
@@ -24,6 +25,8 @@ from accelsim.ir.cascade import (
     Position,
     Reduction,
     Size,
+    Threshold,
+    rank_of,
 )
 from accelsim.ir.ops import MAPS, REDUCTIONS
 from accelsim.load import syntax
@@ -155,7 +158,7 @@ class _Lowering:
         return value
 
     def bare(self, token: Token) -> Expr:
-        """A name alone: a constant, infinity, the size of a rank, or else a scalar tensor."""
+        """A name alone: a constant, infinity, a rank's size, a coordinate, or a scalar tensor."""
         name = str(token)
         if name in self.names.constants:
             return Const(self.names.constants[name], name)
@@ -163,7 +166,19 @@ class _Lowering:
             return Const(math.inf)
         if name in self.names.sizes:
             return Size(name)
+        if name in self.names.variables:
+            return Coordinate(name)
+        if name.islower() and rank_of(name) in self.names.ranks:
+            return self.joined(self.names.splits[rank_of(name)])
         return Access(name, (), self.place(token))
+
+    def joined(self, parts: Sequence[str]) -> Expr:
+        """The coordinate along a split rank, out of those of its parts: ``m1 * M0 + m0``."""
+        found: Expr = Coordinate(parts[0].lower())
+        for part in parts[1:]:
+            scaled = Map("mul", (found, Size(part)))
+            found = Map("add", (scaled, Coordinate(part.lower())))
+        return found
 
     def call(self, token: Token, trees: Sequence[_Tree]) -> Expr:
         """A function of the table applied to its arguments."""
@@ -192,7 +207,9 @@ class _Lowering:
         return Access(str(tree.children[0]), (), self.place(tree.children[0]))
 
     def position(self, tree: _Tree) -> Position:
-        """One position of an access: a last slot, or an index with or without a border."""
+        """One position of an access: an index tensor, a last slot, or an index, maybe bordered."""
+        if tree.data == "access":
+            return self.access(tree)
         if tree.data == "border":
             token, inner = tree.children
             if token not in _BORDERS:
@@ -302,11 +319,14 @@ class _Lowering:
 
     def reduction(self, tree: _Tree) -> Reduction:
         """``max(m)``: a reduction over variables; that of a split rank stands for its parts."""
-        token, *over, into = tree.children
-        if token not in REDUCTIONS:
+        token, *over, into, reach = tree.children
+        reducer = REDUCTIONS.get(token)
+        if reducer is None:
             self.fault(token, f"unknown reduction {str(token)!r}", one_of(REDUCTIONS))
-        elif into is not None:
+        elif into is not None and not reducer.selects:
             self.fault(into, f"{token} selects nothing", f"{token}({', '.join(over)})")
+        elif reducer.selects:
+            self.selection(token, over, into, reach)
         found: list[str] = []
         for variable in over:
             rank = variable.upper()
@@ -317,13 +337,33 @@ class _Lowering:
             else:
                 message = f"unknown index variable {str(variable)[:40]!r} in {token}"
                 self.fault(variable, message, closest(variable, self.names.variables))
-        return Reduction(str(token), tuple(found), str(into or ""), self.place(token))
+        least = None if reach is None else self.expr(reach.children[0])
+        return Reduction(str(token), tuple(found), str(into or ""), self.place(token), least)
+
+    def selection(
+        self, token: Token, over: Sequence[Token], into: Token | None, reach: _Tree | None
+    ) -> None:
+        """Note what a selection lacks, or has too much."""
+        reaches = REDUCTIONS[token].reaches
+        form = f"{token}({over[0]} -> r" + (", 0.9)" if reaches else ")")
+        if into is None:
+            self.fault(token, f"{token} selects into no rank", form)
+        elif into not in self.names.variables:
+            message = f"unknown index variable {str(into)[:40]!r} in {token}"
+            self.fault(into, message, closest(into, self.names.variables))
+        elif reaches and reach is None:
+            self.fault(token, f"{token} reaches no sum", form)
+        elif reach is not None and not reaches:
+            self.fault(token, f"{token} reaches no sum: its rank says how many", form)
 
     def condition(self, tree: _Tree) -> Condition:
-        """An affine comparison, or a tensor whose element must not be 0."""
+        """An affine comparison, one of values, or a tensor whose element must not be 0."""
         if tree.data in ("access", "bare"):
             return self.tensor(tree)
         left, relation, right = tree.children
+        if tree.data == "threshold":
+            tested = self.access(left)
+            return Threshold(tested, str(relation), self.expr(right), tested.place)
         a, b = self.affine(left), self.affine(right)
         if not a.terms and not b.terms and not self.faults:
             self.fault(relation, "a comparison of two numbers", "an index variable in it")

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, rank_of
+from accelsim.ir.cascade import Access, Cascade, Einsum, Last, Position, rank_of
 
 #: Loops that a frame has at most, batch loops aside.
 MOST_LOOPS = 4
@@ -110,7 +110,7 @@ def batch_ranks(cascade: Cascade, einsums: Sequence[str]) -> tuple[str, ...]:
         step = cascade.steps[name]
         for access in (*step.reads, step.output):
             have = needs(access)
-            if any(isinstance(i, Index) and i.plain is None for i in access.indices):
+            if any(not isinstance(i, Last) and i.plain is None for i in access.indices):
                 have -= {rank_of(v) for i in access.indices if _bent(i) for v in i.variables}
             ranks = ranks_of(step) if found is None else found
             found = [r for r in ranks if r in have]
@@ -118,8 +118,10 @@ def batch_ranks(cascade: Cascade, einsums: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(found or (), key=lambda r: order.get(r, 0)))
 
 
-def _bent(index: Index | Last) -> bool:
+def _bent(index: Position) -> bool:
     """Whether an index is more than a variable or the next slot of a recurrence."""
+    if isinstance(index, Access):
+        return True
     if isinstance(index, Last) or not index.terms:
         return False
     slot = len(index.terms) == 1 and index.terms[0][1] == 1 and index.divisor == 1

@@ -34,7 +34,7 @@ from typing import Final
 
 import numpy as np
 
-from accelsim.ir.cascade import Index, Last
+from accelsim.ir.cascade import Index, Position
 from accelsim.mapper.evaluate import Counts
 from accelsim.mapper.frame import Frame
 
@@ -120,7 +120,7 @@ def orders(counts: Counts) -> tuple[After, ...]:
     return tuple(found)
 
 
-def _old(ranks: Sequence[str], indices: Sequence[Index | Last], along: str) -> bool:
+def _old(ranks: Sequence[str], indices: Sequence[Position], along: str) -> bool:
     """Whether an access reads the slot that the step before wrote."""
     at = indices[ranks.index(along)]
     return isinstance(at, Index) and bool(at.terms) and at.offset == 0

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from accelsim.ir.cascade import Index, rank_of
+from accelsim.ir.cascade import Access, Index, rank_of
 from accelsim.ir.mapping import Loop
 from accelsim.ir.problem import Problem
 
@@ -160,20 +160,28 @@ def sum_of_shifts(values: int, c: int, n: int) -> int:
     return found
 
 
-def line(index: Index, rank: str, problem: Problem, parts: Mapping[str, tuple[Loop, ...]]) -> Line:
+def line(
+    index: Index | Access, rank: str, problem: Problem, parts: Mapping[str, tuple[Loop, ...]]
+) -> Line:
     """The line of an index into a rank, over the parts of a mapping.
+
+    What an index tensor tells is another coordinate for each of its own: a
+    tile holds as many elements as it has coordinates, at most all there are.
 
     >>> from accelsim.explore.estimate import bind
     >>> problem, _, mapping = bind(design="fusemax", model="BERT", seq=4096)
     >>> line(Index((("p", 2),)), "P", problem, dict(mapping.parts)).terms
     (('P2', 8192), ('P1', 512), ('P0', 2))
     """
+    most = problem.sizes.get(rank, math.inf)
+    if isinstance(index, Access):
+        its = [p for v in index.variables for p in parts[rank_of(v)]]
+        return Line(strides(tuple(its)), 1, most)
     affine = problem.affine(index)
     terms: dict[str, int] = {}
     for variable, factor in affine.terms:
         for part, stride in strides(parts[rank_of(variable)]):
             terms[part] = terms.get(part, 0) + factor * stride
-    most = problem.sizes.get(rank, math.inf)
     alone = len(affine.terms) == 1 and affine.terms[0][1] == 1
     aligned = alone and affine.offset % affine.divisor == 0
     return Line(tuple(terms.items()), affine.divisor, most, aligned)
