@@ -20,6 +20,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.ir.textbook_linear import LINEAR
+from accelsim.ir.textbook_systems import SPARSE
+
 Array: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -214,4 +217,4 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
         linear_attention_causal, linear_attention_decay, matmul, encoder_linear_layers, mlp,
         swiglu, variance, layernorm, rmsnorm, rmsnorm_matmul,
     )
-}  # fmt: skip
+} | LINEAR | SPARSE  # fmt: skip

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir import check
 from accelsim.ir.cascade import Cascade, Einsum, Tensor
+from accelsim.ir.textbook_names import SYSTEMS
 from accelsim.load import catalog, einsum, syntax
 from accelsim.load.source import Document, closest, from_text, read, validate
 
@@ -30,7 +31,7 @@ _NAME_FORM: Final = "a letter, then letters, digits and _"
 
 #: The textbook functions, known here so that loading a cascade need not import NumPy.
 #: (One that is missing here is still found, only later.)
-_TEXTBOOK: Final = frozenset((
+_TEXTBOOK: Final = SYSTEMS | frozenset((
     "softmax", "logsumexp", "attention", "attention-scaled", "attention-causal",
     "attention-window", "attention-masked", "attention-gqa", "attention-cosine",
     "linear-attention", "linear-attention-causal", "linear-attention-decay", "matmul",

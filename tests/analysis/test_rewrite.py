@@ -22,9 +22,9 @@ from accelsim.ir.check import faults
 from accelsim.ir.problem import bind, with_parts
 from accelsim.ir.reference import random_inputs, run, whole
 from accelsim.ir.show import show, show_einsum
-from accelsim.load import catalog
 from accelsim.load.cascade import cascade_from_text, load_cascade
 from tests.oracle.cascades import cascades
+from tests.oracle.shipped import textbook_cascades
 from tests.oracle.statistics import statistics
 
 
@@ -53,7 +53,7 @@ ATTENTION = cascade("M, P, F", "X: [M, P], V: [M, F]", "Y", SOFTMAX)
 # -- there and back -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in catalog.names("cascade") if n != "attention-2pass"])
+@pytest.mark.parametrize("name", [n for n in textbook_cascades() if n != "attention-2pass"])
 def test_a_program_is_lowered_to_the_einsums_that_it_was_read_from(name: str) -> None:
     original = load_cascade(name)
     assert lines(program_of(original)) == {show_einsum(e) for e in original.einsums}

@@ -10,10 +10,10 @@ from accelsim.ir import textbook
 from accelsim.ir.problem import bind, relevant, with_parts
 from accelsim.ir.reference import check, random_inputs, run, truth, whole
 from accelsim.ir.textbook import TEXTBOOK
-from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
+from tests.oracle.shipped import textbook_cascades
 
-NAMES = catalog.names("cascade")
+NAMES = textbook_cascades()
 
 #: Cascades whose exponentials or squares are not kept in range; the others are stable.
 UNSTABLE = {"attention-naive", "softmax-naive", "layernorm-moments", "variance-moments"}

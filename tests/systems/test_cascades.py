@@ -1,0 +1,102 @@
+"""Every cascade of a published system, executed and held against its reference to 1e-10."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from accelsim.ir.problem import Problem, bind, names
+from accelsim.ir.reference import random_inputs, run, truth, whole
+from accelsim.load import catalog
+from accelsim.load.cascade import load_cascade
+from tests.oracle.shipped import textbook_cascades
+
+SYSTEMS = sorted(set(catalog.names("cascade")) - set(textbook_cascades()))
+
+SIZES = {
+    "B": 2,
+    "H": 4,
+    "HK": 2,
+    "E": 6,
+    "F": 5,
+    "D": 7,
+    "R": 3,
+    "P": 24,
+    "M": 24,
+    "M0": 4,
+    "P0": 4,
+}
+#: Window, sinks, chunk; blocks kept near, and their stride; a hidden layer.
+SIZES |= {"W": 7, "N": 3, "C": 8, "LB": 2, "VS": 3, "S": 2}
+#: A grid of positions, its windows and strides, and a kernel over it.
+SIZES |= {"Z": 4, "Y": 8, "X": 10, "WZ": 2, "WY": 3, "WX": 5, "SZ": 2, "SY": 2, "SX": 1}
+SIZES |= {"PZ": 4, "PY": 8, "PX": 10, "U": 5, "T": 5}
+
+#: Sizes that a cascade asks for: the first key alone, tiles alike, a smaller grid or kernel.
+OWN: dict[str, dict[str, int]] = {
+    "zero-tuning": {"N": 1},
+    "act": {"N": 1},
+    "inline-local": {"U": 3, "T": 3},
+    "neighbourhood-3d": {"Y": 4, "X": 5, "PY": 4, "PX": 5},
+    "lightning-attention-2": {"P0": 6, "M0": 6},
+}
+#: Where a sum of signed products is divided by another, positive inputs keep it away from 0.
+POSITIVE = {"approximate-attention"}
+
+
+def bound(name: str, **sizes: int) -> Problem:
+    """The cascade at small sizes, tiles smaller than the sequence."""
+    text = load_cascade(name)
+    known = SIZES | OWN.get(name, {}) | sizes
+    return bind(text, {rank: known[rank] for rank in names(text) if rank in known})
+
+
+def error(problem: Problem, seed: int) -> float:
+    """The largest difference from the reference, relative to the largest true value."""
+    inputs = random_inputs(problem, seed)
+    if problem.cascade.name in POSITIVE:
+        inputs = {name: np.abs(values) for name, values in inputs.items()}
+    found, true = run(problem, inputs), truth(problem, inputs, load_cascade)
+    worst = 0.0
+    for name in problem.cascade.outputs:
+        ours, theirs = whole(problem, name, found[name]), true[name]
+        assert np.isfinite(theirs).all(), name
+        worst = max(worst, float(np.abs(ours - theirs).max() / np.abs(theirs).max()))
+    return worst
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_systems_cascade_is_its_reference(name: str) -> None:
+    for seed in range(4):
+        assert error(bound(name), seed) < 1e-10
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_wrong_output_would_be_seen(name: str) -> None:
+    """One element of one input more: the reference moves, so that the comparison can fail."""
+    problem = bound(name)
+    inputs = random_inputs(problem, 0)
+    before = truth(problem, inputs, load_cascade)
+    first = problem.cascade.inputs[-1].name
+    values = inputs[first].copy()
+    values.flat[0] += 1
+    after = truth(problem, inputs | {first: values}, load_cascade)
+    assert any(not np.array_equal(before[o], after[o]) for o in problem.cascade.outputs)
+
+
+WINDOWS = [(1, 1), (24, 2), (40, 24), (3, 20)]
+
+
+@pytest.mark.parametrize(("window", "sinks"), WINDOWS)
+def test_sinks_and_windows_of_any_width(window: int, sinks: int) -> None:
+    assert error(bound("sink-window", W=window, N=sinks), 0) < 1e-10
+
+
+@pytest.mark.parametrize(("window", "stride"), [(1, 1), (24, 1), (5, 5), (6, 4), (7, 24)])
+def test_neighbourhoods_of_any_window_and_stride(window: int, stride: int) -> None:
+    assert error(bound("neighbourhood-1d", W=window, S=stride), 0) < 1e-10
+
+
+@pytest.mark.parametrize("tile", [1, 2, 12, 24])
+def test_lightning_in_blocks_of_any_size(tile: int) -> None:
+    assert error(bound("lightning-attention-2", P0=tile, M0=tile), 0) < 1e-10
