@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from accelsim.explore.language import passes as passes
     from accelsim.explore.map import map_ as map_
     from accelsim.explore.simulate import simulate as simulate
+    from accelsim.explore.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ _VERBS = {
     "schema": "accelsim.explore.documents",
     "show": "accelsim.explore.documents",
     "simulate": "accelsim.explore.simulate",
+    "sweep": "accelsim.explore.sweep",
     "validate": "accelsim.explore.evaluations",
 }
 

@@ -43,6 +43,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "dask": ("explore",),
     "distributed": ("explore",),
+    "pyarrow": ("explore",),
     "lark": ("load",),
 }
 

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim import __version__
-from accelsim.cli import bounds, derive, documents, language, machine, map, simulate
+from accelsim.cli import bounds, derive, documents, language, machine, map, simulate, sweep
 from accelsim.cli.output import BAD_INPUT, note
 from accelsim.errors import InputError
 
@@ -81,6 +81,7 @@ app.command("map")(map.map_)
 app.command("estimate")(machine.estimate)
 app.command("simulate")(simulate.simulate)
 app.command("compare")(machine.compare)
+app.command("sweep")(sweep.sweep)
 app.command("validate")(machine.validate)
 app.command("schema")(documents.schema)
 

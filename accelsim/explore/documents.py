@@ -22,6 +22,7 @@ LISTED: Final[dict[str, catalog.Kind]] = {
     "archs": "arch",
     "mappings": "mapping",
     "designs": "design",
+    "sweeps": "sweep",
 }
 #: The key that a document of each kind begins with: its name stands there.
 KEYS: Final[dict[str, catalog.Kind]] = {
@@ -30,6 +31,7 @@ KEYS: Final[dict[str, catalog.Kind]] = {
     "gpu": "arch",
     "mapping": "mapping",
     "design": "design",
+    "sweep": "sweep",
 }
 
 
@@ -88,7 +90,7 @@ def show(file: str | Path, kind: str | None = None) -> str:
     """The canonical text of a shipped document or a file; loading it gives the same again.
 
     A name is looked for among cascades first, then architectures, mappings
-    and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``)
+    and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``, ``sweep``)
     says which where two have the same name.  The document is checked first:
     InputError holds every fault.
 
@@ -115,6 +117,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
     from accelsim.load.design import load_design
     from accelsim.load.gpu import is_gpu, load_gpu
     from accelsim.load.mapping import load_mapping
+    from accelsim.load.sweep import load_sweep
 
     if kind == "arch" and is_gpu(read(path).value):
         load_gpu(path)
@@ -123,6 +126,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
         "arch": load_architecture,
         "design": load_design,
         "mapping": load_mapping,
+        "sweep": load_sweep,
     }
     loaders[kind](path)
 
@@ -151,7 +155,8 @@ def _kind_of(document: Document) -> catalog.Kind:
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a kind of document: ``arch``, ``gpu``, ``cascade``, ``mapping``, ``design``.
+    """The JSON Schema of documents: ``arch``, ``gpu``, ``cascade``, ``mapping``, ``design``
+    or ``sweep``.
 
     >>> schema("arch")["title"]
     'accelsim arch'
@@ -161,6 +166,7 @@ def schema(kind: str) -> dict[str, Any]:
     from accelsim.load.design import DesignText
     from accelsim.load.gpu_text import GpuText
     from accelsim.load.mapping_text import MappingText
+    from accelsim.load.sweep import SweepText
 
     models: dict[str, type[BaseModel]] = {
         "arch": ArchitectureText,
@@ -168,6 +174,7 @@ def schema(kind: str) -> dict[str, Any]:
         "design": DesignText,
         "gpu": GpuText,
         "mapping": MappingText,
+        "sweep": SweepText,
     }
     if kind not in models:
         raise refuse(f"no schema of {kind!r}", one_of(models))

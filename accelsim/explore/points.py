@@ -48,7 +48,7 @@ class Points:
     >>> from accelsim.load.sweep import load_sweep
     >>> row = Points(load_sweep("fusemax-pareto")).row(0)
     >>> row["model"], row["set.parameters.edge"], round(row["latency_s"])
-    ('BERT', 16, 32320)
+    ('BERT', 16, 30267)
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -124,7 +124,7 @@ class Points:
         return self.designs[str(name)]
 
     def _key(self, parts: dict[str, Any], machine: Architecture) -> Hashable:
-        """What a bound mapping depends on: texts, sizes, choices, and the fields that rules read."""
+        """What a bound mapping depends on: texts, sizes, choices, the fields that rules read."""
         read = load_mapping(parts["mapping"]).fields
         values = [
             getattr(part, field, None)

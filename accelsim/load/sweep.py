@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from accelsim.errors import Fault, InputError, one_of
 from accelsim.load import catalog
@@ -32,7 +32,7 @@ PREFIXES: Final = ("shape.", "set.", "choose.")
 OBJECTIVES: Final = ("latency_s", "energy_j", "area_mm2", "edp_js", "dram_bytes", "peak_bytes")
 #: More values than this on one axis are refused: nobody would wait for them.
 MOST_VALUES: Final = 1_000_000
-_NUMBER: Final = re.compile(r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?)\s*(\D*)")
+_NUMBER: Final = re.compile(r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?)\s*((?:[^\W\d].*)?)")
 
 
 class _Record(BaseModel):
@@ -49,11 +49,27 @@ class RangeText(_Record):
     count: int | None = Field(None, ge=2, description="so many values at equal distances")
 
 
+def _kind(value: Any) -> str:
+    if isinstance(value, dict | RangeText):
+        return "a range"
+    return "a list" if isinstance(value, list) else "a value"
+
+
+ValuesText = Annotated[
+    Annotated[RangeText, Tag("a range")]
+    | Annotated[list[Scalar], Tag("a list")]
+    | Annotated[Scalar, Tag("a value")],
+    Discriminator(_kind),
+]
+
+
 class FrontText(_Record):
     """The Pareto front that is wanted."""
 
     objectives: list[str] = Field(
-        default_factory=lambda: ["latency_s", "energy_j"], min_length=1, description="less is better"
+        default_factory=lambda: ["latency_s", "energy_j"],
+        min_length=1,
+        description="figures of which less is better",
     )
     by: list[str] = Field(default_factory=list, description="one front for each value of these")
 
@@ -64,7 +80,7 @@ class SweepText(_Record):
     sweep: str
     about: str = ""
     source: str = ""
-    axes: list[dict[str, list[Scalar] | RangeText | Scalar]] = Field(min_length=1)
+    axes: list[dict[str, ValuesText]] = Field(min_length=1)
     search: str | None = Field(
         None, description="search the mapping of each point for this objective, not by its rule"
     )
@@ -186,18 +202,17 @@ def _axis(
             values = _range(document, path, given, faults)
         else:
             values = list(given) if isinstance(given, list) else [given]
-        if not values:
+        if given == []:
             faults.append(Fault(document.place(path, key=True), f"'{field}' has no values"))
         columns.append(values)
     if not fields:
         faults.append(Fault(document.place(("axes", n)), "an axis without a field"))
     lengths = {field: len(values) for field, values in zip(fields, columns, strict=True)}
-    if len(set(lengths.values())) > 1:
+    if all(columns) and len(set(lengths.values())) > 1:
         told = ", ".join(f"{field} has {count}" for field, count in lengths.items())
         message = f"fields that move together have different numbers of values: {told}"
         faults.append(Fault(document.place(("axes", n)), message, "equally many"))
-        return Axis(tuple(fields), ())
-    return Axis(tuple(fields), tuple(zip(*columns, strict=True)))
+    return Axis(tuple(fields), tuple(zip(*columns, strict=False)))
 
 
 def _range(
