@@ -26,12 +26,13 @@ MOST_POWER: Final = 1024
 
 
 def number(value: float | Fraction) -> Sum:
-    """A finite number.
+    """A finite number: a float is the decimal fraction that it is written as.
 
-    >>> number(0.5).key
-    '1/2*'
+    >>> number(0.9).key
+    '9/10*'
     """
-    return Sum((Term(Fraction(value)),)) if value else ZERO
+    exact = Fraction(repr(value)) if isinstance(value, float) else value
+    return Sum((Term(exact),)) if value else ZERO
 
 
 def of(base: Base, power: Fraction | int = 1) -> Sum:

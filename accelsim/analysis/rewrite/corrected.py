@@ -32,9 +32,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
-from accelsim.analysis.rewrite.algebra import added, exponential, factored, of, quotient, times
+from accelsim.analysis.rewrite.algebra import exponential, factored, of, product, quotient, times
 from accelsim.analysis.rewrite.axis import Axis
 from accelsim.analysis.rewrite.forms import ONE, Atom, Base, Call, Sum, Term, nonnegative
 from accelsim.analysis.rewrite.indices import plain_variables, renamed_condition
@@ -101,21 +100,21 @@ class Corrected:
         kept = Kept(d, exponential(out))
         if not (streamed and known and linear) or out.variables & d.over:
             return None
-        return kept if self._anchored(d, out, rest) else None
+        whole = Term(t.coefficient, t.powers, expanded(rest))
+        return kept if self._anchored(d, out, whole) else None
 
     def _least_is_0(self, d: Def) -> bool:
         """Whether a maximum may start from 0, which a correction leaves 0, instead of -inf."""
         return d.op == "max" and nonnegative(d.body) and d.name not in self.program.hollow
 
-    def _anchored(self, d: Def, out: Sum, rest: Sum) -> bool:
+    def _anchored(self, d: Def, out: Sum, streamed: Term) -> bool:
         """Whether beside each statistic in an exponent stand the elements that it is made of."""
-        left = expanded(rest)
         for u in out.terms:
-            its = {t.like: t.coefficient for t in left.terms}
-            found = next((e for e in self._elements(d, u) if _cancels(e, its)), None)
+            elements = (factored(exponential(e)) for e in self._elements(d, u))
+            found = next((e for e in elements if _cancels(e, streamed)), None)
             if found is None:
                 return False
-            left = added(left, found)
+            streamed = product((streamed, found))
         return True
 
     def _elements(self, d: Def, u: Term) -> Iterator[Sum]:
@@ -213,9 +212,17 @@ def _choices(base: Base) -> Iterator[Access]:
                 yield from _choices(t.powers[0][0])
 
 
-def _cancels(s: Sum, coefficients: Mapping[str, Fraction]) -> bool:
-    """Whether every term of a sum stands there with the opposite coefficient."""
-    return bool(s.terms) and all(coefficients.get(t.like) == -t.coefficient for t in s.terms)
+def _cancels(t: Term, streamed: Term) -> bool:
+    """Whether every factor of a term stands, inverted, in another one."""
+    powers = dict(streamed.powers)
+    its = t.exponent.terms if t.exponent is not None else ()
+    other = streamed.exponent.terms if streamed.exponent is not None else ()
+    summands = {u.like: u.coefficient for u in other}
+    return (
+        bool(t.like)
+        and all(powers.get(b) == -q for b, q in t.powers)
+        and all(summands.get(u.like) == -u.coefficient for u in its)
+    )
 
 
 def stem(name: str) -> str:

@@ -19,6 +19,8 @@ LONG, SHORT = 4096, 64
 MOST_STABLE, MOST_UNSTABLE = 3, 1
 #: And so many executed: by the Einsums that takes, and at least.
 MOST_EXECUTED, LEAST_TRIED = 200, 4
+#: Some inputs make a sum of bare exponentials overflow, whether the judge met them or not.
+BARE = "exponentials taken out of a sum overflow where the original does not"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def _confirmed(judge: Judge, states: Iterable[State]) -> Iterator[Derived]:
         if not wanted[False] and state.program.bare:
             continue
         verdict = judge.verdict(state.cascade)
+        if verdict.stable and state.program.bare:
+            verdict = replace(verdict, stable=False, why=BARE)
         if verdict.equal and wanted[verdict.stable]:
             wanted[verdict.stable] -= 1
             yield _derived(state, verdict)

@@ -11,8 +11,8 @@ makes the question of every rewrite (which part of this depends on m, which on
 a statistic over m?) one about sets of variables: separability of ``exp(x-g)``,
 ``x/g``, ``sqrt(x*g)`` or ``(x-g)**2`` is read off, not guessed.
 
-Coefficients are exact fractions of the floats in the text.  A rewrite of this
-algebra holds over the reals wherever the original is finite; a step that is
+Coefficients are exact: the fractions that the numbers of the text are written
+as.  A rewrite of this algebra holds over the reals wherever the original is finite; a step that is
 sound only for values that are not negative (``sqrt(x*y) = sqrt(x)*sqrt(y)``)
 is taken only where that is known by construction (``Atom.nonnegative``).
 

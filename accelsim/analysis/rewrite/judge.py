@@ -7,7 +7,8 @@ same undefined elements, and finite wherever the original is, within
 
 **Stable**: in float32 and float16, with each input in turn far larger or far
 from 0 than a standard normal (a score of a few hundred, a mean of a thousand).
-The truth is the original in float64 on the same rounded inputs.  A case where
+The truth is the original in float64 on the same rounded inputs, errors are
+relative to its largest magnitude (at least ``CANCELLED`` of the usual one).  A case where
 the truth does not fit the type says nothing; nor does one where the original
 itself is useless in it (but for an original that overflows in float32: scores
 of a few hundred must pass).  In what is left a cascade is unstable
@@ -42,6 +43,8 @@ HOSTILE = 1e-9
 #: What is still stable, in roundings and in errors of the original.
 ROUNDINGS = 64
 TIMES = 8
+#: Of the magnitude at standard normal inputs: what is smaller counts as cancelled to nothing.
+CANCELLED = 0.01
 #: An error of the original, relative to its magnitude, from which a case says nothing.
 USELESS = 0.1
 #: Inputs are made large one by one, or where there are many of them in so many groups.
@@ -82,21 +85,22 @@ class Judge:
                 self.small = list(self._small_cases(problem, sizes))
 
     def _small_cases(self, problem: Problem, sizes: dict[str, int]) -> Iterator[_Case]:
+        usual: dict[str, float] = {}
         for name, inputs, kinds in _realistic(problem):
             for kind in map(np.dtype, kinds):
                 rounded = {k: v.astype(kind).astype(np.float64) for k, v in inputs.items()}
                 true = _outputs(problem, rounded, np.float64)
                 ours = _outputs(problem, rounded, kind)
+                usual = usual or {o: CANCELLED * _magnitude(t) for o, t in true.items()}
                 fits = all(_fits(true[o], kind) for o in true)
-                its = max(_relative(ours[o], true[o]) for o in true)
+                its = max(_relative(ours[o], true[o], usual[o]) for o in true)
                 lost = np.isinf(its) and kind.itemsize > 2
                 if fits and (its < USELESS or lost):
                     allowed = max(
                         ROUNDINGS * float(np.finfo(kind).eps), 0.0 if lost else TIMES * its
                     )
-                    yield _Case(
-                        f"{kind.name}, {name}", sizes, rounded, true, allowed, TILES[0], kind
-                    )
+                    said = f"{kind.name}, {name}"
+                    yield _Case(said, sizes, rounded, true, allowed, TILES[0], kind, usual)
 
     def verdict(self, cascade: Cascade) -> Verdict:
         """What execution says of one derived cascade."""
@@ -104,7 +108,7 @@ class Judge:
         for case in self.exact:
             found = case.run(cascade)
             for o, true in case.true.items():
-                if not case.agrees(found[o], true, same_undefined=case.name == "random"):
+                if not case.agrees(o, found[o], same_undefined=case.name == "random"):
                     error = _relative(found[o], true)
                     return Verdict(False, False, error, f"{case.name}: {o} is off by {error:.1g}")
                 if case.name == "random":
@@ -112,8 +116,10 @@ class Judge:
         for case in self.small:
             found = case.run(cascade)
             for o, true in case.true.items():
-                if not case.agrees(found[o], true):
+                if not case.agrees(o, found[o]):
                     return Verdict(True, False, worst, case.told(found[o], true, o))
+        if not self.small:
+            return Verdict(True, False, worst, "the original itself is of no use in float32")
         return Verdict(True, True, worst)
 
 
@@ -128,6 +134,8 @@ class _Case:
     tolerance: float
     tile: int
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
+    #: for each output a magnitude below which it counts as cancelled
+    floor: Mapping[str, float] = field(default_factory=dict)
 
     def run(self, cascade: Cascade) -> Inputs:
         """The outputs of a cascade in this case, parts of split ranks joined."""
@@ -136,13 +144,14 @@ class _Case:
         inputs = {name: values for name, values in self.inputs.items() if name in known}
         return _outputs(problem, inputs, self.dtype)
 
-    def agrees(self, found: Array, true: Array, same_undefined: bool = False) -> bool:
+    def agrees(self, output: str, found: Array, same_undefined: bool = False) -> bool:
         """Whether an output is right wherever the truth is finite."""
+        true = self.true[output]
         if found.shape != true.shape:
             return False
         if same_undefined and (np.isfinite(found) != np.isfinite(true)).any():
             return False
-        floor = 1.0 if self.tolerance == HOSTILE else 0.0
+        floor = 1.0 if self.tolerance == HOSTILE else self.floor.get(output, 0.0)
         return _relative(found, true, floor) <= self.tolerance
 
     def told(self, found: Array, true: Array, output: str) -> str:
@@ -169,8 +178,13 @@ def _absolute(found: Array, true: Array) -> float:
 def _relative(found: Array, true: Array, floor: float = 0.0) -> float:
     """The largest error over the largest true magnitude."""
     error = _absolute(found, true)
-    scale = float(np.abs(true[np.isfinite(true)]).max(initial=floor))
+    scale = max(_magnitude(true), floor)
     return error / scale if scale else error
+
+
+def _magnitude(true: Array) -> float:
+    """The largest finite magnitude."""
+    return float(np.abs(true[np.isfinite(true)]).max(initial=0.0))
 
 
 def _fits(true: Array, dtype: np.dtype[Any]) -> bool:

@@ -18,10 +18,10 @@ from typing import TypeVar
 from accelsim.analysis.rewrite.algebra import added, number, of, scaled, times
 from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term
 from accelsim.analysis.rewrite.indices import plain, plain_variables, renamed_condition
-from accelsim.analysis.rewrite.phrases import folded, shared
+from accelsim.analysis.rewrite.phrases import differences, folded, shared
 from accelsim.analysis.rewrite.program import Def, Program, Where, atom_of
 from accelsim.analysis.rewrite.settle import sources_first
-from accelsim.analysis.rewrite.text import expression, is_costly
+from accelsim.analysis.rewrite.text import expression, is_costly, paired
 from accelsim.ir.cascade import (
     Access,
     Cascade,
@@ -50,6 +50,8 @@ class _Lowering:
     #: every tensor that becomes an Einsum, by name
     found: dict[str, Def] = field(default_factory=dict)
     einsums: dict[str, list[Einsum]] = field(default_factory=dict)
+    #: exponents, such as X - G: small where exp of them is to be a number
+    pairs: list[Sum] = field(default_factory=list)
     made: dict[tuple[str, Where], Def] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,7 @@ class _Lowering:
             self.found[d.name] = replace(d, body=self.fold(d))
         self.join_phrases()
         self.join_shared()
+        self.pairs = sorted(differences(d.body for d in self.found.values()), key=lambda s: s.key)
         for d in list(self.found.values()):
             self.write(d)
         for e in program.fixed:
@@ -138,7 +141,8 @@ class _Lowering:
             return
         self.einsums[d.name] = []
         space = frozenset(d.out) | d.over
-        expr = self.texts.get(d.body.key) or expression(self.cut(d.body, space, d.where))
+        body = d.body if d.body.key in self.texts else self.cut(d.body, space, d.where)
+        expr = self.texts.get(d.body.key) or expression(body, self.pairs)
         for a in accesses(expr):
             new = next((m for m in self.made.values() if m.name == a.tensor), None)
             if new is not None:
@@ -170,7 +174,8 @@ class _Lowering:
         """A body with every part that carries fewer indices, and costs something, as a read."""
         if s.key in self.texts:
             return s
-        small = [t for t in s.terms if t.variables and t.variables < space]
+        kept = {t.like for pair in paired(s, self.pairs) for t in pair.terms}
+        small = [t for t in s.terms if t.variables and t.variables < space and t.like not in kept]
         groups = _grouped([(t.variables, t) for t in small])
         for group in groups:
             part = Sum(tuple(sorted(group, key=lambda t: t.like)))

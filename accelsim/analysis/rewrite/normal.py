@@ -66,7 +66,10 @@ def normal(expr: Expr, read: Callable[[Access], Sum]) -> Sum:
     assert isinstance(expr, Map)  # a coordinate as a number is fixed: it has no normal form
     args = [normal(a, read) for a in expr.args]
     if expr.op == "pow":
+        written = expr.args[1]
         power = args[1].number
+        if isinstance(written, Const) and power is not None:
+            power = Fraction(written.value)  # as it is stored: what is written again is that
         if power is not None and is_power(power):
             return raised(args[0], power)
     make = _ALGEBRA.get(expr.op)

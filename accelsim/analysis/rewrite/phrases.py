@@ -144,3 +144,11 @@ def costly(s: Sum) -> Iterator[Sum]:
         if t.exponent is not None:
             yield Sum((Term(Fraction(1), (), t.exponent),))
             yield from costly(t.exponent)
+
+
+def differences(bodies: Iterable[Sum]) -> set[Sum]:
+    """The exponents of several terms in normal forms."""
+    found: set[Sum] = set()
+    for part in (p for s in bodies for p in costly(s)):
+        found |= {t.exponent for t in part.terms if t.exponent and len(t.exponent.terms) > 1}
+    return found

@@ -184,12 +184,17 @@ def _apart(axis: Axis, over: frozenset[str], t: Term, exponentials: bool) -> tup
     waits = axis.waits(t)
     powers = tuple((b, q) for b, q in t.powers if waits and not b.variables & over)
     factor = Sum((Term(Fraction(1), powers),))
-    if exponentials and t.exponent is not None:
+    if exponentials and t.exponent is not None and not _towers(t.exponent):
         flat = expanded(t.exponent, lambda s: axis.waits(s) and bool(s.variables & over))
         out = tuple(u for u in flat.terms if not u.variables & over and axis.waits(u))
         factor = times(factor, exponential(Sum(out)))
         t = Term(t.coefficient, t.powers, flat)
     return factor, quotient(t, factored(factor))
+
+
+def _towers(exponent: Sum) -> bool:
+    """Whether an exponent holds an exponential: its own would overflow before anything is won."""
+    return any(t.exponent is not None for t in exponent.terms)
 
 
 # -- one sum for several ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fractions import Fraction
 
 from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term
@@ -22,20 +23,40 @@ def show_sum(s: Sum) -> str:
     return show_expr(expression(s))
 
 
-def expression(s: Sum) -> Expr:
-    """The expression of a sum: what is added first, then what is subtracted."""
+def expression(s: Sum, pairs: Collection[Sum] = ()) -> Expr:
+    """The expression of a sum: what is added first, then what is subtracted.
+
+    ``pairs``: sums that are kept together, so that ``X - G`` is small where
+    both are large, whatever else is added to it.
+    """
     if not s.terms:
         return Const(0.0)
-    ordered = sorted(s.terms, key=lambda t: (t.coefficient < 0, -len(t.variables), t.like))
-    found: Expr | None = None
+    parts: list[tuple[bool, Expr]] = []
+    left = {t.like: t for t in s.terms}
+    for pair in paired(s, pairs):
+        if pair != s:
+            parts.append((False, expression(pair)))
+            left = {k: t for k, t in left.items() if t not in pair.terms}
+    ordered = sorted(left.values(), key=lambda t: (t.coefficient < 0, -len(t.variables), t.like))
     for t in ordered:
-        minus = t.coefficient < 0
-        part = term_expression(Term(abs(t.coefficient), t.powers, t.exponent))
-        if found is None:
-            found = negated(part) if minus else part
-        else:
-            found = Map("sub" if minus else "add", (found, part))
-    assert found is not None
+        part = term_expression(Term(abs(t.coefficient), t.powers, t.exponent), pairs)
+        parts.append((t.coefficient < 0, part))
+    minus, first = parts[0]
+    found = negated(first) if minus else first
+    for minus, part in parts[1:]:
+        found = Map("sub" if minus else "add", (found, part))
+    return found
+
+
+def paired(s: Sum, pairs: Collection[Sum]) -> list[Sum]:
+    """The parts of a sum that are multiples of pairs, no term in two."""
+    found: list[Sum] = []
+    left = {t.like: t for t in s.terms}
+    for pair in pairs:
+        here = [(left[t.like], t.coefficient) for t in pair.terms if t.like in left]
+        if len(here) == len(pair.terms) and len({t.coefficient / c for t, c in here}) == 1:
+            found.append(Sum(tuple(t for t, _ in here)))
+            left = {k: t for k, t in left.items() if t not in found[-1].terms}
     return found
 
 
@@ -46,12 +67,12 @@ def negated(expr: Expr) -> Expr:
     return Map("neg", (expr,))
 
 
-def term_expression(t: Term) -> Expr:
+def term_expression(t: Term, pairs: Collection[Sum] = ()) -> Expr:
     """The expression of a term with a positive coefficient: a quotient of products."""
     above: list[tuple[int, str, Expr]] = []
     below: list[Expr] = []
     for base, q in t.powers:
-        inner = base_expression(base)
+        inner = base_expression(base, pairs)
         weight = -len(base.variables) if base.variables else 1
         if q == Fraction(-1, 2):
             above.append((weight, base.key, Map("rsqrt", (inner,))))
@@ -60,11 +81,11 @@ def term_expression(t: Term) -> Expr:
         else:
             below.append(power_expression(inner, -q))
     if t.exponent is not None:
-        its = Map("exp", (expression(t.exponent),))
+        its = Map("exp", (expression(t.exponent, pairs),))
         above.append((-len(t.exponent.variables), "", its))
     factors = [e for _, _, e in sorted(above, key=lambda a: a[:2])]
     c = t.coefficient
-    if c.denominator & (c.denominator - 1):  # no float is near: a quotient of two
+    if Fraction(repr(float(c))) != c:  # no float is written so: a quotient of two
         below.append(Const(float(c.denominator)))
         c = Fraction(c.numerator)
     if c != 1 or not factors:
@@ -80,13 +101,13 @@ def _product(factors: list[Expr]) -> Expr:
     return found
 
 
-def base_expression(base: Base) -> Expr:
+def base_expression(base: Base, pairs: Collection[Sum] = ()) -> Expr:
     """The expression of a base."""
     if isinstance(base, Atom):
         return base.expr
     if isinstance(base, Sum):
-        return expression(base)
-    return Map(base.op, tuple(expression(a) for a in base.args))
+        return expression(base, pairs)
+    return Map(base.op, tuple(expression(a, pairs) for a in base.args))
 
 
 def power_expression(x: Expr, q: Fraction) -> Expr:
