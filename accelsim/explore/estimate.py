@@ -36,15 +36,16 @@ def bind(
     config: Name | None = None,
     sets: Iterable[str] = (),
     choose: Mapping[str, str | int | float] | None = None,
+    verb: str = "estimate",
 ) -> tuple[Problem, Architecture, BoundMapping]:
-    """The problem, machine and mapping that ``estimate`` prices; same arguments, same errors."""
+    """The problem, machine and mapping that ``verb`` is about; same arguments, same errors."""
     base = load_design(design) if design is not None else None
     parts = {"cascade": cascade, "arch": arch, "mapping": mapping}
     if base is not None:
         parts = {name: given or getattr(base, name) for name, given in parts.items()}
     missing = [name for name, given in parts.items() if given is None]
     if missing:
-        raise refuse(f"estimate needs {' and '.join(missing)}", "a design, or all three parts")
+        raise refuse(f"{verb} needs {' and '.join(missing)}", "a design, or all three parts")
     own = base.sets if base is not None and arch is None else ()
     machine = load_architecture(parts["arch"] or "", (*own, *sets))
     text = load_cascade(str(parts["cascade"]))

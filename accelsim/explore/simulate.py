@@ -88,7 +88,7 @@ def simulate(
     >>> found.holds, found.cycles
     (True, 1915306)
     """
-    problem, machine, mapping = bind(cascade, **parts)
+    problem, machine, mapping = bind(cascade, verb="simulate", **parts)
     priced = price(problem, machine, mapping)
     recorder = Recorder() if trace is not None else None
     error = None

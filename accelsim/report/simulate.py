@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 def simulation(result: Mapping[str, Any]) -> Iterable[RenderableType]:
-    """Cycles beside the estimate, where they went, units, and levels.
+    """Cycles beside the estimate, where they went, units and what they waited for, and levels.
 
     >>> rest = {"latency_s": 1e-6, "estimate_cycles": 950.0, "over_estimate": 0.0526}
     >>> more = {"cascade": "c", "arch": "a", "mapping": "m", "sizes": {"M": 4}, "holds": True}
     >>> sums = {"cycles": 1000, "serial_cycles": 1500, "compute_cycles": 900, "stalls": {"w": 100}}
-    >>> none = {"busy_cycles": {}, "traffic_bytes": {}, "peak_bytes": {}, "groups": []}
+    >>> none = {"busy_cycles": {}, "idle_cycles": {}, "traffic_bytes": {}, "peak_bytes": {}}
+    >>> none["groups"] = []
     >>> [t.title for t in simulation({**rest, **more, **sums, **none})]
     [None, 'Cycles', 'Units', 'Levels']
     """
@@ -77,10 +78,15 @@ def _cycles(result: Mapping[str, Any]) -> Table:
 
 
 def _units(result: Mapping[str, Any]) -> Table:
-    table = _table("Units", "unit", "busy", "share")
+    """Each unit's busy cycles, and what it waited for in the others."""
+    table = _table("Units", "unit", "cycles", "share")
     total = result["cycles"]
-    for unit, cycles in result["busy_cycles"].items():
-        table.add_row(unit, f"{cycles:,}", percent(cycles / total if total else None))
+    for unit, busy in result["busy_cycles"].items():
+        rows = {f"{unit}: busy": busy}
+        idle = result["idle_cycles"].get(unit, {})
+        rows |= {f"  idle: {cause}": cycles for cause, cycles in idle.items()}
+        for what, cycles in rows.items():
+            table.add_row(escape(what), f"{cycles:,}", percent(cycles / total if total else None))
     return table
 
 

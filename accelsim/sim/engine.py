@@ -8,7 +8,7 @@ served before it up to that time, so that everything happens in order of time.
 
 A stage counts as ``compute`` the busy cycles of its busiest unit.  What it
 takes beyond them are stalls, of the causes that the unit that ends last met,
-the latest first.
+the latest first.  Beside that every unit's idle cycles are kept by cause.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from accelsim.sim.trace import Recorder
 COMPUTE, SERIAL, TASKS = "compute", "one after the other", "tasks"
 DRAINS = "last tiles drain"
 ARRAYS = "arrays fill and drain"
+OTHERS = "other units of the stage"
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class Engine:
                 self.made[source] = 0
                 self.readers.setdefault(source, []).append(slots)
         self.ended: dict[str, int] = {}
+        self.units = tuple(dict.fromkeys(t.unit for t in program.tasks))
         self.shapes = Shapes(program, self.slots, self.ports)
         self.held = dict(program.laid_bytes)
         self.peaks = dict(program.laid_bytes)
@@ -169,9 +171,7 @@ class Engine:
         self._count(asked.request)
         if self.recorder:
             verb = "drain" if asked.drains else "fill"
-            self.recorder.transfer(
-                f"{verb} {slots.buffer.tensor}", asked.request, began, self.ports
-            )
+            self.recorder.transfer(f"{verb} {slots.buffer.tensor}", asked.request, self.ports)
         if asked.drains:
             self._free(slots, tile, done)
         else:
@@ -202,8 +202,11 @@ class Engine:
 
     def run_iteration(self) -> None:
         """One iteration of the steady state: all its stages."""
-        for stage in self.program.stages:
+        for number, stage in enumerate(self.program.stages, 1):
+            begin = self.time
             self._stage(stage)
+            if self.recorder and self.time > begin:
+                self.recorder.stage(number, self.iteration, begin, self.time)
         self.iteration += 1
 
     def _stage(self, stage: Stage) -> None:
@@ -222,6 +225,17 @@ class Engine:
             task, step = turn.left.pop()
             self._task(turn, task, step)
             waiting.discard(task.einsum)
+        self._account(turns)
+        for einsum, cycles, why in stage.waits:
+            if einsum in ran and cycles:
+                self._pause(why, cycles)
+                self.add(SERIAL, cycles)
+                self.time += cycles
+        self._serve_until(self.time)
+        self._measure(self.time)
+
+    def _account(self, turns: list[Turn]) -> None:
+        """Count the stage that the turns have run: compute, stalls, what each unit waited for."""
         last = max(turns, key=lambda turn: turn.time)
         busy = max(turn.busy for turn in turns)
         self.add(COMPUTE, busy)
@@ -229,14 +243,24 @@ class Engine:
         for cause, cycles in reversed(last.waits):
             self.add(f"stall {cause}", min(cycles, lost))
             lost -= min(cycles, lost)
+        ends = dict.fromkeys(self.units, self.time)
+        for turn in turns:
+            ends[turn.unit] = turn.time
+            for cause, cycles in turn.waits:
+                self._idle(turn.unit, cause, cycles)
+        for unit, end in ends.items():
+            if last.time > end:
+                self._idle(unit, OTHERS, last.time - end)
         self.time = last.time
-        for einsum, cycles, why in stage.waits:
-            if einsum in ran and cycles:
-                self.add(f"stall {why}", cycles)
-                self.add(SERIAL, cycles)
-                self.time += cycles
-        self._serve_until(self.time)
-        self._measure(self.time)
+
+    def _idle(self, unit: str, cause: str, cycles: int) -> None:
+        self.add(f"idle {unit}\n{cause}", cycles)
+
+    def _pause(self, cause: str, cycles: int) -> None:
+        """Count cycles in which every unit waits."""
+        self.add(f"stall {cause}", cycles)
+        for unit in self.units:
+            self._idle(unit, cause, cycles)
 
     def _step(self, task: Task) -> int | None:
         """The step that a task does in this iteration, counted in its own loops; None: nothing."""
@@ -275,11 +299,11 @@ class Engine:
         began, until = self._start(turn, task, shape)
         start = began[0]
         if shape.flow is not None:
-            first, done = self.ports.serve(shape.flow, start)
+            _, done = self.ports.serve(shape.flow, start)
             self._count(shape.flow)
             until = max(until, (done, f"ports: words of {task.einsum}"))
             if self.recorder:
-                self.recorder.transfer(f"words of {task.einsum}", shape.flow, first, self.ports)
+                self.recorder.transfer(f"words of {task.einsum}", shape.flow, self.ports)
         end = max(start + task.cycles, until[0])
         self._book(turn, task, began, (end, until[1]))
         if self.recorder:
@@ -339,8 +363,11 @@ class Engine:
         """Follow what is held up to a time."""
         for level, changes in self.changes.items():
             while changes and changes[0][0] <= time:
-                self.held[level] += heapq.heappop(changes)[1]
+                when, size = heapq.heappop(changes)
+                self.held[level] += size
                 self.peaks[level] = max(self.peaks[level], self.held[level])
+                if self.recorder:
+                    self.recorder.room(level, when, self.held[level])
 
     def finish(self) -> None:
         """Let the last tiles drain, and the arrays too."""
@@ -348,9 +375,9 @@ class Engine:
             self._serve(self.queue.take())
         end = max([self.time, self.last, *self.ports.free])
         if end > self.time:
-            self.add(f"stall {DRAINS}", end - self.time)
+            self._pause(DRAINS, end - self.time)
         if self.program.fill_cycles:
-            self.add(f"stall {ARRAYS}", self.program.fill_cycles)
+            self._pause(ARRAYS, self.program.fill_cycles)
             self.add(SERIAL, self.program.fill_cycles)
         self._measure(end)
         self.time = end + self.program.fill_cycles

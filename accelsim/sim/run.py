@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from accelsim.ir.arch import Architecture
-from accelsim.ir.mapping import Mapping
+from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim import steady
 from accelsim.sim.compile import compiled
@@ -15,14 +15,20 @@ from accelsim.sim.engine import COMPUTE, SERIAL, TASKS, Engine
 from accelsim.sim.program import rates
 from accelsim.sim.trace import Recorder
 
+Number = TypeVar("Number", int, float)
+
+#: Why a unit is idle that has no Einsum of a group.
+UNUSED = "no work in the group"
+
 
 @dataclass(frozen=True, slots=True)
 class GroupRun:
     """One group: cycles are ``compute`` and all ``stalls``; see ``sim.engine`` for what they are.
 
     ``serial_cycles`` is the time of every task and transfer one after the
-    other.  ``steps`` are iterations of the steady state, ``skipped`` those
-    that were advanced over as repetitions.
+    other.  Of every unit of the machine, ``busy_cycles`` and all causes of its
+    ``idle_cycles`` make ``cycles``.  ``steps`` are iterations of the steady
+    state, ``skipped`` those that were advanced over as repetitions.
     """
 
     name: str
@@ -31,6 +37,7 @@ class GroupRun:
     stalls: dict[str, int]
     serial_cycles: int
     busy_cycles: dict[str, int]
+    idle_cycles: dict[str, dict[str, int]]
     einsum_cycles: dict[str, int]
     reads: dict[str, float]
     writes: dict[str, float]
@@ -81,6 +88,17 @@ class Simulation:
                 found[level] = max(found.get(level, 0.0), size)
         return found
 
+    @property
+    def idle_cycles(self) -> dict[str, dict[str, int]]:
+        """For each unit the cycles in which it did nothing, by cause, most first."""
+        found: dict[str, dict[str, int]] = {}
+        for group in self.groups:
+            for unit, causes in group.idle_cycles.items():
+                own = found.setdefault(unit, {})
+                for cause, cycles in causes.items():
+                    own[cause] = own.get(cause, 0) + cycles
+        return {unit: _most_first(causes) for unit, causes in found.items()}
+
     def total(self, name: str) -> dict[str, float]:
         """The sum over groups of a dictionary of theirs (``reads``, ``stalls``, ...)."""
         found: dict[str, float] = {}
@@ -91,8 +109,6 @@ class Simulation:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of ``accelsim simulate`` (design, section 5), with its extras."""
-        stalls = self.total("stalls")
-        busy = self.total("busy_cycles")
         return {
             "cascade": self.cascade,
             "arch": self.arch,
@@ -101,10 +117,11 @@ class Simulation:
             "latency_s": self.latency_s,
             "traffic_bytes": self.traffic_bytes,
             "peak_bytes": self.peak_bytes,
-            "stalls": dict(sorted(stalls.items(), key=lambda kv: -kv[1])),
+            "stalls": _most_first(self.total("stalls")),
             "compute_cycles": sum(g.compute_cycles for g in self.groups),
             "serial_cycles": self.serial_cycles,
-            "busy_cycles": busy,
+            "busy_cycles": self.total("busy_cycles"),
+            "idle_cycles": self.idle_cycles,
             "read_bytes": self.total("reads"),
             "write_bytes": self.total("writes"),
             "groups": [
@@ -126,7 +143,7 @@ class Simulation:
 def simulate(
     problem: Problem,
     arch: Architecture,
-    mapping: Mapping,
+    mapping: BoundMapping,
     *,
     full: bool = False,
     recorder: Recorder | None = None,
@@ -147,7 +164,7 @@ def simulate(
             recorder.begin = sum(g.cycles for g in groups)
         engine = Engine(program, rates(arch), recorder, execute)
         skipped = steady.run(engine, full or execute is not None)
-        groups.append(_group(engine, skipped))
+        groups.append(_group(engine, skipped, tuple(arch.unit)))
         if recorder:
             recorder.group(group.name, 0, engine.time)
     return Simulation(
@@ -156,7 +173,11 @@ def simulate(
     )  # fmt: skip
 
 
-def _group(engine: Engine, skipped: int) -> GroupRun:
+def _most_first(found: Mapping[str, Number]) -> dict[str, Number]:
+    return dict(sorted(found.items(), key=lambda kv: -kv[1]))
+
+
+def _group(engine: Engine, skipped: int, units: tuple[str, ...]) -> GroupRun:
     counts = {name: engine.counts[n] for name, n in engine.named.items()}
 
     def picked(prefix: str) -> dict[str, float]:
@@ -166,13 +187,22 @@ def _group(engine: Engine, skipped: int) -> GroupRun:
     def whole(prefix: str) -> dict[str, int]:
         return {n: round(c) for n, c in picked(prefix).items()}
 
+    busy = whole("busy")
+    idle: dict[str, dict[str, int]] = {unit: {} for unit in units}
+    for name, cycles in whole("idle").items():
+        unit, _, cause = name.partition("\n")
+        idle[unit][cause] = cycles
+    for unit in units:
+        if unit not in busy:
+            idle[unit] = {UNUSED: engine.time}
     return GroupRun(
         engine.program.name,
         engine.time,
         round(counts.get(COMPUTE, 0.0)),
         whole("stall"),
         round(counts.get(SERIAL, 0.0)),
-        whole("busy"),
+        {unit: busy.get(unit, 0) for unit in units},
+        idle,
         whole("einsum"),
         picked("reads"),
         picked("writes"),
