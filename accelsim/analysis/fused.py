@@ -38,7 +38,7 @@ from accelsim.analysis.group import Group, Loops
 from accelsim.analysis.hbl import Array
 from accelsim.analysis.occupancy import Occupancy
 from accelsim.analysis.plan import STORED, Plan, Words
-from accelsim.analysis.statement import Program, Projection, Statement
+from accelsim.analysis.statement import Projection
 
 #: Tensors from outside a group that may be held, the largest.
 MOST_HELD: Final = 4
@@ -81,25 +81,16 @@ class Slope:
     how: list[Fused | None] = field(default_factory=list)
 
 
-def slope(
-    program: Program,
-    statements: Sequence[Statement],
-    wanted: frozenset[str],
-    capacities_words: Sequence[int],
-) -> Slope:
-    """The least traffic of statements run together, at each capacity in words.
-
-    ``wanted``: what they write that must leave the chip.
-    """
+def slope(group: Group, capacities_words: Sequence[int]) -> Slope:
+    """The least traffic of a group's statements run together, at each capacity in words."""
     caps = np.asarray(capacities_words, dtype=float)
     best = Slope(np.full(len(caps), inf), [None] * len(caps))
-    group = Group(program, statements, wanted)
     for loops in group.loops():
         plan = Plan(group, loops)
         for way in plan.ways() if plan.legal else ():
-            occupancy = Occupancy(plan, way)
-            if occupancy.legal:
-                _Costs(plan, occupancy).improve(best, caps)
+            costs = _Costs(plan, Occupancy(plan, way))
+            if costs.floor < best.words.max():
+                costs.improve(best, caps)
     return best
 
 
@@ -110,6 +101,15 @@ class _Costs:
         self.plan = plan
         self.group = plan.group
         self.at = at
+
+    @property
+    def floor(self) -> float:
+        """Words that are moved whatever is held: what every mapping moves, and what is stored."""
+        stored = self._inside(np.ones((1, 1))) - sum(
+            self.plan.program.problem.tensor_elements(t)
+            for t in self.group.inner & self.group.wanted
+        )
+        return self.group.floor + float(stored[0, 0])
 
     # -- traffic -------------------------------------------------------------------------------
 
@@ -222,20 +222,14 @@ class _Costs:
         held = [[t for t, bit in zip(names, c, strict=True) if bit] for c in choices]
         peaks = list(at.peaks())
         passing = [at.passing(n, k, held, names) for n, k, _ in peaks]
+        width = max((len(a) for options in passing for a in options), default=1)
+        live = _stacked([[words] for _, _, words in peaks])
         for c, stay in enumerate(held):
             kept = sum((at.wholes[at.own(t)] for t in stay), plan.nothing)
-            needs = [
-                [kept + words + a for a in options[c]]
-                for (_, _, words), options in zip(peaks, passing, strict=True)
-            ]
-            tile = np.full((len(plan.blocks), len(caps)), float(plan.extent))
-            for alternatives in needs:
-                tile = np.minimum(
-                    tile, np.maximum.reduce([self._room(a, caps) for a in alternatives])
-                )
-            if not (tile >= 1).any():
-                continue
-            self._price(best, caps, names, stay, needs, tile)
+            needs = live + kept + _stacked([(options[c] * width)[:width] for options in passing])
+            tile = self._room(needs, caps).max(axis=1).min(axis=0)
+            if (tile >= 1).any():
+                self._price(best, caps, names, stay, needs, tile)
 
     def _price(
         self,
@@ -243,7 +237,7 @@ class _Costs:
         caps: Array,
         names: list[str],
         stay: list[str],
-        needs: list[list[Words]],
+        needs: Words,
         tile: Array,
     ) -> None:
         """Put into ``best`` what is better with the tensors in ``stay`` held and tiles that fit."""
@@ -251,10 +245,8 @@ class _Costs:
         fits = tile >= 1
         trips = np.ceil(plan.extent / np.maximum(tile, 1))
         tile = np.ceil(plan.extent / trips)  # no larger than so many tiles need
-        peak = np.zeros_like(tile)
-        for alternatives in needs:
-            words = [a.fixed[:, None] + a.each[:, None] * tile for a in alternatives]
-            peak = np.maximum(peak, np.minimum.reduce(words))
+        words = needs.fixed[..., None] + needs.each[..., None] * tile
+        peak = words.min(axis=1).max(axis=0)
         moved, saved = self._inside(trips), np.zeros_like(trips)
         for t in names:
             its = self._moved(t, t in stay, trips, tile)
@@ -273,12 +265,12 @@ class _Costs:
             best.how[i] = self._fused(tile[row[i], i], plan.blocks[row[i]], stay)
 
     def _room(self, words: Words, caps: Array) -> Array:
-        """The largest tile with which words fit; 0 where none does."""
-        spare = caps[None, :] - words.fixed[:, None]
-        each = words.each[:, None]
+        """The largest tile with which words fit, at each capacity; 0 where none does."""
+        spare = caps - words.fixed[..., None]
+        each = words.each[..., None]
         with np.errstate(divide="ignore", invalid="ignore"):
             room = np.where(each > 0, np.floor(spare / each), np.where(spare >= 0, inf, 0))
-        found: Array = np.minimum(np.maximum(room, 0), float(self.plan.extent))
+        found: Array = np.clip(room, 0, float(self.plan.extent))
         return found
 
     def _fused(self, tile: float, block: float, held: list[str]) -> Fused:
@@ -291,3 +283,11 @@ class _Costs:
             tuple(self.at.way.items()),
             max(self.plan.passes, 1),
         )
+
+
+def _stacked(needs: Sequence[Sequence[Words]]) -> Words:
+    """Words by moment, alternative and block."""
+    return Words(
+        np.array([[w.fixed for w in row] for row in needs]),
+        np.array([[w.each for w in row] for row in needs]),
+    )

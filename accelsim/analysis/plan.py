@@ -32,7 +32,12 @@ class Words:
 
 
 class Plan:
-    """A group with its loops chosen: levels of the passes, then costs."""
+    """A group with its loops chosen: levels of the passes, and sizes on chip.
+
+    ``tiles`` and ``wholes``: words of a block, and of all of the stream rank,
+    of each access; ``legal``: whether the passes end, and all of these are
+    linear in the tile.
+    """
 
     def __init__(self, group: Group, loops: Loops) -> None:
         self.group = group
@@ -47,7 +52,9 @@ class Plan:
         self.blocks = np.array(blocks, dtype=float)
         self.zero = np.zeros_like(self.blocks)
         self.nothing = Words(self.zero, self.zero)
-        self.legal = self._solve()
+        self.tiles: dict[Projection, Words] = {}
+        self.wholes: dict[Projection, Words] = {}
+        self.legal = self._solve() and self._measure()
 
     # -- passes --------------------------------------------------------------------------------
 
@@ -139,6 +146,15 @@ class Plan:
         return [dict(zip(crossing, choice, strict=True)) for choice in product(*options)]
 
     # -- words on chip and words moved ---------------------------------------------------------
+
+    def _measure(self) -> bool:
+        """Sizes of everything; False where something is not linear in the tile."""
+        for a in dict.fromkeys(self.group.accesses):
+            tile, whole = self.size(a), self.size(a, whole=True)
+            if tile is None or whole is None:
+                return False
+            self.tiles[a], self.wholes[a] = tile, whole
+        return True
 
     def size(self, access: Projection, whole: bool = False, skip: str = "") -> Words | None:
         """Words of a tile of what is accessed; ``whole``: all of R; ``skip``: one index of a rank.

@@ -25,6 +25,7 @@ import numpy as np
 from accelsim.analysis.attainable import Mapspace, Tiling
 from accelsim.analysis.fused import Fused, slope
 from accelsim.analysis.graph import dependence_graph
+from accelsim.analysis.group import Group
 from accelsim.analysis.hbl import Array
 from accelsim.analysis.statement import Program, Statement
 
@@ -34,6 +35,7 @@ MOST_PRODUCTS: Final = 3
 NARROW: Final = 3
 
 Mapping: TypeAlias = Tiling | Fused
+_Found: TypeAlias = tuple[float, tuple[tuple[str, Mapping], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,42 +67,83 @@ def attainable(
     (inf, 15.0)
     """
     caps = list(capacities_words)
-    found = _least(program, program.statements, caps, every)
+    found = _Partition(program, program.statements, caps, every).least()
     late = _late(program)
     if late != program.statements:
-        other = _least(program, late, caps, every)
+        enough = np.array([words for words, _ in found])
+        other = _Partition(program, late, caps, every).least(enough)
         found = [min(both, key=lambda x: x[0]) for both in zip(found, other, strict=True)]
     words, how = zip(*found, strict=True) if found else ((), ())
     return Attainable(tuple(caps), tuple(words), tuple(how))
 
 
-def _least(
-    program: Program, statements: Sequence[Statement], caps: list[int], every: bool
-) -> list[tuple[float, tuple[tuple[str, Mapping], ...]]]:
-    """For each capacity the fewest words over the partitions in this order, and how."""
-    found: dict[tuple[int, int], tuple[Array, list[Mapping | None]]] = {}
-    for begin, end in _intervals(program, statements):
-        found[begin, end] = _cost(program, statements[begin:end], caps, every)
-    n = len(statements)
-    best = [np.zeros(len(caps))] + [np.full(len(caps), inf) for _ in range(n)]
-    last: list[list[int]] = [[0] * len(caps) for _ in range(n + 1)]
-    for (begin, end), (words, _) in sorted(found.items(), key=lambda x: x[0][1]):
-        total = best[begin] + words
-        for c in np.flatnonzero(total < best[end]).tolist():
-            best[end][c] = total[c]
-            last[end][c] = begin
-    least = []
-    for c in range(len(caps)):
+class _Partition:
+    """The best partition into groups of statements in one order, at each capacity.
+
+    Dynamic programming over where groups end.  What a group costs is asked
+    only where it can matter: a group moves its ``floor`` at least, so the
+    partition that is best with floors for what is not yet known is best of
+    all once everything in it is known.
+    """
+
+    def __init__(
+        self, program: Program, statements: Sequence[Statement], caps: list[int], every: bool
+    ) -> None:
+        self.program, self.statements = program, statements
+        self.caps, self.every = caps, every
+        self.known: dict[tuple[int, int], tuple[Array, list[Mapping | None]]] = {}
+        self.costs: dict[tuple[int, int], Array] = {
+            (begin, end): np.full(len(caps), _group(program, statements[begin:end]).floor)
+            for begin, end in _intervals(program, statements)
+        }
+
+    def least(self, enough: Array | None = None) -> list[_Found]:
+        """For each capacity the fewest words and the mappings; none where ``enough`` is as few."""
+        bar = np.full(len(self.caps), inf) if enough is None else enough
+        while True:
+            best, last = self._solve()
+            unknown: set[tuple[int, int]] = set()
+            for c in np.flatnonzero(best < bar).tolist():
+                unknown |= {i for i in self._chosen(last, c) if i not in self.known}
+            if not unknown:
+                break
+            for begin, end in sorted(unknown):
+                found = _cost(self.program, self.statements[begin:end], self.caps, self.every)
+                self.known[begin, end] = found
+                self.costs[begin, end] = found[0]
+        return [
+            (float(best[c]), self._how(last, c)) if best[c] < bar[c] else (inf, ())
+            for c in range(len(self.caps))
+        ]
+
+    def _solve(self) -> tuple[Array, list[list[int]]]:
+        """The least cost at each capacity, and for each end where the last group begins."""
+        n, count = len(self.statements), len(self.caps)
+        best = [np.zeros(count)] + [np.full(count, inf) for _ in range(n)]
+        last: list[list[int]] = [[0] * count for _ in range(n + 1)]
+        for (begin, end), words in sorted(self.costs.items(), key=lambda x: x[0][1]):
+            total = best[begin] + words
+            for c in np.flatnonzero(total < best[end]).tolist():
+                best[end][c] = total[c]
+                last[end][c] = begin
+        return best[n], last
+
+    def _chosen(self, last: list[list[int]], c: int) -> list[tuple[int, int]]:
+        """The groups of the best partition at one capacity, in order."""
+        found: list[tuple[int, int]] = []
+        end = len(self.statements)
+        while end:
+            found.insert(0, (last[end][c], end))
+            end = last[end][c]
+        return found
+
+    def _how(self, last: list[list[int]], c: int) -> tuple[tuple[str, Mapping], ...]:
         steps: list[tuple[str, Mapping]] = []
-        end = n
-        while end and best[n][c] < inf:
-            begin = last[end][c]
-            how = found[begin, end][1][c]
+        for begin, end in self._chosen(last, c):
+            how = self.known[begin, end][1][c]
             if how is not None:
-                steps.insert(0, (" ".join(s.name for s in statements[begin:end]), how))
-            end = begin
-        least.append((float(best[n][c]), tuple(steps)))
-    return least
+                steps.append((" ".join(s.name for s in self.statements[begin:end]), how))
+        return tuple(steps)
 
 
 def _late(program: Program) -> tuple[Statement, ...]:
@@ -123,15 +166,19 @@ def _late(program: Program) -> tuple[Statement, ...]:
     return tuple(known[n] for c in order for n in graph.components[c] if n in known)
 
 
+def _group(program: Program, statements: Sequence[Statement]) -> Group:
+    """Statements as a group that hands on what others read, or the outputs are."""
+    inside = {s.output.tensor for s in statements}
+    outside = {r.tensor for s in program.statements if s not in statements for r in s.reads}
+    return Group(program, statements, frozenset(inside & (outside | set(program.outputs))))
+
+
 def _cost(
     program: Program, statements: Sequence[Statement], caps: list[int], every: bool
 ) -> tuple[Array, list[Mapping | None]]:
     """The least traffic of one group at each capacity."""
-    inside = {s.output.tensor for s in statements}
-    outside = {r.tensor for s in program.statements if s not in statements for r in s.reads}
-    wanted = frozenset(inside & (outside | set(program.outputs)))
     if len(statements) > 1 or _recurs(program, statements[0]):
-        fused = slope(program, statements, wanted, caps)
+        fused = slope(_group(program, statements), caps)
         return fused.words, list[Mapping | None](fused.how)
     words, tilings = Mapspace(program, statements[0]).slope(caps, every)
     return words, list[Mapping | None](tilings)

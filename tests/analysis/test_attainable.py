@@ -21,11 +21,11 @@ from accelsim.analysis.traffic import Traffic
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import bind, relevant, with_parts
 from accelsim.load.cascade import cascade_from_text, load_cascade
-from accelsim.load.catalog import names
 from tests.oracle.cascades import RANKS, cascades
 from tests.oracle.passes import unroll
 from tests.oracle.replay import Nest, inner_orders, replay
 from tests.oracle.schedules import traffic
+from tests.oracle.shipped import textbook_cascades
 
 SLOW: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 CHAIN = """
@@ -139,11 +139,11 @@ def replayed(cascade: Cascade, sizes: dict[str, int], capacity: int) -> tuple[in
     problem = bind(cascade, sizes)
     statements = program(problem)
     wanted = frozenset(statements.outputs)
-    found = slope(statements, statements.statements, wanted, [capacity])
+    group = Group(statements, statements.statements, wanted)
+    found = slope(group, [capacity])
     how = found.how[0]
     if how is None:
         return None
-    group = Group(statements, statements.statements, wanted)
     plan = Plan(group, how.loops)
     occupancy = next(
         o for way in plan.ways() if tuple((o := Occupancy(plan, way)).way.items()) == how.crossing
@@ -227,7 +227,7 @@ def test_lower_bound_attainable_and_the_far_end(
 SIZES = {"B": 1, "H": 2, "HK": 1, "P": 24, "M": 24, "W": 4, "D": 12, "E": 6, "F": 6, "S": 18}
 
 
-@pytest.mark.parametrize("name", names("cascade"))
+@pytest.mark.parametrize("name", textbook_cascades())
 def test_shipped_cascades_lie_between_their_bounds(name: str) -> None:
     text = load_cascade(name)
     sizes = {**SIZES, "K": 10, "N": 14}
