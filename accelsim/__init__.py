@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accelsim.explore.bounds import bounds as bounds
+    from accelsim.explore.calibrate import calibrate as calibrate
     from accelsim.explore.compare import compare as compare
     from accelsim.explore.derive import derive as derive
     from accelsim.explore.documents import list_names as list_names
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 #: Where each verb lives.
 _VERBS = {
     "bounds": "accelsim.explore.bounds",
+    "calibrate": "accelsim.explore.calibrate",
     "check": "accelsim.explore.language",
     "compare": "accelsim.explore.compare",
     "derive": "accelsim.explore.derive",

@@ -19,7 +19,18 @@ import typer
 from typer.core import TyperGroup
 
 from accelsim import __version__
-from accelsim.cli import bounds, derive, documents, language, machine, map, simulate, sweep
+from accelsim.cli import (
+    bounds,
+    calibrate,
+    derive,
+    documents,
+    language,
+    machine,
+    map,
+    report,
+    simulate,
+    sweep,
+)
 from accelsim.cli.output import BAD_INPUT, note
 from accelsim.errors import InputError
 
@@ -77,11 +88,13 @@ app.command("passes")(language.passes)
 app.command("check")(language.check)
 app.command("derive")(derive.derive)
 app.command("bounds")(bounds.bounds)
+app.command("calibrate")(calibrate.calibrate)
 app.command("map")(map.map_)
 app.command("estimate")(machine.estimate)
 app.command("simulate")(simulate.simulate)
 app.command("compare")(machine.compare)
 app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
 app.command("validate")(machine.validate)
 app.command("schema")(documents.schema)
 

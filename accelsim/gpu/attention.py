@@ -115,6 +115,7 @@ class Tile:
     Path ``mma``: ``warps`` warps of ``row_tiles`` times 16 rows, ``blocks`` blocks a
     multiprocessor, two stages.  Path ``wgmma``: ``warps`` / 4 consumer warpgroups of 64 rows and
     a producer, ``stages`` tiles of K and of V in flight; with ``turns`` the consumers alternate.
+    A ``persistent`` block takes tiles of queries one after the other.
     """
 
     path: Path
@@ -124,6 +125,7 @@ class Tile:
     blocks: int = 1
     stages: int = 2
     turns: bool = True
+    persistent: bool = False
 
     def __post_init__(self) -> None:
         if self.path == "mma" and (
@@ -135,6 +137,9 @@ class Tile:
                 f"no wgmma tile has {self.warps} consumer warps and {self.keys} keys",
                 f"4, 8 or 12 warps; keys {', '.join(map(str, WIDTHS))}",
             )
+
+        if self.persistent and self.path != "wgmma":
+            raise GpuError("a persistent tile runs on wgmma only", "path wgmma")
 
     @property
     def queries(self) -> int:
@@ -161,7 +166,7 @@ class Tile:
             return 2 * head_dim * (self.queries + 4 * self.keys) + full * 16 * self.threads
         panels = -(-head_dim // 64)
         tiles = 128 * panels * (self.queries + 2 * self.stages * self.keys)
-        return tiles + 8 + 32 * self.stages + 1024
+        return tiles + 8 + 32 * self.stages + 1024 + (16 if self.persistent else 0)
 
     def defines(self, head_dim: int) -> dict[str, int]:
         """Macros of the kernel."""
@@ -169,7 +174,17 @@ class Tile:
             return {"D": head_dim, "BN": self.keys, "WARPS": self.warps, "MI": self.row_tiles,
                     "BLOCKS_PER_SM": self.blocks}  # fmt: skip
         return {"D": head_dim, "BN": self.keys, "CONSUMERS": self.warps // 4,
-                "STAGES": self.stages, "TURNS": int(self.turns)}  # fmt: skip
+                "STAGES": self.stages, "TURNS": int(self.turns),
+                "PERSISTENT": int(self.persistent)}  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a record; ``persistent`` where it is.
+
+        >>> "persistent" in Tile("wgmma", 128, 8).as_dict()
+        False
+        """
+        found = asdict(self)
+        return found if self.persistent else {k: found[k] for k in found if k != "persistent"}
 
 
 def best_tile(path: Path, head_dim: int) -> Tile:
@@ -201,11 +216,13 @@ class Variant:
         >>> Variant(1, Tile("wgmma", 128, 8)).name
         'attention-1pass-wgmma'
         """
-        return f"attention-{self.passes}pass-{self.tile.path if self.tile else 'mma'}"
+        path = self.tile.path if self.tile else "mma"
+        last = "-persistent" if self.tile and self.tile.persistent else ""
+        return f"attention-{self.passes}pass-{path}{last}"
 
     def as_dict(self) -> dict[str, Any]:
         """For a record."""
-        return {"name": self.name, "passes": self.passes, "tile": self.tile and asdict(self.tile)}
+        return {"name": self.name, "passes": self.passes, "tile": self.tile and self.tile.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -339,7 +356,7 @@ def fused(
     """A launch of the one- or two-pass kernel; ``lists`` are starts and key tiles (``sparse``)."""
     module, s, mask = cupy(), problem.shape, problem.mask
     built = kernel(problem, tile, passes, lists is not None)
-    grid = (-(-s.P // tile.queries), s.H, s.B)
+    grid: tuple[int, ...] = (-(-s.P // tile.queries), s.H, s.B)
     number = module.int32
     nowhere = module.zeros(1, dtype=module.int32)
     tail: tuple[Any, ...] = (
@@ -355,6 +372,11 @@ def fused(
             for x, rows in zip(inputs, boxes, strict=True)
         )
         inputs = tuple(maps)
+    if tile.persistent:
+        parts = grid[0] * s.H * s.B
+        queue = module.zeros(2, dtype=module.int32)
+        tail += (number(grid[0]), number(s.H), number(parts), queue)
+        grid = (min(parts, device().multiprocessors),)
     return lambda: built(grid, *inputs, *tail)
 
 

@@ -1,6 +1,6 @@
 """Attention of one query position over a cache of float16, int8 or int4 keys and values.
 
-The query heads that share a key head are the rows of one tile; the keys are
+The query heads that share a key head are the columns of one tile; the keys are
 split over blocks and the splits merged (flash-decoding, Dao et al. 2023).
 Integers have one float16 scale a key and head, K's and V's side by side.
 """
@@ -20,7 +20,7 @@ from accelsim.gpu.kernel import Kernel, load
 
 #: Bits of a number in the cache.
 BITS: Final = (16, 8, 4)
-#: Rows of one tile: query heads that may share a key head.
+#: Two tiles of 8 columns: query heads that may share a key head.
 MOST_GROUP: Final = 16
 
 
@@ -84,11 +84,17 @@ class Walk:
     ahead: bool = False
 
 
-def walk_of(bits: int, head_dim: int) -> Walk:
-    """The walk that was fastest on an H100 of those that fit its registers."""
-    if bits == 4 and head_dim == 128:
-        return Walk(32, ahead=True)
-    return Walk(32 if bits == 16 else 64)
+def walk_of(cache: Cache) -> Walk:
+    """The walk that was fastest on an H100 of those that fit its registers.
+
+    >>> walk_of(Cache(1, 32, 2, 4096, 128, bits=4))
+    Walk(tokens=32, warps=4, blocks=2, ahead=False)
+    """
+    if cache.group > 8 or cache.bits == 16:
+        return Walk(32)
+    if cache.bits == 8:
+        return Walk(64, blocks=3)
+    return Walk(32, blocks=3, ahead=True)
 
 
 def splits_of(cache: Cache, walk: Walk, multiprocessors: int) -> tuple[int, int]:
@@ -234,6 +240,7 @@ def macros(cache: Cache, walk: Walk, dtype: str) -> dict[str, int]:
     return {
         "D": cache.E, "BITS": cache.bits, "TOKENS": walk.tokens, "WARPS": walk.warps,
         "BLOCKS_PER_SM": walk.blocks, "AHEAD": int(walk.ahead), "BF16": halves.flag(dtype),
+        "HEAD_TILES": -(-cache.group // 8),
     }  # fmt: skip
 
 
@@ -245,7 +252,7 @@ def kernel(step: Step, walk: Walk) -> Kernel:
 def decode(step: Step, walk: Walk | None = None) -> Callable[[], None]:
     """A launch of the split kernel and, where there is more than one split, of the merge."""
     module, c = cupy(), step.cache
-    chosen = walk or walk_of(c.bits, c.E)
+    chosen = walk or walk_of(c)
     first = kernel(step, chosen)
     last = load("decode.cu", "merge", macros(c, chosen, step.dtype), c.E)
     splits, length = splits_of(c, chosen, device().multiprocessors)

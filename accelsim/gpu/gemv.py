@@ -169,34 +169,48 @@ class Problem:
         return halves.compared(found, wanted, self.out, halves.TOLERANCE["f16"], w.batch)
 
 
-def tiles_of(rows: int, multiprocessors: int) -> int:
-    """Tiles of 8 rows that a block takes: 4, fewer where that would leave multiprocessors idle.
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Tiles of 8 rows that a block takes, groups on their way, blocks a multiprocessor."""
 
-    >>> tiles_of(28672, 132), tiles_of(2048, 132), tiles_of(512, 132)
-    (4, 1, 1)
+    tiles: int
+    depth: int = 1
+    blocks: int = 2
+
+
+def tiling_of(weights: Weights, multiprocessors: int) -> Tiling:
+    """4 tiles of rows a block, fewer where that would leave multiprocessors idle.
+
+    >>> [tiling_of(Weights(n, 128), 132).tiles for n in (28672, 2048, 512)]
+    [4, 1, 1]
     """
-    return next((t for t in (4, 2) if rows >= 8 * t * multiprocessors), 1)
+    tiles = next((t for t in (4, 2) if 8 * t * multiprocessors <= weights.N), 1)
+    return Tiling(tiles, blocks=1 if weights.batch > 8 else 2)
 
 
-def macros(weights: Weights, tiles: int) -> dict[str, int]:
+def macros(weights: Weights, tiling: Tiling) -> dict[str, int]:
     """What the kernel is compiled with."""
     number = FORMATS[weights.format].number
-    return {"FORMAT": number, "TILES": tiles, "HIGH": int(weights.batch > 8), "BF16": 0}
+    return {
+        "FORMAT": number, "TILES": tiling.tiles, "DEPTH": tiling.depth, "BLOCKS": tiling.blocks,
+        "HIGH": int(weights.batch > 8), "BF16": 0,
+    }  # fmt: skip
 
 
-def kernel(weights: Weights) -> Kernel:
+def kernel(weights: Weights, tiling: Tiling | None = None) -> Kernel:
     """The kernel for a format, a number of rows and a batch."""
-    tiles = tiles_of(weights.N, device().multiprocessors)
-    return load("gemv.cu", "gemv", macros(weights, tiles), 32 * WARPS)
+    chosen = tiling or tiling_of(weights, device().multiprocessors)
+    return load("gemv.cu", "gemv", macros(weights, chosen), 32 * WARPS)
 
 
-def gemv(problem: Problem) -> Callable[[], None]:
+def gemv(problem: Problem, tiling: Tiling | None = None) -> Callable[[], None]:
     """A launch."""
     module, w = cupy(), problem.weights
-    built, number = kernel(w), module.int32
+    chosen = tiling or tiling_of(w, device().multiprocessors)
+    built, number = kernel(w, chosen), module.int32
     arguments = (
         problem.words, problem.scales, problem.x, problem.out.array,
         number(w.N), number(w.K), number(w.batch),
     )  # fmt: skip
-    grid = (-(-w.N // (8 * tiles_of(w.N, device().multiprocessors))),)
+    grid = (-(-w.N // (8 * chosen.tiles)),)
     return lambda: built(grid, *arguments)

@@ -176,7 +176,7 @@ def attention_row(case: AttentionCase, seed: int = 0) -> dict[str, Any]:
 
 def decode_row(cache: Cache, seed: int = 0) -> dict[str, Any]:
     """Check a decoding step on fresh inputs, then time it."""
-    step, walk = Step(cache, seed), decode.walk_of(cache.bits, cache.E)
+    step, walk = Step(cache, seed), decode.walk_of(cache)
     run = decode.decode(step, walk)
     check = step.check(run)
     row = {"cache": asdict(cache), "kernel": decode.kernel(step, walk).as_dict()}

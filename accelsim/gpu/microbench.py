@@ -58,6 +58,7 @@ OPS: Final = (
     Op("add.f32", 8, 32, "op", (512, 1024), repeat=16),
     Op("cvt.bf16x2.f32", 9, 32, "op", (512, 1024), repeat=16),
     Op("cvt.f16x2.f32", 20, 32, "op", (512, 1024), repeat=16),
+    Op("lop3.b32", 22, 32, "op", (512, 1024), repeat=16),
     Op("shfl.idx", 10, 32, "op", (512, 1024), repeat=16),
     Op("ldmatrix.x4", 11, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
     Op("ld.shared.v4", 12, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),

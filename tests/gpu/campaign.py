@@ -39,7 +39,7 @@ def counters(out: Path) -> None:
         tell(case.as_dict(), run, names)
     for cache in CACHES[4:5] + CACHES[13:14] + CACHES[22:23] + CACHES[6:7]:
         run = decode.decode(Step(cache, 3))
-        walk = decode.walk_of(cache.bits, cache.E)
+        walk = decode.walk_of(cache)
         splits, _ = decode.splits_of(cache, walk, device().multiprocessors)
         tell({"cache": asdict(cache)}, run, ["split", "merge"] if splits > 1 else ["split"])
     shape = Shape(1, 16, 16384, 16384, 128)

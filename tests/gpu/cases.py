@@ -6,7 +6,7 @@ from accelsim.gpu import attention
 from accelsim.gpu.attention import Mask, Shape, Tile, Variant
 from accelsim.gpu.decode import Cache, Walk
 from accelsim.gpu.estimation import Quantised
-from accelsim.gpu.gemv import Weights
+from accelsim.gpu.gemv import Tiling, Weights
 from accelsim.gpu.grid import AttentionCase
 
 #: The grid that the model is built on; the one it is judged on has another seed.
@@ -78,9 +78,14 @@ CACHES = [
     )
 ]
 WALKS = {
-    16: [Walk(32), Walk(32, 8, 1)],
-    8: [Walk(64), Walk(32, ahead=True), Walk(16, ahead=True), Walk(16, blocks=3, ahead=True)],
-    4: [Walk(64), Walk(32, ahead=True), Walk(32, blocks=3, ahead=True), Walk(64, ahead=True)],
+    16: [Walk(32), Walk(32, blocks=3)],
+    8: [Walk(64, blocks=3), Walk(32, blocks=3), Walk(16, blocks=3, ahead=True)],
+    4: [
+        Walk(32, blocks=3, ahead=True),
+        Walk(64, blocks=3),
+        Walk(16, blocks=4, ahead=True),
+        Walk(64, ahead=True),
+    ],
 }
 MATRICES = [
     Weights(N, K, name, batch)
@@ -142,3 +147,7 @@ ROWS = [
     for count, columns in ((65536, 1024), (8192, 8192), (4096, 4096), (3001, 5000), (1024, 65536))
     if not (op == "rmsnorm" and form == "derived")
 ]
+
+
+#: Tilings of the weight-only product that are tried on its large matrices.
+TILINGS = [Tiling(4), Tiling(2, 2), Tiling(2, 4), Tiling(2, 1, 3), Tiling(4, 2)]

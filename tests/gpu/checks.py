@@ -233,7 +233,7 @@ def ceilings(out: Path) -> None:
 
 def energy(out: Path) -> None:
     found = microbench.energy_rows()
-    write(out / "energy.json", document("energy", found))
+    write(out / "energy.json", document("energy of operations", found))
     for row in found:
         print({k: v for k, v in row.items() if k in ("what", "joules_each", "power_w", "per_s")},
               (row.get("sustained") or {}).get("sm_hz"),

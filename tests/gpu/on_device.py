@@ -32,6 +32,7 @@ from tests.gpu.cases import (
     MMA,
     ODD,
     SEQUENCES,
+    TILINGS,
     WALKS,
 )
 
@@ -80,12 +81,12 @@ def builds() -> list[Build]:
             )
             made.append(build(f"attention_{case.variant.tile.path}.cu", "attention", defines))
     for weights in MATRICES:
-        for tiles in (1, 2, 4):
-            made.append(build("gemv.cu", "gemv", gemv.macros(weights, tiles)))
+        for tiling in (gemv.tiling_of(weights, 132), *TILINGS):
+            made.append(build("gemv.cu", "gemv", gemv.macros(weights, tiling)))
     for problem in ESTIMATES:
         made.append(build("estimation.cu", "estimate", estimation.macros(problem)))
     for cache in decode_cases(GRID_SEED, 60):
-        defines = decode.macros(cache, decode.walk_of(cache.bits, cache.E), "f16")
+        defines = decode.macros(cache, decode.walk_of(cache), "f16")
         made += [build("decode.cu", x, defines) for x in ("split", "merge")]
     return list(dict.fromkeys(made))
 

@@ -12,7 +12,7 @@ from accelsim.gpu.attention import Shape
 from accelsim.gpu.decode import Cache, Step, Walk
 from accelsim.gpu.device import GpuError
 from accelsim.gpu.estimation import Quantised
-from accelsim.gpu.gemv import FORMATS, Weights
+from accelsim.gpu.gemv import FORMATS, Tiling, Weights
 
 
 def refused(message: str):
@@ -38,7 +38,7 @@ def test_caches_that_no_kernel_takes() -> None:
        st.sampled_from(decode.BITS))  # fmt: skip
 def test_splits_cover_the_keys_once(batch: int, heads: int, keys: int, bits: int) -> None:
     cache = Cache(batch, heads, heads, keys, 128, bits)
-    splits, length = decode.splits_of(cache, decode.walk_of(bits, 128), 132)
+    splits, length = decode.splits_of(cache, decode.walk_of(cache), 132)
     assert length % 16 == 0
     assert (splits - 1) * length < keys <= splits * length
 
@@ -128,9 +128,13 @@ def test_weights_come_back(name: str) -> None:
 
 
 def test_tiles_of_weight_rows() -> None:
-    assert [gemv.tiles_of(n, 132) for n in (28672, 4224, 4223, 2112, 2111, 1)] == [4, 4, 2, 2, 1, 1]
+    rows = (28672, 4224, 4223, 2112, 2111, 1)
+    assert [gemv.tiling_of(Weights(n, 128), 132).tiles for n in rows] == [4, 4, 2, 2, 1, 1]
     weights = Weights(4096, 4096, "int4", batch=9)
-    assert gemv.macros(weights, 4) == {"FORMAT": 4, "TILES": 4, "HIGH": 1, "BF16": 0}
+    assert gemv.macros(weights, Tiling(4, 2, 1)) == {
+        "FORMAT": 4, "TILES": 4, "DEPTH": 2, "BLOCKS": 1, "HIGH": 1, "BF16": 0,
+    }  # fmt: skip
+    assert gemv.tiling_of(weights, 132) == Tiling(2, blocks=1)
 
 
 def test_estimates_that_are_refused() -> None:

@@ -34,12 +34,19 @@ def test_wgmma_header_is_what_is_written() -> None:
 def test_operations_have_their_numbers_in_the_source() -> None:
     text = (kernel.SOURCES / "microbench.cu").read_text(encoding="utf-8")
     numbers = {int(n): name for name, n in re.findall(r"^#define ([A-Z0-9_]+) (\d+)$", text, re.M)}
-    words = {"shared": "SHARED", "registers": "REGISTERS", "s8": "S8", "e4m3": "E4M3", "ex2": "EX2"}
-    assert len({op.number for op in microbench.OPS}) == len(microbench.OPS) == 21
+    words = {
+        "shared": "SHARED",
+        "registers": "REGISTERS",
+        "s8": "S8",
+        "e4m3": "E4M3",
+        "ex2": "EX2",
+        "lop3": "LOGIC",
+    }
+    assert len({op.number for op in microbench.OPS}) == len(microbench.OPS) == 22
     for op in microbench.OPS:
         name = numbers[op.number]
         assert name.split("_")[0] in ("MMA", "WGMMA") or op.name.startswith(("ex2", "fma", "max",
-            "add", "cvt", "shfl", "ldmatrix", "ld.", "st.", "bar"))  # fmt: skip
+            "add", "cvt", "lop3", "shfl", "ldmatrix", "ld.", "st.", "bar"))  # fmt: skip
         for word in op.name.split("."):
             assert words.get(word, "") in name or name == "WGMMA_WIDE" or "wgmma" in op.name
 

@@ -7,6 +7,8 @@
 // other's matrices run (the two overlaps of FlashAttention-3, Shah et al. 2024).
 //
 // SPARSE: the key tiles of a query tile come from a list: tiles[starts[h, t] .. starts[h, t + 1]].
+// PERSISTENT: a block takes query tiles one after the other from a queue; the next tile's first
+// keys are on their way while this one's output is written.
 //
 // Tiles lie in shared memory as panels of 64 columns, 128-byte swizzled, which the copy engine
 // writes and wgmma reads.
@@ -21,6 +23,7 @@
 #define CAUSAL 0
 #define WINDOW 0
 #define SPARSE 0
+#define PERSISTENT 0
 #endif
 
 #define BM (64 * CONSUMERS)
@@ -28,6 +31,12 @@
 #define PANELS ((D + 63) / 64)
 #define PRODUCER_REGISTERS (CONSUMERS == 3 ? 32 : CONSUMERS == 2 ? 24 : 56)
 #define CONSUMER_REGISTERS (CONSUMERS == 3 ? 160 : 240)
+
+// A query tile of a head of a batch, and its key tiles.
+struct Part {
+  int q0, head, batch, first, count;
+  const int* tiles;
+};
 
 struct Bounds {
   int keys, offset, window;
@@ -98,7 +107,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attention(const __grid_constant__ TensorMap q_map, const __grid_constant__ TensorMap k_map,
               const __grid_constant__ TensorMap v_map, half_t* __restrict__ O_, int P, int M,
               int group, float scale, int offset, int window, const int* __restrict__ starts,
-              const int* __restrict__ tiles) {
+              const int* __restrict__ tiles
+#if PERSISTENT
+              ,
+              int query_tiles, int heads, int parts, int* __restrict__ queue
+#endif
+    ) {
+#if !PERSISTENT
+  const int query_tiles = gridDim.x, heads = gridDim.y;
+#endif
   extern __shared__ unsigned char memory[];
   constexpr u32 Q_BYTES = BM * 128 * PANELS, TILE_BYTES = BN * 128 * PANELS;
   const u32 q_shared = (shared_address(memory) + 1023) & ~1023u;
@@ -109,25 +126,33 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   auto k_empty = [&](int s) { return q_full + 16 + s * 32; };
   auto v_full = [&](int s) { return q_full + 24 + s * 32; };
   auto v_empty = [&](int s) { return q_full + 32 + s * 32; };
+  const u32 q_empty = q_full + 8 + STAGES * 32;  // where PERSISTENT; and the number of the part
+  volatile int* number = (volatile int*)(memory + (q_empty + 8 - shared_address(memory)));
 
   const int thread = threadIdx.x, warpgroup = __shfl_sync(0xffffffffu, thread >> 7, 0);
-  const int query_tile = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-  const int head = blockIdx.y, heads = gridDim.y, batch = blockIdx.z;
-  const int q0 = query_tile * BM;
-
-  int first = 0, end = M;
-  if (CAUSAL) end = min(end, q0 + BM + offset);
-  if (WINDOW) first = max(0, q0 + offset - window + 1) / BN;
-  int count = max(0, (end + BN - 1) / BN - first);
-  if (SPARSE) {
-    const int* at = starts + head * (gridDim.x + 1) + query_tile;
-    tiles += at[0];
-    count = at[1] - at[0];
-  }
-  auto first_key = [&](int j) { return (SPARSE ? tiles[j] : first + j) * BN; };
+  auto part_of = [&](int x, int y, int z) {
+    const int query_tile = CAUSAL ? query_tiles - 1 - x : x, q0 = query_tile * BM;
+    int first = 0, end = M;
+    if (CAUSAL) end = min(end, q0 + BM + offset);
+    if (WINDOW) first = max(0, q0 + offset - window + 1) / BN;
+    Part part = {q0, y, z, first, max(0, (end + BN - 1) / BN - first), tiles};
+    if (SPARSE) {
+      const int* at = starts + y * (query_tiles + 1) + query_tile;
+      part.tiles += at[0];
+      part.count = at[1] - at[0];
+    }
+    return part;
+  };
+  auto numbered = [&](int n) {
+    return part_of(n % query_tiles, n / query_tiles % heads, n / query_tiles / heads);
+  };
+  auto first_key = [&](const Part& part, int j) {
+    return (SPARSE ? part.tiles[j] : part.first + j) * BN;
+  };
 
   if (thread == 0) {
     barrier_init(q_full, 1);
+    if (PERSISTENT) barrier_init(q_empty, CONSUMERS * 4);
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(k_full(s), 1);
       barrier_init(v_full(s), 1);
@@ -141,118 +166,169 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   if (warpgroup == 0) {
     registers_lower<PRODUCER_REGISTERS>();
     if (thread == 0) {
-      const int q_head = batch * heads + head;
-      const int k_head = batch * (heads / group) + head / group;
-      barrier_expect(q_full, Q_BYTES);
-      for (int p = 0; p < PANELS; ++p)
-        tensor_load(q_shared + p * BM * 128, &q_map, p * 64, q0, q_head, q_full);
-      for (int j = 0; j < count; ++j) {
-        const int s = j % STAGES, parity = ((j / STAGES) & 1) ^ 1, key0 = first_key(j);
-        barrier_wait(k_empty(s), parity);
-        barrier_expect(k_full(s), TILE_BYTES);
-        for (int p = 0; p < PANELS; ++p)
-          tensor_load(k_shared + s * TILE_BYTES + p * BN * 128, &k_map, p * 64, key0, k_head,
-                      k_full(s));
-        barrier_wait(v_empty(s), parity);
-        barrier_expect(v_full(s), TILE_BYTES);
-        for (int p = 0; p < PANELS; ++p)
-          tensor_load(v_shared + s * TILE_BYTES + p * BN * 128, &v_map, p * 64, key0, k_head,
-                      v_full(s));
+      int taken = 0;  // key tiles before this part
+      for (int round = 0;; ++round) {
+#if PERSISTENT
+        const int n = atomicAdd(queue, 1);
+        if (n >= parts) {
+          barrier_wait(q_empty, (round & 1) ^ 1);
+          *number = -1;
+          barrier_arrive(q_full);
+          break;
+        }
+        const Part part = numbered(n);
+#else
+        const Part part = part_of(blockIdx.x, blockIdx.y, blockIdx.z);
+#endif
+        const int q_head = part.batch * heads + part.head;
+        const int k_head = part.batch * (heads / group) + part.head / group;
+        auto load_queries = [&] {
+#if PERSISTENT
+          barrier_wait(q_empty, (round & 1) ^ 1);
+          *number = n;
+#endif
+          barrier_expect(q_full, Q_BYTES);
+          for (int p = 0; p < PANELS; ++p)
+            tensor_load(q_shared + p * BM * 128, &q_map, p * 64, part.q0, q_head, q_full);
+        };
+        if (!PERSISTENT || part.count == 0) load_queries();
+        for (int j = 0; j < part.count; ++j) {
+          const int s = (taken + j) % STAGES, parity = (((taken + j) / STAGES) & 1) ^ 1;
+          const int key0 = first_key(part, j);
+          barrier_wait(k_empty(s), parity);
+          barrier_expect(k_full(s), TILE_BYTES);
+          for (int p = 0; p < PANELS; ++p)
+            tensor_load(k_shared + s * TILE_BYTES + p * BN * 128, &k_map, p * 64, key0, k_head,
+                        k_full(s));
+          if (PERSISTENT && j == 0) load_queries();
+          barrier_wait(v_empty(s), parity);
+          barrier_expect(v_full(s), TILE_BYTES);
+          for (int p = 0; p < PANELS; ++p)
+            tensor_load(v_shared + s * TILE_BYTES + p * BN * 128, &v_map, p * 64, key0, k_head,
+                        v_full(s));
+        }
+        if (!PERSISTENT) break;
+        taken += part.count;
       }
+#if PERSISTENT
+      if (atomicAdd(queue + 1, 1) == gridDim.x - 1) queue[0] = queue[1] = 0;  // for the next launch
+#endif
     }
   } else {
     registers_raise<CONSUMER_REGISTERS>();
     const int consumer = warpgroup - 1, lane = thread & 31, warp = (thread >> 5) & 3;
     const bool speaks = lane == 0;
-    const int row0 = q0 + consumer * 64 + warp * 16;  // the warp's first query
-    const int row = row0 + (lane >> 2), column = (lane & 3) * 2;
+    const int column = (lane & 3) * 2;
     const Bounds bounds = {M, offset, window};
     const u64 q = descriptor(q_shared + consumer * 64 * 128, 16);
     const u64 k = descriptor(k_shared, 16), v = descriptor(v_shared, BN * 128);
     const int own_turn = 1 + consumer, next_turn = 1 + (consumer + 1) % CONSUMERS;
 
-    float S[BN / 2], O[D / 2], top[2] = {-INFINITY_F, -INFINITY_F}, sum[2] = {0.f, 0.f};
-    u32 W[BN / 4];
+    int taken = 0;
+    for (int round = 0;; ++round) {
+#if PERSISTENT
+      barrier_wait(q_full, round & 1);
+      const int n = *number;
+      if (n < 0) break;
+      const Part part = numbered(n);
+#else
+      const Part part = part_of(blockIdx.x, blockIdx.y, blockIdx.z);
+#endif
+      const int count = part.count;
+      const int row0 = part.q0 + consumer * 64 + warp * 16;  // the warp's first query
+      const int row = row0 + (lane >> 2);
+      float S[BN / 2], O[D / 2], top[2] = {-INFINITY_F, -INFINITY_F}, sum[2] = {0.f, 0.f};
+      u32 W[BN / 4];
 #pragma unroll
-    for (int i = 0; i < D / 2; ++i) O[i] = 0.f;
+      for (int i = 0; i < D / 2; ++i) O[i] = 0.f;
 
-    if (count > 0) {
-      if (TURNS && consumer == CONSUMERS - 1) named_arrive(1, 256);
-      float correction[2];
-      barrier_wait(q_full, 0);
-      barrier_wait(k_full(0), 0);
-      wgmma_fence();
-      issue_scores(S, q, k);
-      wgmma_commit();
-      wgmma_wait<0>();
-      pin(S);
-      if (speaks) barrier_arrive(k_empty(0));
-      if (bounds.some_out(row0, row0 + 15, first_key(0)))
-        exclude(S, bounds, row, first_key(0) + column);
-      weigh(S, top, sum, correction, scale);
-      round_weights(W, S);
+      if (count > 0) {
+        if (TURNS && consumer == CONSUMERS - 1) named_arrive(1, 256);
+        float correction[2];
+        if (!PERSISTENT) barrier_wait(q_full, 0);
+        const int s0 = taken % STAGES;
+        barrier_wait(k_full(s0), (taken / STAGES) & 1);
+        wgmma_fence();
+        issue_scores(S, q, k + s0 * (TILE_BYTES >> 4));
+        wgmma_commit();
+        wgmma_wait<0>();
+        pin(S);
+        if (speaks) barrier_arrive(k_empty(s0));
+        if (bounds.some_out(row0, row0 + 15, first_key(part, 0)))
+          exclude(S, bounds, row, first_key(part, 0) + column);
+        weigh(S, top, sum, correction, scale);
+        round_weights(W, S);
 
 #pragma unroll 1
-      for (int j = 1; j < count; ++j) {
-        const int s = j % STAGES, before = (j - 1) % STAGES, key0 = first_key(j);
-        barrier_wait(k_full(s), (j / STAGES) & 1);
-        if (TURNS) named_sync(own_turn, 256);
-        pin(S);
+        for (int j = 1; j < count; ++j) {
+          const int at = taken + j, s = at % STAGES, before = (at - 1) % STAGES;
+          const int key0 = first_key(part, j);
+          barrier_wait(k_full(s), (at / STAGES) & 1);
+          if (TURNS) named_sync(own_turn, 256);
+          pin(S);
+          pin(O);
+          wgmma_fence();
+          issue_scores(S, q, k + s * (TILE_BYTES >> 4));
+          wgmma_commit();
+          barrier_wait(v_full(before), ((at - 1) / STAGES) & 1);
+          wgmma_fence();
+          issue_product(O, W, v + before * (TILE_BYTES >> 4));
+          wgmma_commit();
+          if (TURNS) named_arrive(next_turn, 256);
+          wgmma_wait<1>();
+          pin(S);
+          if (speaks) barrier_arrive(k_empty(s));
+          if (bounds.some_out(row0, row0 + 15, key0)) exclude(S, bounds, row, key0 + column);
+          weigh(S, top, sum, correction, scale);
+          wgmma_wait<0>();
+          pin(O);
+          if (speaks) barrier_arrive(v_empty(before));
+#pragma unroll
+          for (int i = 0; i < D / 2; ++i) O[i] *= correction[(i >> 1) & 1];
+          round_weights(W, S);
+        }
+        const int end = taken + count - 1, last = end % STAGES;
+        barrier_wait(v_full(last), (end / STAGES) & 1);
         pin(O);
         wgmma_fence();
-        issue_scores(S, q, k + s * (TILE_BYTES >> 4));
+        issue_product(O, W, v + last * (TILE_BYTES >> 4));
         wgmma_commit();
-        barrier_wait(v_full(before), ((j - 1) / STAGES) & 1);
-        wgmma_fence();
-        issue_product(O, W, v + before * (TILE_BYTES >> 4));
-        wgmma_commit();
-        if (TURNS) named_arrive(next_turn, 256);
-        wgmma_wait<1>();
-        pin(S);
-        if (speaks) barrier_arrive(k_empty(s));
-        if (bounds.some_out(row0, row0 + 15, key0)) exclude(S, bounds, row, key0 + column);
-        weigh(S, top, sum, correction, scale);
         wgmma_wait<0>();
         pin(O);
-        if (speaks) barrier_arrive(v_empty(before));
-#pragma unroll
-        for (int i = 0; i < D / 2; ++i) O[i] *= correction[(i >> 1) & 1];
-        round_weights(W, S);
+        if (PERSISTENT && speaks) barrier_arrive(v_empty(last));
+        if (TURNS && consumer == 0) named_sync(1, 256);  // the arrival that nobody took
+      } else if (!PERSISTENT) {
+        barrier_wait(q_full, 0);
       }
-      const int last = (count - 1) % STAGES;
-      barrier_wait(v_full(last), ((count - 1) / STAGES) & 1);
-      pin(O);
-      wgmma_fence();
-      issue_product(O, W, v + last * (TILE_BYTES >> 4));
-      wgmma_commit();
-      wgmma_wait<0>();
-      pin(O);
-      if (TURNS && consumer == 0) named_sync(1, 256);  // the arrival that nobody took
-    } else {
-      barrier_wait(q_full, 0);
-    }
 
-    // Normalise; through this warpgroup's rows of Q's tile to rows of 16-byte stores.
-    named_sync(5 + consumer, 128);
-    unsigned char* own = q_memory + consumer * 64 * 128;
+      // Normalise; through this warpgroup's rows of Q's tile to rows of 16-byte stores.
+      named_sync(5 + consumer, 128);
+      unsigned char* own = q_memory + consumer * 64 * 128;
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float inverse = 1.f / quad_sum(sum[r]);
-      const int at = warp * 16 + r * 8 + (lane >> 2);
+      for (int r = 0; r < 2; ++r) {
+        const float inverse = 1.f / quad_sum(sum[r]);
+        const int at = warp * 16 + r * 8 + (lane >> 2);
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n)
-        *(u32*)(own + (n / 8) * BM * 128 + at * 128 + (((n & 7) ^ (at & 7)) << 4) + column * 2) =
-            pack(O[4 * n + 2 * r] * inverse, O[4 * n + 2 * r + 1] * inverse);
-    }
-    __syncwarp();
-    constexpr int CHUNKS = D / 8;
-    half_t* to = O_ + ((long long)(batch * heads + head) * P + q0 + consumer * 64) * D;
+        for (int n = 0; n < D / 8; ++n)
+          *(u32*)(own + (n / 8) * BM * 128 + at * 128 + (((n & 7) ^ (at & 7)) << 4) + column * 2) =
+              pack(O[4 * n + 2 * r] * inverse, O[4 * n + 2 * r + 1] * inverse);
+      }
+      __syncwarp();
+      constexpr int CHUNKS = D / 8;
+      half_t* to =
+          O_ + ((long long)(part.batch * heads + part.head) * P + part.q0 + consumer * 64) * D;
 #pragma unroll
-    for (int i = 0; i < 16 * CHUNKS / 32; ++i) {
-      const int n = lane + i * 32, at = warp * 16 + n / CHUNKS, chunk = n % CHUNKS;
-      if (q0 + consumer * 64 + at < P)
-        *(uint4*)(to + (long long)at * D + chunk * 8) = *(const uint4*)(
-            own + (chunk / 8) * BM * 128 + at * 128 + (((chunk & 7) ^ (at & 7)) << 4));
+      for (int i = 0; i < 16 * CHUNKS / 32; ++i) {
+        const int n = lane + i * 32, at = warp * 16 + n / CHUNKS, chunk = n % CHUNKS;
+        if (part.q0 + consumer * 64 + at < P)
+          *(uint4*)(to + (long long)at * D + chunk * 8) = *(const uint4*)(
+              own + (chunk / 8) * BM * 128 + at * 128 + (((chunk & 7) ^ (at & 7)) << 4));
+      }
+      if (!PERSISTENT) break;
+      taken += count;
+      async_fence();  // this warp's numbers in Q's tile before the next queries
+      __syncwarp();
+      if (speaks) barrier_arrive(q_empty);
     }
   }
 }

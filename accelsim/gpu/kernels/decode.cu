@@ -1,15 +1,20 @@
 // Attention of one query position over a long cache, the keys split over blocks (flash-decoding).
 //
-// `split`: a block takes the keys [s L, (s + 1) L) of one key head and all `group` (at most 16)
-// query heads that share it, as the 16 rows of mma.sync.  A warp walks over TOKENS keys at a time
-// with its own running maximum, denominator and output; the warps merge at the end, and `merge`
-// merges the splits.
+// `split`: a block takes the keys [s L, (s + 1) L) of one key head and all `group` (at most
+// 8 HEAD_TILES) query heads that share it.  The heads are the columns of mma.sync, so that its rows
+// are full: scores S^T = K Q^T have 16 keys a tile, outputs O^T = V^T W^T 16 of D.  A warp walks
+// over TOKENS keys at a time with its own running maximum, denominator and output; the warps merge
+// at the end, and `merge` merges the splits.
 //
 // K and V go from memory to registers and are never in shared memory: the head dimension is
 // contracted, so any order of it will do if Q has the same, and each thread takes 16 (or fewer)
 // bytes of a key that stand together.  BITS 16: K, V in the 16-bit type.  BITS 8, 4: signed
 // integers times one float16 scale a key and head, K's and V's side by side, rows of them `pitch`
-// keys apart; the scales multiply scores and weights, not elements.  Of each 8 four-bit numbers nibble i holds number 2i, nibble 4 + i number 2i + 1.
+// keys apart; the scales multiply scores and weights, not elements.  Of each 8 four-bit numbers
+// nibble i holds number 2i, nibble 4 + i number 2i + 1.
+//
+// Four-bit keys become float16 by one logical instruction, 1024 + 2^p (k + 8) at bit p of a half:
+// Q is scaled by 2^-p, and what 1024 and 8 add, the same for all keys, is where scores start.
 #include "common.cuh"
 
 #ifndef D
@@ -19,6 +24,7 @@
 #define WARPS 4
 #define BLOCKS_PER_SM 2
 #define AHEAD 0
+#define HEAD_TILES 1
 #endif
 
 #define THREADS (WARPS * 32)
@@ -59,22 +65,41 @@ DEVICE u32 subtract2(u32 a, u32 b) {
   asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
   return r;
 }
-// Pairs of float16 from biased bytes (0x6400 + x is 1024 + x) and nibbles.
+// (x & mask) ^ bits, one instruction.
+DEVICE u32 masked(u32 x, u32 mask, u32 bits) {
+  u32 r;
+  asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(r) : "r"(x), "r"(mask), "r"(bits));
+  return r;
+}
+// Pairs of float16 from biased bytes (0x6400 + x is 1024 + x) and from signed nibbles.
 DEVICE u32 pair_of_bytes(u32 biased, bool high) {
   return subtract2(permute(biased, 0x64646464u, high ? 0x4342 : 0x4140), 0x64806480u);
 }
-// Nibbles at 4 and 12 stay where they are: 1024 + 16 x, over 16, less 64 and the bias.
-DEVICE u32 pair_of_nibbles(u32 biased, int shift) {
-  const u32 x = shift & 8 ? biased >> 8 : biased;
-  if (!(shift & 4)) return subtract2((x & 0x000f000fu) | 0x64006400u, 0x64086408u);
+// 1024 + 2^p (x + 8) of the nibbles at bit p = 0 or 4 of both halves.
+DEVICE u32 raised_nibbles(u32 x, int shift) {
+  if (shift & 8) x >>= 8;
+  return shift & 4 ? masked(x, 0x00f000f0u, 0x64806480u) : masked(x, 0x000f000fu, 0x64086408u);
+}
+DEVICE u32 pair_of_nibbles(u32 x, int shift) {
+  const u32 raised = raised_nibbles(x, shift);
+  if (!(shift & 4)) return subtract2(raised, 0x64086408u);
   u32 r;
-  asm("fma.rn.f16x2 %0, %1, %2, %3;"
-      : "=r"(r)
-      : "r"((x & 0x00f000f0u) | 0x64006400u), "r"(0x2c002c00u), "r"(0xd480d480u));
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(raised), "r"(0x2c002c00u), "r"(0xd480d480u));
+  return r;
+}
+DEVICE u32 multiply2(u32 a, u32 b) {
+  u32 r;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+// The transpose of an 8 x 8 matrix of 16-bit numbers, a row in four threads.
+DEVICE u32 transposed(u32 x) {
+  u32 r;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(x));
   return r;
 }
 
-// Fragments of K for mma: two registers for each 16 of D, from a thread's pieces of one key.
+// A key's part in two registers for each 16 of D, from a thread's pieces of it.
 DEVICE void unpack_key(u32 (&b)[D / 16][2], const u32 (&raw)[K_PIECES * K_PIECE / 4]) {
 #pragma unroll
   for (int s = 0; s < D / 16; ++s) {  // four numbers: 4s .. 4s + 3 of the thread's own
@@ -86,9 +111,8 @@ DEVICE void unpack_key(u32 (&b)[D / 16][2], const u32 (&raw)[K_PIECES * K_PIECE 
       b[s][0] = pair_of_bytes(biased, false);
       b[s][1] = pair_of_bytes(biased, true);
     } else {
-      u32 biased = raw[s / 2] ^ 0x88888888u;
-      b[s][0] = pair_of_nibbles(biased, (s & 1) * 8);
-      b[s][1] = pair_of_nibbles(biased, (s & 1) * 8 + 4);
+      b[s][0] = raised_nibbles(raw[s / 2], (s & 1) * 8);
+      b[s][1] = raised_nibbles(raw[s / 2], (s & 1) * 8 + 4);
     }
   }
 }
@@ -101,14 +125,14 @@ DEVICE int value_place(int p, int n) {
 // The pair (first key, second key) of number n of a thread's pieces of two keys.
 DEVICE u32 value_pair(const u32* first, const u32* second, int n) {
   if (V_PIECE == 2)
-    return pair_of_nibbles(permute(first[0], second[0], 0x5410) ^ 0x88888888u, n * 4);
+    return pair_of_nibbles(permute(first[0], second[0], 0x5410), n * 4);
   if (BITS == 16) return permute(first[n / 2], second[n / 2], n & 1 ? 0x7632 : 0x5410);
   if (BITS == 8) {
     u32 mixed = permute(first[n / 4], second[n / 4], n & 2 ? 0x7362 : 0x5140) ^ 0x80808080u;
     return pair_of_bytes(mixed, n & 1);
   }
   const int nibble = (n & 1) * 4 + (n % 8) / 2;  // where number n % 8 stands in its word
-  u32 mixed = permute(first[n / 8], second[n / 8], nibble < 4 ? 0x5410 : 0x7632) ^ 0x88888888u;
+  const u32 mixed = permute(first[n / 8], second[n / 8], nibble < 4 ? 0x5410 : 0x7632);
   return pair_of_nibbles(mixed, (nibble & 3) * 4);
 }
 
@@ -117,8 +141,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
           const unsigned char* __restrict__ V, const u32* __restrict__ scales,
           float* __restrict__ partial, float* __restrict__ statistics, half_t* __restrict__ O_,
           int M, int group, int length, int pitch, float scale) {
-  __shared__ float merged[16][D];
-  __shared__ float tops[WARPS][16], sums[WARPS][16];
+  constexpr int HT = HEAD_TILES, HEADS = 8 * HT;
+  __shared__ float merged[HEADS][D];
+  __shared__ float tops[WARPS][HEADS], sums[WARPS][HEADS];
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const int splits = gridDim.x, part = blockIdx.x;
   const long long head = blockIdx.y;  // batch and key head
@@ -127,33 +152,49 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
   V += head * M * ROW_BYTES;
   if (BITS < 16) scales += head * pitch;
 
-  // Q as fragments of A, in K's order of D; rows past `group` are zero.
-  u32 a[D / 16][4];
+  // Q as fragments of B (columns: heads), in K's order of D; heads past `group` are zero.
+  u32 q[HT][D / 16][2];
+  float start[HT][4];  // what scores start from
 #pragma unroll
-  for (int s = 0; s < D / 16; ++s) {
-    const int n = 4 * s;  // the thread's number, 4 of them a fragment
-    const int d = ((n / K_EACH) * 4 + t) * K_EACH + n % K_EACH;
+  for (int h = 0; h < HT; ++h) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const bool there = g + 8 * r < group;
-      const half_t* q = Q + (head * group + (there ? g + 8 * r : 0)) * D + d;
-      uint2 v = *(const uint2*)q;
-      a[s][r] = there ? v.x : 0;
-      a[s][2 + r] = there ? v.y : 0;
+    for (int e = 0; e < 4; ++e) start[h][e] = 0.f;
+#pragma unroll
+    for (int s = 0; s < D / 16; ++s) {
+      const int n = 4 * s;  // the thread's number, 4 of them a fragment
+      const int d = ((n / K_EACH) * 4 + t) * K_EACH + n % K_EACH;
+      const bool there = 8 * h + g < group;
+      const uint2 v = *(const uint2*)(Q + (head * group + (there ? 8 * h + g : 0)) * D + d);
+      q[h][s][0] = there ? v.x : 0;
+      q[h][s][1] = there ? v.y : 0;
+      if (BITS == 4) {
+        q[h][s][1] = multiply2(q[h][s][1], 0x2c002c00u);  // 1 / 16
+        const u32 low = 0x64086408u, high = 0x64806480u;
+        const u32 zero[4] = {low, low, high, high};
+        mma(start[h], zero, q[h][s][0], q[h][s][1]);
+      }
     }
+#pragma unroll
+    for (int e = 0; e < 4; ++e) start[h][e] = -start[h][e];
   }
 
-  float O[D / 8][4], top[2] = {-INFINITY_F, -INFINITY_F}, sum[2] = {0.f, 0.f};
+  // O^T: rows 16 i + g and + 8 of a warp's own order of D, columns heads 2 t and 2 t + 1.
+  float O[HT][D / 16][4], top[HT][2], sum[HT][2];
 #pragma unroll
-  for (int i = 0; i < D / 8; ++i)
+  for (int h = 0; h < HT; ++h) {
 #pragma unroll
-    for (int e = 0; e < 4; ++e) O[i][e] = 0.f;
+    for (int i = 0; i < D / 16; ++i)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) O[h][i][e] = 0.f;
+    top[h][0] = top[h][1] = -INFINITY_F;
+    sum[h][0] = sum[h][1] = 0.f;
+  }
 
   // What a warp takes at a time.  With AHEAD the next is on its way while this is worked on.
-  constexpr int NT = TOKENS / 8;
+  constexpr int NT = TOKENS / 8, MT = TOKENS / 16;
   struct Taken {
-    u32 k[NT][K_PIECES * K_PIECE / 4], v[TOKENS / 16][4][V_PIECES * V_WORDS];
-    uint2 scales[NT];  // of keys 2 t and 2 t + 1 of each eight: K's in the low half, V's above
+    u32 k[NT][K_PIECES * K_PIECE / 4], v[MT][4][V_PIECES * V_WORDS];
+    u32 scales[NT];  // of key g of each eight: K's in the low half, V's above
   };
   auto take = [&](Taken& to, int from) {
 #pragma unroll
@@ -163,11 +204,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
       for (int j = 0; j < K_PIECES; ++j)
         load<K_PIECE>(to.k[n] + j * K_PIECE / 4,
                       K + (long long)key * ROW_BYTES + (j * 4 + t) * K_PIECE);
-      if (BITS < 16)
-        to.scales[n] = *(const uint2*)(scales + min(from + n * 8 + t * 2, pitch - 2));
+      if (BITS < 16) to.scales[n] = scales[key];
     }
 #pragma unroll
-    for (int m = 0; m < TOKENS / 16; ++m)
+    for (int m = 0; m < MT; ++m)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int key = min(from + m * 16 + 2 * t + (i & 1) + (i >> 1) * 8, end - 1);
@@ -187,92 +227,117 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     } else {
       take(ready, from);
     }
-    auto& k = ready.k;
-    auto& v = ready.v;
-    auto& pairs = ready.scales;
 
-    float S[NT][4];
+    // S^T: rows keys g and g + 8 of each 16, columns heads 2 t and 2 t + 1.
+    float S[HT][MT][4];
 #pragma unroll
-    for (int n = 0; n < NT; ++n) {
-      u32 b[D / 16][2];
-      unpack_key(b, k[n]);
+    for (int m = 0; m < MT; ++m) {
+      u32 low[D / 16][2], high[D / 16][2];
+      unpack_key(low, ready.k[2 * m]);
+      unpack_key(high, ready.k[2 * m + 1]);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) S[n][e] = 0.f;
+      for (int h = 0; h < HT; ++h) {
 #pragma unroll
-      for (int s = 0; s < D / 16; ++s) mma(S[n], a[s], b[s][0], b[s][1]);
+        for (int e = 0; e < 4; ++e) S[h][m][e] = start[h][e];
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int key = from + n * 8 + t * 2 + (e & 1);
-        if (BITS < 16) S[n][e] *= unpack(e & 1 ? pairs[n].y : pairs[n].x).x;
-        S[n][e] = key < end ? S[n][e] * scale : -INFINITY_F;
+        for (int s = 0; s < D / 16; ++s) {
+          const u32 a[4] = {low[s][0], high[s][0], low[s][1], high[s][1]};
+          mma(S[h][m], a, q[h][s][0], q[h][s][1]);
+        }
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const int half = e >> 1, key = from + m * 16 + half * 8 + g;
+          if (BITS < 16) S[h][m][e] *= unpack(ready.scales[2 * m + half]).x;
+          S[h][m][e] = key < end ? S[h][m][e] * scale : -INFINITY_F;
+        }
       }
     }
-    float correction[2];
+    u32 weights[HT][NT];  // as fragments of B: rows keys, columns heads
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float now = top[r];
+    for (int h = 0; h < HT; ++h) {
+      float correction[2];
 #pragma unroll
-      for (int n = 0; n < NT; ++n) now = fmaxf(now, fmaxf(S[n][2 * r], S[n][2 * r + 1]));
-      now = quad_max(now);
-      correction[r] = exp2_approx(top[r] - now);
-      top[r] = now;
-      float all = 0.f;
+      for (int c = 0; c < 2; ++c) {
+        float now = top[h][c];
+#pragma unroll
+        for (int m = 0; m < MT; ++m) now = fmaxf(now, fmaxf(S[h][m][c], S[h][m][2 + c]));
+#pragma unroll
+        for (int away = 4; away < 32; away *= 2)
+          now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, away));
+        correction[c] = exp2_approx(top[h][c] - now);
+        top[h][c] = now;
+        float all = 0.f;
+#pragma unroll
+        for (int m = 0; m < MT; ++m)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            float& x = S[h][m][2 * half + c];
+            x = exp2_approx(x - now);
+            all += x;
+            if (BITS < 16) x *= unpack(ready.scales[2 * m + half]).y;
+          }
+        sum[h][c] = sum[h][c] * correction[c] + all;
+      }
+#pragma unroll
+      for (int i = 0; i < D / 16; ++i)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) O[h][i][e] *= correction[e & 1];
 #pragma unroll
       for (int n = 0; n < NT; ++n)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& x = S[n][2 * r + e];
-          x = exp2_approx(x - now);
-          all += x;
-          if (BITS < 16) x *= unpack(e ? pairs[n].y : pairs[n].x).y;
-        }
-      sum[r] = sum[r] * correction[r] + all;
+        weights[h][n] = transposed(pack(S[h][n / 2][n % 2 * 2], S[h][n / 2][n % 2 * 2 + 1]));
     }
 #pragma unroll
-    for (int i = 0; i < D / 8; ++i)
+    for (int m = 0; m < MT; ++m) {
+      auto& v = ready.v[m];
 #pragma unroll
-      for (int e = 0; e < 4; ++e) O[i][e] *= correction[e >> 1];
+      for (int i = 0; i < D / 16; ++i) {
+        u32 a[4];
 #pragma unroll
-    for (int m = 0; m < TOKENS / 16; ++m) {
-      const u32 w[4] = {pack(S[2 * m][0], S[2 * m][1]), pack(S[2 * m][2], S[2 * m][3]),
-                        pack(S[2 * m + 1][0], S[2 * m + 1][1]),
-                        pack(S[2 * m + 1][2], S[2 * m + 1][3])};
+        for (int r = 0; r < 2; ++r) {
+          const int j = (2 * i + r) / V_EACH * V_WORDS, n = (2 * i + r) % V_EACH;
+          a[r] = value_pair(v[0] + j, v[1] + j, n);
+          a[2 + r] = value_pair(v[2] + j, v[3] + j, n);
+        }
 #pragma unroll
-      for (int i = 0; i < D / 8; ++i) {
-        const int j = i / V_EACH, n = i % V_EACH;
-        mma(O[i], w, value_pair(v[m][0] + j * V_WORDS, v[m][1] + j * V_WORDS, n),
-            value_pair(v[m][2] + j * V_WORDS, v[m][3] + j * V_WORDS, n));
+        for (int h = 0; h < HT; ++h) mma(O[h][i], a, weights[h][2 * m], weights[h][2 * m + 1]);
       }
     }
   }
 
-  // Merge the warps: column c of fragment i is number i % V_EACH of piece (i / V_EACH) 8 + c.
+  // Merge the warps: row g of half r of tile i is number (2 i + r) % V_EACH of piece
+  // (2 i + r) / V_EACH 8 + g.
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    sum[r] = quad_sum(sum[r]);
-    if (t == 0) {
-      tops[warp][g + 8 * r] = top[r];
-      sums[warp][g + 8 * r] = sum[r];
+  for (int h = 0; h < HT; ++h)
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+#pragma unroll
+      for (int away = 4; away < 32; away *= 2)
+        sum[h][c] += __shfl_xor_sync(0xffffffffu, sum[h][c], away);
+      if (g == 0) {
+        tops[warp][8 * h + 2 * t + c] = top[h][c];
+        sums[warp][8 * h + 2 * t + c] = sum[h][c];
+      }
     }
-  }
-  for (int i = threadIdx.x; i < 16 * D; i += THREADS) (&merged[0][0])[i] = 0.f;
+  for (int i = threadIdx.x; i < HEADS * D; i += THREADS) (&merged[0][0])[i] = 0.f;
   __syncthreads();
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int row = g + 8 * r;
-    float best = tops[0][row];
+  for (int h = 0; h < HT; ++h)
 #pragma unroll
-    for (int w = 1; w < WARPS; ++w) best = fmaxf(best, tops[w][row]);
-    const float weight = top[r] == -INFINITY_F ? 0.f : exp2_approx(top[r] - best);
-    if (row < group)
+    for (int c = 0; c < 2; ++c) {
+      const int row = 8 * h + 2 * t + c;
+      float best = tops[0][row];
 #pragma unroll
-      for (int i = 0; i < D / 8; ++i)
+      for (int w = 1; w < WARPS; ++w) best = fmaxf(best, tops[w][row]);
+      const float weight = top[h][c] == -INFINITY_F ? 0.f : exp2_approx(top[h][c] - best);
+      if (row < group)
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const int d = value_place((i / V_EACH) * 8 + 2 * t + e, i % V_EACH);
-          atomicAdd(&merged[row][d], O[i][2 * r + e] * weight);
-        }
-  }
+        for (int i = 0; i < D / 16; ++i)
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            const int d = value_place((2 * i + r) / V_EACH * 8 + g, (2 * i + r) % V_EACH);
+            atomicAdd(&merged[row][d], O[h][i][2 * r + c] * weight);
+          }
+    }
   __syncthreads();
   for (int at = threadIdx.x; at < group * D; at += THREADS) {
     const int row = at / D, d = at % D;

@@ -2,7 +2,8 @@
 //
 // A weight is an integer times the float16 scale of its group of GROUP numbers of a row.  A block
 // has 8 warps and 8 TILES rows; the warps take the groups in turn and their sums are added at the
-// end.  HIGH: more than 8 vectors.  The rows are the columns of B in mma.sync, the vectors the rows of A; the four threads that share
+// end.  DEPTH groups of a warp's weights are on their way at any time.  HIGH: more than 8 vectors.
+// The rows are the columns of B in mma.sync, the vectors the rows of A; the four threads that share
 // a row take a quarter of a group each, and x is read in the same order.
 //
 // How a quarter is stored, in words of 32 bits whose halves hold the two numbers of a pair at the
@@ -19,6 +20,8 @@
 #ifndef FORMAT
 #define FORMAT 4
 #define TILES 4
+#define DEPTH 2
+#define BLOCKS 2
 #define HIGH 0
 #endif
 
@@ -108,7 +111,7 @@ DEVICE void load_words(u32 (&to)[COUNT], const u32* from) {
   }
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, HIGH ? 1 : 2)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     gemv(const u32* __restrict__ W, const half_t* __restrict__ scales, const half_t* __restrict__ X,
          half_t* __restrict__ Y, int N, int K, int batch) {
   __shared__ float sums[WARPS][16][ROWS];
@@ -121,11 +124,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, HIGH ? 1 : 2)
 #pragma unroll
     for (int e = 0; e < 4; ++e) y[i][e] = 0.f;
 
-  // A group of a warp's rows and of the vectors; the next is on its way while one is worked on.
   struct Taken {
     u32 w[TILES][WORDS];
-    u32 x[STEPS][4];        // of vectors g and g + 8, as fragments of A
-    float scale[TILES][2];  // of the rows whose results the thread holds
+    half_t scale[TILES][2];  // of the rows whose results the thread holds
   };
   auto take = [&](Taken& to, int group) {
 #pragma unroll
@@ -134,39 +135,35 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, HIGH ? 1 : 2)
       load_words(to.w[i], W + ((row * groups + group) * 4 + t) * WORDS);
     }
 #pragma unroll
+    for (int i = 0; i < TILES; ++i)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const long long held = min(row0 + i * 8 + 2 * t + e, N - 1);
+        to.scale[i][e] = scales[held * groups + group];
+      }
+  };
+  auto work = [&](const Taken& now, int group) {
+    u32 x[STEPS][4];  // of vectors g and g + 8, as fragments of A
+#pragma unroll
     for (int i = 0; i < STEPS / 2; ++i)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         uint4 v = make_uint4(0, 0, 0, 0);
         if (h <= HIGH && g + 8 * h < batch)
           v = *(const uint4*)(X + (long long)(g + 8 * h) * K + group * GROUP + t * QUARTER + 8 * i);
-        to.x[2 * i][h] = v.x;
-        to.x[2 * i][2 + h] = v.y;
-        to.x[2 * i + 1][h] = v.z;
-        to.x[2 * i + 1][2 + h] = v.w;
+        x[2 * i][h] = v.x;
+        x[2 * i][2 + h] = v.y;
+        x[2 * i + 1][h] = v.z;
+        x[2 * i + 1][2 + h] = v.w;
       }
-#pragma unroll
-    for (int i = 0; i < TILES; ++i)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const long long held = min(row0 + i * 8 + 2 * t + e, N - 1);
-        to.scale[i][e] = to_float(scales[held * groups + group]);
-      }
-  };
-  Taken now, next;
-  if (warp < groups) take(next, warp);
-  for (int group = warp; group < groups; group += WARPS) {
-    now = next;
-    if (group + WARPS < groups) take(next, group + WARPS);
     float constant[4] = {0.f, 0.f, 0.f, 0.f};
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
       if (FORMAT != 1)
 #pragma unroll
         for (int h = 0; h < 4; ++h)
-          if (h % 2 <= HIGH)
-            now.x[j][h] = multiply2(now.x[j][h], power(MIDDLE - place(2 * j + h / 2)));
-      mma(constant, now.x[j], 0x64006400u + (BIAS << place(2 * j)) * 0x10001u,
+          if (h % 2 <= HIGH) x[j][h] = multiply2(x[j][h], power(MIDDLE - place(2 * j + h / 2)));
+      mma(constant, x[j], 0x64006400u + (BIAS << place(2 * j)) * 0x10001u,
           0x64006400u + (BIAS << place(2 * j + 1)) * 0x10001u);
     }
 #pragma unroll
@@ -175,11 +172,25 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, HIGH ? 1 : 2)
       unpack_quarter(b, now.w[i]);
       float part[4] = {-constant[0], -constant[1], -constant[2], -constant[3]};
 #pragma unroll
-      for (int j = 0; j < STEPS; ++j) mma(part, now.x[j], b[j][0], b[j][1]);
+      for (int j = 0; j < STEPS; ++j) mma(part, x[j], b[j][0], b[j][1]);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) y[i][e] += part[e] * now.scale[i][e & 1];
+      for (int e = 0; e < 4; ++e) y[i][e] += part[e] * to_float(now.scale[i][e & 1]);
     }
-  }
+  };
+  Taken taken[DEPTH];
+#pragma unroll
+  for (int i = 0; i < DEPTH; ++i)
+    if (warp + i * WARPS < groups) take(taken[i], warp + i * WARPS);
+  for (int from = warp; from < groups; from += DEPTH * WARPS)
+#pragma unroll
+    for (int i = 0; i < DEPTH; ++i) {
+      const int group = from + i * WARPS;
+      if (group < groups) {
+        const Taken now = taken[i];
+        if (group + DEPTH * WARPS < groups) take(taken[i], group + DEPTH * WARPS);
+        work(now, group);
+      }
+    }
 #pragma unroll
   for (int i = 0; i < TILES; ++i)
 #pragma unroll

@@ -31,6 +31,9 @@ DEVICE void barrier_wait(u32 barrier, u32 parity) {
       : "memory");
 }
 
+// Ordinary accesses to shared memory before this come before later ones of the copy engine.
+DEVICE void async_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 // A box of a rank-3 tensor to shared memory; the barrier counts its bytes.
 DEVICE void tensor_load(u32 to, const TensorMap* map, int x, int y, int z, u32 barrier) {
   asm volatile(

@@ -33,6 +33,8 @@
 #define WGMMA_S8 18
 #define WGMMA_E4M3 19
 #define CVT_F16X2 20
+#define CHASE_SHARED 21
+#define LOGIC 22
 
 DEVICE u32 mix(u32 x) {
   x ^= x >> 16; x *= 0x7feb352du; x ^= x >> 15; x *= 0x846ca68bu; x ^= x >> 16;
@@ -66,6 +68,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     *(u32*)(memory + (shared - shared_address(memory)) + i * 4) = x;
   }
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#elif OP == CHASE_SHARED
+  for (u32 i = thread; i < 1024; i += THREADS)
+    *(u32*)(memory + (shared - shared_address(memory)) + i * 4) = shared + (i + 32) % 1024 * 4;
 #elif OP >= LDMATRIX && OP <= STORE_SHARED
   for (u32 i = thread; i < 16384; i += THREADS)
     *(u32*)(memory + (shared - shared_address(memory)) + i * 4) = mix(i);
@@ -108,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   for (int i = 0; i < ILP; ++i) {
     x[i] = (float)(mix(seed * 32 + i) & 0xffff) * (-1.f / 8192.f) - 0.01f;
     y[i] = 0.f;
-    w[i] = i;
+    w[i] = OP == CHASE_SHARED ? shared + thread * 4 : i;
   }
 #endif
   __syncthreads();
@@ -187,6 +192,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       asm volatile("{.reg .f32 t;\nmov.b32 t, %0;\ncvt.rn.bf16x2.f32 %0, %1, t;}" : "+r"(w[i]) : "f"(x[i]));
 #elif OP == CVT_F16X2
       asm volatile("{.reg .f32 t;\nmov.b32 t, %0;\ncvt.rn.f16x2.f32 %0, %1, t;}" : "+r"(w[i]) : "f"(x[i]));
+#elif OP == LOGIC
+      asm volatile("lop3.b32 %0, %0, %1, %2, 0x96;" : "+r"(w[i]) : "r"(thread), "r"(iterations));
 #elif OP == SHUFFLE
       asm volatile("shfl.sync.idx.b32 %0, %0, %1, 31, -1;" : "+f"(y[i]) : "r"((thread + 1) & 31));
 #elif OP == LDMATRIX
@@ -199,6 +206,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                    : "=r"(r0), "=r"(r1), "=r"(r2), "=r"(r3)
                    : "r"(place + (n & 1) * 512 + j * 512));
       w[i] ^= r0 ^ r1 ^ r2 ^ r3;
+#elif OP == CHASE_SHARED
+      asm volatile("ld.shared.u32 %0, [%0];" : "+r"(w[i]));
 #elif OP == STORE_SHARED
       asm volatile("st.shared.v4.u32 [%4], {%0,%1,%2,%3};" ::"r"(w[i]), "r"(w[i]), "r"(w[i]),
                    "r"(w[i]), "r"(place + (n & 1) * 512 + j * 512)

@@ -1,0 +1,85 @@
+"""Latencies of instructions, and how long the board lets its cap be passed.
+
+A wait is the cycles from an instruction of a lone warp to one that needs its
+result: one chain, so that nothing else fills the time.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Final
+
+from accelsim.gpu import measure, microbench
+from accelsim.gpu.device import cupy, device
+from accelsim.gpu.microbench import Op, rate_row, rate_run, usable, work
+
+#: One chain of each; the numbers are those of ``microbench.cu``.
+WAITS: Final = (
+    Op("wait.mma", 0, 16 * 8 * 16 * 2, "FLOP", (32,), ilp=1, repeat=32),
+    Op("wait.ex2", 5, 32, "op", (32,), ilp=1, repeat=32),
+    Op("wait.alu", 8, 32, "op", (32,), ilp=1, repeat=32),
+    Op("wait.shuffle", 10, 32, "op", (32,), ilp=1, repeat=32),
+    Op("wait.shared", 21, 128, "byte", (32,), ilp=1, repeat=32, shared_bytes=8192),
+)
+#: Tensor work that draws the most, for the cap; tried in this order.
+HUNGRY: Final = ("wgmma.m64n256k16.bf16.shared", "mma.sync.m16n8k16.bf16")
+
+
+def wait_rows() -> list[dict[str, Any]]:
+    """Cycles of each wait, as ``cycles_each``."""
+    return [
+        rate_row(op, 32) | {"how": "cycles of a chain of dependent instructions of one warp"}
+        for op in WAITS
+        if usable(op)
+    ]
+
+
+def train_row(seconds: float = 0.4, rest_s: float = 1.0) -> dict[str, Any]:
+    """Rate of tensor work launched back to back after a rest, launch by launch.
+
+    It says how fast the chip runs before the power cap acts, and when that is.
+    """
+    import time
+
+    module = cupy()
+    op = next(o for name in HUNGRY for o in microbench.OPS if o.name == name and usable(o))
+    threads = op.threads[-1]
+    iterations = microbench.rounds(op)
+    run, cycles = rate_run(op, threads, iterations)
+    each = measure.timed(run, least=3, most=3, budget_s=0.0).median_s
+    count = max(8, int(seconds / each))
+    events = [module.cuda.Event() for _ in range(count + 1)]
+    module.cuda.runtime.deviceSynchronize()
+    time.sleep(rest_s)
+    measure.delay(1e-3)
+    events[0].record()
+    for event in events[1:]:
+        run()
+        event.record()
+    events[-1].synchronize()
+    total = work(op, threads, iterations) * device().multiprocessors
+    spans = [1e-3 * float(module.cuda.get_elapsed_time(a, b)) for a, b in pairwise(events)]
+    return {
+        "what": "power.train",
+        "op": op.name,
+        "threads": threads,
+        "unit": op.unit,
+        "seconds": spans,
+        "work": total,
+        "cycles": float(cycles.get().max()),
+        "how": f"launches back to back after {rest_s:g} s of rest, each between two events",
+    }
+
+
+def response_s(spans: list[float], slower: float = 1.04) -> float | None:
+    """When launches first stay slower than the first ones: seconds since the start; None if never.
+
+    >>> response_s([1.0] * 9 + [1.2, 1.0] + [1.2] * 9)
+    11.0
+    """
+    first = sorted(spans[:8])[len(spans[:8]) // 2]
+    late = [span > slower * first for span in spans]
+    for place in range(len(spans) - 2):
+        if all(late[place : place + 3]):
+            return sum(spans[:place])
+    return None
