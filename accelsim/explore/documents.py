@@ -23,6 +23,7 @@ LISTED: Final[dict[str, catalog.Kind]] = {
     "mappings": "mapping",
     "designs": "design",
     "sweeps": "sweep",
+    "systems": "system",
 }
 #: The key that a document of each kind begins with: its name stands there.
 KEYS: Final[dict[str, catalog.Kind]] = {
@@ -32,6 +33,7 @@ KEYS: Final[dict[str, catalog.Kind]] = {
     "mapping": "mapping",
     "design": "design",
     "sweep": "sweep",
+    "system": "system",
 }
 
 
@@ -90,7 +92,8 @@ def show(file: str | Path, kind: str | None = None) -> str:
     """The canonical text of a shipped document or a file; loading it gives the same again.
 
     A name is looked for among cascades first, then architectures, mappings
-    and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``, ``sweep``)
+    and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``, ``sweep``,
+    ``system``)
     says which where two have the same name.  The document is checked first:
     InputError holds every fault.
 
@@ -118,6 +121,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
     from accelsim.load.gpu import is_gpu, load_gpu
     from accelsim.load.mapping import load_mapping
     from accelsim.load.sweep import load_sweep
+    from accelsim.load.system import load_system
 
     if kind == "arch" and is_gpu(read(path).value):
         load_gpu(path)
@@ -127,6 +131,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
         "design": load_design,
         "mapping": load_mapping,
         "sweep": load_sweep,
+        "system": load_system,
     }
     loaders[kind](path)
 
@@ -156,7 +161,7 @@ def _kind_of(document: Document) -> catalog.Kind:
 
 def schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of documents: ``arch``, ``gpu``, ``cascade``, ``mapping``, ``design``
-    or ``sweep``.
+    ``sweep`` or ``system``.
 
     >>> schema("arch")["title"]
     'accelsim arch'
@@ -167,6 +172,7 @@ def schema(kind: str) -> dict[str, Any]:
     from accelsim.load.gpu_text import GpuText
     from accelsim.load.mapping_text import MappingText
     from accelsim.load.sweep import SweepText
+    from accelsim.load.system import SystemText
 
     models: dict[str, type[BaseModel]] = {
         "arch": ArchitectureText,
@@ -175,6 +181,7 @@ def schema(kind: str) -> dict[str, Any]:
         "gpu": GpuText,
         "mapping": MappingText,
         "sweep": SweepText,
+        "system": SystemText,
     }
     if kind not in models:
         raise refuse(f"no schema of {kind!r}", one_of(models))

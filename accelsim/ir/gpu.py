@@ -55,7 +55,7 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Joules:
-    """Energy of one operation or byte above the floor of the chip, at the clock it was found at."""
+    """Energy of one operation or byte above what the board draws awake, at a clock."""
 
     energy_j: float
     clock_hz: float
@@ -63,31 +63,17 @@ class Joules:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """What the board draws: at most, asleep, and awake with nothing to do; volts against clock.
+    """What the board draws and allows.
 
-    Dynamic energy goes with the square of the voltage, which runs in a
-    straight line from ``low_volts`` at ``low_hz`` to ``high_volts`` at the
-    highest clock.
+    ``cap_w`` holds on the average over ``response_s``, ``peak_w`` at once;
+    ``awake_w`` is drawn at the highest clock with nothing to do.
     """
 
     cap_w: float
     idle_w: float
     awake_w: float
-    low_volts: float = 1.0
-    high_volts: float = 1.0
-    low_hz: float = 0.0
-    response_s: float = 0.0
-
-    def volts(self, clock_hz: float, highest_hz: float) -> float:
-        """Core voltage at a clock.
-
-        >>> Power(700, 125, 140, 0.7, 1.0, 1e9).volts(1.5e9, 2e9)
-        0.85
-        """
-        if highest_hz <= self.low_hz:
-            return self.high_volts
-        share = max(0.0, (clock_hz - self.low_hz) / (highest_hz - self.low_hz))
-        return self.low_volts + (self.high_volts - self.low_volts) * share
+    peak_w: float
+    response_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +116,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: ``multiprocessors`` alike, at most at ``clock_hz``, behind one L2 and one memory.
+    """A GPU: ``multiprocessors`` alike, behind one L2 and one memory.
 
-    ``tensor`` is FLOP a cycle a multiprocessor by path and type
-    (``wgmma.bf16``), ``operations`` lane operations a cycle a multiprocessor,
+    They run at most at ``clock_hz``, with tensor cores at work at most at
+    ``tensor_clock_hz``.  ``tensor`` is FLOP a cycle a multiprocessor by path and type
+    (``wgmma.bf16``), ``tensor_alone`` the same of one warp a scheduler, ``operations`` lane operations a cycle a multiprocessor,
     ``shared_bandwidth`` bytes a cycle a multiprocessor.
     """
 
@@ -142,7 +129,9 @@ class Gpu:
     multiprocessors: int
     clock_hz: float
     multiprocessor: Multiprocessor
+    tensor_clock_hz: float
     tensor: tuple[tuple[str, float], ...]
+    tensor_alone: tuple[tuple[str, float], ...]
     operations: tuple[tuple[str, float], ...]
     shared_bandwidth: float
     l2_bytes: float
@@ -164,17 +153,22 @@ class Gpu:
         """FLOP a cycle a multiprocessor of a path and a type; None where there is no such path."""
         return dict(self.tensor).get(f"{path}.{kind}")
 
+    def tensor_alone_rate(self, path: str, kind: str) -> float | None:
+        """The same where a scheduler has one warp; as with many where the file says nothing."""
+        return dict(self.tensor_alone).get(f"{path}.{kind}", self.tensor_rate(path, kind))
+
     def rate(self, operation: str) -> float:
         """Lane operations a cycle a multiprocessor."""
         return dict(self.operations)[operation]
 
     def joules(self, what: str, clock_hz: float) -> float:
-        """Energy of one operation or byte at a clock: scaled by the square of the voltage.
+        """Energy of one operation or byte at a clock; nothing where the file prices no such thing.
 
-        Nothing where the file prices no such thing.
+        Voltage is taken to go with the clock, so that energy goes with its
+        square and dynamic power with its cube (Weste and Harris, CMOS VLSI
+        Design, 5.2); near the lowest voltage that is too little.
         """
         found = dict(self.energy).get(what)
         if found is None:
             return 0.0
-        volts = self.power.volts(clock_hz, self.clock_hz)
-        return found.energy_j * (volts / self.power.volts(found.clock_hz, self.clock_hz)) ** 2
+        return found.energy_j * (clock_hz / found.clock_hz) ** 2

@@ -94,13 +94,13 @@ class _Builder:
         if name not in names:
             self.fault((*path, name), f"{'.'.join(path)} has no {name!r}", one_of(names))
 
-    def tensor(self) -> tuple[tuple[str, float], ...]:
+    def tensor(self, name: str) -> tuple[tuple[str, float], ...]:
         found = []
-        for path, kinds in self.text.tensor.items():
-            self.known(("tensor",), path, TENSOR_PATHS)
+        for path, kinds in getattr(self.text, name).items():
+            self.known((name,), path, TENSOR_PATHS)
             for kind, given in kinds.items():
-                self.known(("tensor", path), kind, TENSOR_TYPES)
-                rate = self.number(("tensor", path, kind), given, "count")
+                self.known((name, path), kind, TENSOR_TYPES)
+                rate = self.number((name, path, kind), given, "count")
                 found.append((f"{path}.{kind}", rate))
         return tuple(found)
 
@@ -161,12 +161,10 @@ class _Builder:
         )
         launch = self.record("launch", dict.fromkeys(("first", "next", "host"), "seconds"), False)
         power = self.record("power", dict.fromkeys(("cap", "idle", "awake"), "watts"))
-        volts = self.record("power", dict.fromkeys(("low_volts", "high_volts"), "count"), False)
-        low = self.number(("power", "low_clock"), text.power.low_clock, "hertz", text.power.source)
-        response = self.number(
-            ("power", "response"), text.power.response, "seconds", text.power.source
-        )
-        given = text.power.low_volts is not None
+        given = text.power
+        peak = self.number(("power", "peak"), given.peak, "watts", given.source)
+        response = self.number(("power", "response"), given.response, "seconds", given.source)
+        tensor_clock = self.number(("tensor_clock",), text.tensor_clock, "hertz")
         found = Gpu(
             name=text.gpu,
             capability=text.capability,
@@ -174,6 +172,7 @@ class _Builder:
                 self.number(("multiprocessors",), text.multiprocessors, "count")
             ),
             clock_hz=clock,
+            tensor_clock_hz=tensor_clock or clock,
             multiprocessor=Multiprocessor(
                 registers=round(limits["registers"]),
                 threads=round(limits["threads"]),
@@ -182,7 +181,8 @@ class _Builder:
                 block_shared_bytes=limits["block_shared"],
                 schedulers=round(limits["schedulers"]),
             ),
-            tensor=self.tensor(),
+            tensor=self.tensor("tensor"),
+            tensor_alone=self.tensor("tensor_alone"),
             operations=self.operations(),
             shared_bandwidth=self.record("shared", {"bandwidth": "count"})["bandwidth"],
             l2_bytes=l2["capacity"],
@@ -191,9 +191,11 @@ class _Builder:
             waits=Waits(**self.record("waits", waits, False)),
             launch=Launch(launch["first"], launch["next"], launch["host"]),
             power=Power(
-                power["cap"], power["idle"], power["awake"],
-                volts["low_volts"] if given else 1.0, volts["high_volts"] if given else 1.0,
-                low, response,
+                cap_w=power["cap"],
+                idle_w=power["idle"],
+                awake_w=power["awake"],
+                peak_w=peak or power["cap"],
+                response_s=response,
             ),
             energy=self.energies(clock),
             basis=text.basis,

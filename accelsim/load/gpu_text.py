@@ -72,14 +72,12 @@ class LaunchText(Record):
 
 
 class PowerText(Record):
-    """What the board draws, and the core's voltage against its clock."""
+    """What the board draws and allows."""
 
     cap: Number
     idle: Number = Field(description="nothing running")
     awake: Number = Field(description="clock up, multiprocessors resident but idle")
-    low_volts: Number | None = None
-    high_volts: Number | None = Field(None, description="at the highest clock")
-    low_clock: Number | None = Field(None, description="where the voltage is low_volts")
+    peak: Number | None = Field(None, description="drawn at once, before the cap acts")
     response: Number | None = Field(None, description="until the cap takes clock away")
     source: str | None = None
 
@@ -110,8 +108,14 @@ class GpuText(Record):
     sources: dict[str, str] = Field(default_factory=dict)
     multiprocessors: Number
     clock: Number = Field(description="the highest clock")
+    tensor_clock: Number | None = Field(
+        None, description="the highest while tensor cores work; the highest clock if none"
+    )
     multiprocessor: MultiprocessorText
     tensor: dict[str, dict[str, Number]] = Field(description="FLOP by path (wgmma) and type")
+    tensor_alone: dict[str, dict[str, Number]] = Field(
+        default_factory=dict, description="the same of one warp a scheduler, where it is less"
+    )
     operations: dict[str, Number] = Field(description="lane operations: ex2, fma, max ...")
     shared: SharedText
     l2: L2Text

@@ -1,0 +1,88 @@
+"""The nouns of a described GPU kernel: its tile, its pipeline, how its blocks are dealt.
+
+A descriptor says what the kernel's source says: tile, warps, stages,
+instruction path, what overlaps what.  It holds no time and no efficiency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Family = Literal["attention", "unfused", "decode", "gemm", "rows", "copy", "linear", "gemv"]
+#: How warps of one scheduler share its pipes: in phase, or each at its own place in the tile.
+Overlap = Literal["in phase", "staggered"]
+#: When the running output is corrected: at each tile, or where a maximum moved.
+Correction = Literal["always", "when moved", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A block: ``rows`` x ``columns`` of scores or products, a step of ``depth``, and its room.
+
+    ``when`` holds for which sizes it is taken; ``row_tiles`` is 16-row
+    fragments a warp, ``blocks`` how many its registers let reside together.
+    """
+
+    rows: int
+    columns: int
+    warps: int
+    depth: int = 0
+    row_tiles: int = 1
+    blocks: int = 1
+    stages: int = 2
+    shared_bytes: float = 0.0
+    when: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute.
+
+        >>> Tile(128, 64, 4, row_tiles=2).threads
+        128
+        """
+        return 32 * self.warps
+
+
+@dataclass(frozen=True)
+class KernelDescriptor:
+    """A kernel, described: family, instruction path, tiles by size, and its pipeline.
+
+    ``overhead`` is instructions of a warp and tile that are no arithmetic of
+    the algorithm (addresses, barriers, copies), ``load_bytes`` what one
+    asynchronous copy instruction of a thread moves (0: a copy engine's).
+    """
+
+    name: str
+    family: Family
+    tiles: tuple[Tile, ...]
+    path: str = ""
+    kinds: tuple[str, ...] = ("bf16", "f16")
+    passes: int = 1
+    overlap: Overlap = "in phase"
+    correction: Correction = "always"
+    longest_first: bool = False
+    persistent: bool = False
+    skips_masked: bool = False
+    overhead: float = 0.0
+    load_bytes: int = 0
+    padded_columns: int = 0
+    form: str = ""
+    about: str = ""
+    sources: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def __hash__(self) -> int:
+        """By name, tiles and pipeline."""
+        return hash((self.name, self.tiles, self.overlap, self.passes))
+
+    def tile(self, sizes: dict[str, int]) -> Tile:
+        """The first tile whose conditions are the problem's sizes, else the last.
+
+        >>> narrow = Tile(128, 128, 4, when=(("E", 64),))
+        >>> KernelDescriptor("k", "attention", (narrow, Tile(128, 64, 4))).tile({"E": 64}).columns
+        128
+        """
+        for tile in self.tiles:
+            if all(sizes.get(name) == size for name, size in tile.when):
+                return tile
+        return self.tiles[-1]

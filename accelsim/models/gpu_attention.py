@@ -1,0 +1,305 @@
+"""Fused attention over many queries on a GPU: cycles of a tile, of a block, of the launch.
+
+A block owns a tile of queries and walks over tiles of keys (FlashAttention,
+Dao et al., 2022).  Operations of a tile are those of the one- or two-pass
+cascade: two products, a maximum, a subtraction scaled (one multiply-add), an
+exponential, a sum and a rounding for each score, and a correction of the
+running output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from accelsim.ir.gpu import Gpu
+from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.models.gpu_launch import Launch, ingest
+from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, tile_cycles
+from accelsim.models.gpu_schedule import makespan
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Sizes and mask: query p sees key m where m <= p + offset and m > p + offset - window.
+
+    ``kept`` is the share of key tiles that a block list keeps.
+    """
+
+    B: int
+    H: int
+    HK: int
+    P: int
+    M: int
+    E: int
+    F: int
+    causal: bool = False
+    window: int = 0
+    offset: int = 0
+    kind: str = "bf16"
+    kept: float = 1.0
+
+    @property
+    def keys_bytes(self) -> float:
+        """K and V of one key head, 16 bits a number."""
+        return 2.0 * self.M * (self.E + self.F)
+
+    @property
+    def compulsory(self) -> tuple[float, float]:
+        """Bytes that must be read and written: K and V of keys that some query sees."""
+        seen = self.M
+        if self.causal:
+            last = min(self.M, self.P + self.offset)
+            first = max(0, self.offset - self.window + 1) if self.window else 0
+            seen = max(0, last - min(first, last))
+        queries = 2.0 * self.B * self.H * self.P
+        keys = 2.0 * self.B * self.HK * seen * (self.E + self.F)
+        return queries * self.E + keys, queries * self.F
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Key tiles of one query tile: how many, and how many of them a warp must mask."""
+
+    tiles: float
+    masked: float
+
+
+def spans(case: Attention, tile: Tile) -> list[Span]:
+    """The key tiles of every query tile of a head, first query tile first.
+
+    >>> [s.tiles for s in spans(Attention(1, 1, 1, 256, 256, 64, 64, True), Tile(128, 128, 4))]
+    [1.0, 2.0]
+    """
+    if not case.causal:
+        tiles = -(-case.M // tile.columns)
+        edge = 1.0 if case.M % tile.columns else 0.0
+        one = Span(max(1.0, tiles * case.kept) if case.kept < 1 else float(tiles), edge)
+        return [one] * -(-case.P // tile.rows)
+    found = []
+    half = (tile.rows - 16 * tile.row_tiles) // 2  # of a warp in the middle of the block
+    for start in range(0, case.P, tile.rows):
+        end = min(case.M, start + tile.rows + case.offset)
+        first = 0
+        if case.window:
+            first = max(0, start + case.offset - case.window + 1) // tile.columns
+        stop = -(-end // tile.columns)
+        row = start + half + case.offset
+        whole = max(first, (row + 1) // tile.columns)  # tiles up to here end before the diagonal
+        masked = max(0, stop - whole)
+        if case.window:
+            below = (row + 16 * tile.row_tiles - 1 - case.window) // tile.columns + 1
+            masked += max(0, min(below, whole) - first)
+        count = float(max(0, stop - first))
+        if case.kept < 1:
+            count = max(1.0, count * case.kept)
+        found.append(Span(count, min(float(masked), count)))
+    return found
+
+
+def moved(tiles: float, rows: int) -> float:
+    """Share of tiles in which the maximum of some of ``rows`` rows moves, scores independent.
+
+    The j-th tile holds a row's maximum so far with probability 1/j.
+
+    >>> round(moved(256, 32), 3)
+    0.404
+    """
+    count = max(1, round(tiles))
+    shown = min(count, 512)
+    found = sum(1 - (1 - 1 / j) ** rows for j in range(1, shown + 1))
+    if count > shown:  # (1 - 1/j)^rows is 1 - rows/j there
+        found += rows * sum(1 / j for j in range(shown + 1, count + 1, 64)) * 64
+    return min(1.0, found / count)
+
+
+def stages(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, corrected: float, half: int = 0
+) -> list[Stage]:
+    """Stages of a tile for one warp; ``half`` 1 and 2 are the first and second of two passes."""
+    rows, columns = 16 * tile.row_tiles, tile.columns
+    scores = rows * columns / 32  # of a lane
+    wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
+    rate = (gpu.tensor_rate(kernel.path, case.kind) or 0.0) / schedulers
+    port = gpu.shared_bandwidth / schedulers
+    shared_tile = 4.0 if kernel.path == "wgmma" else 1.0  # warps that read one copy of K and V
+    alone = (gpu.tensor_alone_rate(kernel.path, case.kind) or rate) / schedulers
+    first, second = (2.0 * rows * columns * width for width in (case.E, case.F))
+    lead = wait.wgmma if kernel.path == "wgmma" else wait.mma + wait.shared
+    slower = 0.0 if kernel.path == "wgmma" else 1 / alone - 1 / rate
+    found = [
+        Stage(
+            "scores",
+            tensor=first / rate,
+            shared=2.0 * case.E * (columns / shared_tile + rows) / port,
+            wait=lead + first * slower,
+        )
+    ]
+    row_parts = rows / 8  # rows that a lane has a part of
+    if half != 2:
+        found.append(
+            Stage(
+                "maximum",
+                alu=lane_cycles(gpu, "max", scores + 2 * row_parts),
+                wait=row_parts * 2 * (wait.shuffle + wait.alu),  # row after row
+            )
+        )
+    found.append(
+        Stage(
+            "exponential",
+            ex2=lane_cycles(gpu, "ex2", scores + (0 if half == 2 else row_parts)),
+            issue=lane_cycles(gpu, "fma", 2 * scores),
+            wait=row_parts * (wait.ex2 + 2 * wait.alu),
+        )
+    )
+    if half != 1:
+        if half == 0 and corrected:
+            each = rows * case.F / 32 * corrected
+            found.append(Stage("correction", issue=lane_cycles(gpu, "fma", each)))
+        found.append(
+            Stage(
+                "product",
+                tensor=second / rate,
+                alu=lane_cycles(gpu, "cvt", scores / 2),
+                shared=2.0 * case.F * columns / shared_tile / port,
+                wait=second * slower + (0.0 if kernel.path == "wgmma" else wait.mma),
+            )
+        )
+    found.append(synchronised(gpu, kernel, tile, case, half))
+    return found
+
+
+def synchronised(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, half: int
+) -> Stage:
+    """Barriers, addresses and the instructions of copies, of one warp and tile."""
+    each = kernel.overhead
+    if kernel.load_bytes:
+        widths = case.E if half == 1 else case.E + case.F
+        each += 1.5 * 2.0 * tile.columns * widths / (kernel.load_bytes * 32 * tile.warps)
+    warps = 8 if kernel.path == "wgmma" else tile.warps  # consumers take turns by two
+    wait = gpu.waits.barrier + gpu.waits.barrier_warp * warps + gpu.waits.shared
+    return Stage("barriers", issue=each, wait=wait)
+
+
+def masking(gpu: Gpu, tile: Tile, case: Attention) -> Stage:
+    """Comparing every score of a tile with the bounds, and choosing."""
+    bounds = 1 + case.causal + (case.window > 0)
+    each = 16 * tile.row_tiles * tile.columns / 32 * (bounds + 1)
+    return Stage("mask", alu=lane_cycles(gpu, "alu", each))
+
+
+def resident(gpu: Gpu, tile: Tile, blocks: int) -> int:
+    """Blocks of a multiprocessor that run together: its limits, and how many there are."""
+    per_block = tile.shared_bytes + 1024  # the driver's own
+    fit = int(gpu.multiprocessor.shared_bytes // per_block) if tile.shared_bytes else tile.blocks
+    return max(1, min(tile.blocks, fit, -(-blocks // gpu.multiprocessors)))
+
+
+def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> Launch:
+    """The launch of fused attention in one or two passes."""
+    walked = spans(case, tile)
+    copies = case.B * case.H
+    blocks = len(walked) * copies
+    together = resident(gpu, tile, blocks)
+    warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
+    mean = sum(s.tiles for s in walked) / len(walked)
+    corrected = {"always": 1.0, "never": 0.0}.get(kernel.correction)
+    if corrected is None:
+        corrected = moved(mean, 16 * tile.row_tiles)
+    halves = (0,) if kernel.passes == 1 else (1, 2)
+    parts = [stages(gpu, kernel, tile, case, corrected, half) for half in halves]
+    share = ingest(gpu, min(blocks, gpu.multiprocessors))
+    width = case.E + case.F
+    if kernel.padded_columns:
+        width = 2 * -(-case.E // kernel.padded_columns) * kernel.padded_columns
+    tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
+    mask = masking(gpu, tile, case)
+
+    def durations(residents: int) -> list[float]:
+        """Cycles of the blocks of a head, ``residents`` of them on a multiprocessor."""
+        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
+        cycles = masked = first = 0.0
+        for part, size in zip(parts, tile_bytes, strict=True):
+            one = tile_cycles(part, warps, residents, kernel.overlap)
+            cycles += max(one, residents * size / share)
+            masked += tile_cycles([*part, mask], warps, residents, kernel.overlap) - one
+            first += in_phase(part, warps) - one if kernel.overlap == "staggered" else 0.0
+        around = first + _around(gpu, tile, case, residents, warps, share)
+        return [around + s.tiles * cycles + s.masked * masked for s in walked]
+
+    full = durations(together)
+    if kernel.longest_first and case.causal:
+        full.reverse()
+    total = makespan(full, copies, gpu.multiprocessors * together)
+    rest = blocks % (gpu.multiprocessors * together)
+    last = -(-rest // gpu.multiprocessors)
+    if not case.causal and rest and last < together:  # the last round has room to itself
+        total += durations(last)[0] - full[0]
+    score_tiles = sum(s.tiles for s in walked) * copies
+    return Launch(
+        kernel.name,
+        total,
+        *case.compulsory,
+        l2_bytes=_l2_bytes(case, tile, score_tiles, sum(tile_bytes)),
+        operations=_operations(kernel, tile, case, score_tiles, corrected),
+        blocks=blocks,
+        slots=gpu.multiprocessors * together,
+        stages=tuple(
+            (s.name, warps * float(getattr(s, s.busiest)) + s.wait, s.busiest)
+            for part in parts
+            for s in part
+        ),
+        shape=f"{tile.rows}x{tile.columns}",
+    )
+
+
+def _around(
+    gpu: Gpu, tile: Tile, case: Attention, together: int, warps: int, share: float
+) -> float:
+    """Cycles of a block before its first tile and after its last."""
+    first = 2.0 * (tile.rows * case.E + tile.columns * case.E)
+    numbers = 16 * tile.row_tiles * case.F / 32  # of a lane, of the output
+    port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
+    last = Stage(
+        "output",
+        issue=lane_cycles(gpu, "fma", numbers),
+        alu=lane_cycles(gpu, "cvt", numbers / 2),
+        shared=2 * 2.0 * 16 * tile.row_tiles * case.F / port,
+        wait=2 * gpu.waits.shuffle + gpu.waits.shared,
+    )
+    stored = together * 2.0 * tile.rows * case.F / share
+    return gpu.waits.memory + together * first / share + last.cycles(warps) + stored
+
+
+def _l2_bytes(case: Attention, tile: Tile, score_tiles: float, tile_bytes: float) -> float:
+    """Bytes between L2 and the multiprocessors: Q and O once, K and V for every tile of scores."""
+    queries = 2.0 * case.B * case.H * case.P * (case.E + case.F)
+    return queries + score_tiles * tile_bytes
+
+
+def _operations(
+    kernel: KernelDescriptor, tile: Tile, case: Attention, score_tiles: float, corrected: float
+) -> dict[str, float]:
+    scores = score_tiles * tile.rows * tile.columns
+    repeats = kernel.passes
+    flops = 2.0 * scores * (case.E * repeats + case.F)
+    outputs = score_tiles * tile.rows * case.F * corrected
+    per_warp = 16 * tile.row_tiles
+    read = case.E * (tile.columns + per_warp) * repeats + case.F * tile.columns
+    return {
+        f"{kernel.path}.{case.kind}": flops,
+        "ex2": scores * repeats,
+        "max": scores,
+        "fma": scores * repeats + outputs,
+        "add": scores,
+        "cvt": scores / 2,
+        "shared": 0.0
+        if kernel.path == "wgmma"  # counted with the instruction itself
+        else 2.0 * score_tiles * (tile.rows / per_warp) * read,
+    }
+
+
+def with_tile(kernel: KernelDescriptor, tiles: Iterable[Tile]) -> KernelDescriptor:
+    """The same kernel with other tiles."""
+    return replace(kernel, tiles=tuple(tiles))

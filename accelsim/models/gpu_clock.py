@@ -1,0 +1,88 @@
+"""Seconds, joules and the clock of a launch: where its power meets what the board allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelsim.ir.gpu import Gpu
+from accelsim.models.gpu_launch import Launch
+
+#: A kernel is timed as the median of a train of launches: at most so many, at most so long.
+LAUNCHES = 60
+TRAIN_S = 0.1
+PAUSE_S = 4e-5  # between launches, that the host may be ahead
+#: The clock is sought down to this share of the highest.
+LOWEST = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A launch at the clock that it keeps: seconds without launch cost, joules, hertz, binder."""
+
+    seconds: float
+    joules: float
+    sm_hz: float
+    power_w: float
+    bound_by: str
+
+
+def seconds_at(gpu: Gpu, launch: Launch, clock_hz: float) -> tuple[float, str]:
+    """Time of a launch at a clock, and which ceiling bounds it."""
+    times = {
+        "multiprocessors": launch.cycles / clock_hz,
+        "memory": launch.lead_s + gpu.memory.seconds(launch.read_bytes, launch.write_bytes),
+        "l2": launch.lead_s + launch.l2_bytes / gpu.l2_bandwidth,
+    }
+    bound = max(times, key=lambda name: times[name])
+    return times[bound], bound
+
+
+def joules_at(gpu: Gpu, launch: Launch, clock_hz: float) -> float:
+    """Energy of a launch above what the board draws awake.
+
+    The energy of a byte of memory includes its way through L2; only bytes
+    that L2 serves by itself are added.  Memory keeps its own clock.
+    """
+    core = sum(n * gpu.joules(name, clock_hz) for name, n in launch.operations.items() if n)
+    outside = launch.read_bytes + launch.write_bytes
+    core += max(0.0, launch.l2_bytes - outside) * gpu.joules("l2", clock_hz)
+    moved = launch.read_bytes * gpu.joules("read", gpu.clock_hz)
+    return core + moved + launch.write_bytes * gpu.joules("write", gpu.clock_hz)
+
+
+def settle(gpu: Gpu, launch: Launch, limit_w: float) -> Settled:
+    """The launch at the highest clock at which its power is no more than ``limit_w``.
+
+    Power falls as the clock does: time does not fall, and energy goes with its
+    square.  So the clock is found by bisection.
+    """
+    top = gpu.tensor_clock_hz if launch.uses_tensor else gpu.clock_hz
+
+    def at(clock_hz: float) -> Settled:
+        seconds, bound = seconds_at(gpu, launch, clock_hz)
+        joules = joules_at(gpu, launch, clock_hz) + gpu.power.awake_w * seconds
+        power = joules / seconds if seconds else gpu.power.idle_w
+        return Settled(seconds, joules, clock_hz, power, bound)
+
+    found = at(top)
+    if found.power_w <= limit_w:
+        return found
+    low, high = LOWEST * top, top
+    for _ in range(24):
+        middle = (low + high) / 2
+        if at(middle).power_w <= limit_w:
+            low = middle
+        else:
+            high = middle
+    return at(low)
+
+
+def settle_as_timed(gpu: Gpu, launch: Launch) -> Settled:
+    """The launch as the median of a train of launches runs: see ``LAUNCHES`` and ``TRAIN_S``.
+
+    A train longer than the cap takes to act runs under the cap, a shorter one
+    under the board's momentary limit.
+    """
+    brief = settle(gpu, launch, gpu.power.peak_w)
+    train = min(LAUNCHES * (brief.seconds + PAUSE_S), TRAIN_S)
+    return settle(gpu, launch, gpu.power.cap_w) if train > gpu.power.response_s else brief

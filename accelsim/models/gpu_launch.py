@@ -1,0 +1,56 @@
+"""What a kernel asks of a GPU, apart from its clock: cycles, bytes, operations of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from accelsim.ir.gpu import Gpu
+
+#: Bytes a cycle that one multiprocessor can take from L2 (NVIDIA, A100 and H100 white papers).
+PORT_BYTES = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch: cycles of its busiest multiprocessor, bytes by level, operations by kind.
+
+    ``operations`` are FLOP of a tensor path (``wgmma.bf16``), lane operations
+    (``ex2``), bytes of shared memory (``shared``): what energy is counted by.
+    ``stages`` are cycles by stage of one tile of a multiprocessor, ``lead_s``
+    seconds that pass before bytes flow.
+    """
+
+    name: str
+    cycles: float
+    read_bytes: float
+    write_bytes: float
+    l2_bytes: float
+    operations: Mapping[str, float]
+    blocks: int = 1
+    slots: int = 1
+    stages: tuple[tuple[str, float, str], ...] = ()
+    shape: str = ""
+    resident_bytes: float = 0.0
+    lead_s: float = 0.0
+    write_kept: float = field(default=0.0)
+
+    @property
+    def waves(self) -> float:
+        """Blocks over slots."""
+        return self.blocks / self.slots
+
+    @property
+    def uses_tensor(self) -> bool:
+        """Whether it has tensor-core work."""
+        return any("." in name and count for name, count in self.operations.items())
+
+
+def ingest(gpu: Gpu, active: int) -> float:
+    """Bytes a cycle that a multiprocessor takes from L2 while ``active`` of them do.
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> ingest(load_gpu("h100-sxm"), 1), round(ingest(load_gpu("h100-sxm"), 132), 1)
+    (64.0, 28.9)
+    """
+    return min(PORT_BYTES, gpu.l2_bandwidth / gpu.clock_hz / max(1, active))

@@ -1,0 +1,113 @@
+"""Cycles of one tile on one scheduler: what its warps ask of each pipe, and how they share it.
+
+A multiprocessor is four schedulers alike, each with its own tensor core,
+exponential unit and lanes, and a quarter of the shared memory's bandwidth.
+A stage says what one warp asks of each pipe in one tile, in cycles of that
+pipe, and what its own chain of dependences waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from accelsim.ir.gpu import Gpu
+from accelsim.ir.kernel import Overlap
+
+#: Pipes that a stage may ask for; ``shared`` runs beside the tensor core that it feeds.
+PIPES = ("tensor", "ex2", "alu", "issue", "shared")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one warp asks in one tile: cycles by pipe, and cycles that its chain waits."""
+
+    name: str
+    tensor: float = 0.0
+    ex2: float = 0.0
+    alu: float = 0.0
+    issue: float = 0.0
+    shared: float = 0.0
+    wait: float = 0.0
+
+    def cycles(self, warps: float) -> float:
+        """Cycles of so many warps in this stage at once: the busiest pipe, or a chain alone.
+
+        What one chain waits for the other warps' work fills.
+
+        >>> exp = Stage("exp", ex2=100.0, issue=30.0, wait=20.0)
+        >>> exp.cycles(1), exp.cycles(2)
+        (120.0, 200.0)
+        """
+        most = max(self.tensor, self.ex2, self.alu, self.issue, self.shared)
+        return max(warps * most, most + self.wait)
+
+    @property
+    def busiest(self) -> str:
+        """The pipe that bounds the stage.
+
+        >>> Stage("exp", ex2=100.0, issue=30.0).busiest
+        'ex2'
+        """
+        return max(PIPES, key=lambda pipe: float(getattr(self, pipe)))
+
+
+def lane_cycles(gpu: Gpu, operation: str, each: float) -> float:
+    """Cycles of one scheduler for ``each`` operations of every lane of a warp.
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> lane_cycles(load_gpu("h100-sxm"), "ex2", 10)
+    80.0
+    """
+    return each * 32 * gpu.multiprocessor.schedulers / gpu.rate(operation)
+
+
+def in_phase(stages: Iterable[Stage], warps: float) -> float:
+    """Cycles of a tile where the warps of a scheduler go through the stages together.
+
+    Round robin between warps that start a tile together keeps them together:
+    while one waits for a pipe the others wait for the same pipe, and stages add up.
+
+    >>> in_phase([Stage("a", tensor=10.0), Stage("b", ex2=5.0, wait=1.0)], 2)
+    30.0
+    """
+    return sum(stage.cycles(warps) for stage in stages)
+
+
+def staggered(stages: Sequence[Stage], warps: int) -> float:
+    """Cycles in which each of ``warps`` warps of a scheduler finishes a tile, at its own place.
+
+    The pipes serve their warps in turn (processor sharing), for which mean
+    value analysis is exact whatever the lengths of service (Reiser and
+    Lavenberg, 1980; Baskett et al., 1975): a warp that arrives finds what it
+    would find with one warp less.  Shared memory feeds the tensor core, so the
+    slower of the two counts.
+
+    >>> staggered([Stage("a", tensor=10.0), Stage("b", ex2=10.0)], 1)
+    20.0
+    >>> staggered([Stage("a", tensor=10.0), Stage("b", ex2=10.0)], 2)
+    30.0
+    """
+    demands = [
+        sum(max(s.tensor, s.shared if s.tensor else 0.0) for s in stages),
+        *(sum(getattr(s, pipe) for s in stages) for pipe in ("ex2", "alu", "issue")),
+    ]
+    wait = sum(s.wait for s in stages)
+    waiting = [0.0] * len(demands)
+    cycles = 0.0
+    for number in range(1, warps + 1):
+        times = [demand * (1 + ahead) for demand, ahead in zip(demands, waiting, strict=True)]
+        cycles = wait + sum(times)
+        waiting = [number * time / cycles if cycles else 0.0 for time in times]
+    return cycles
+
+
+def tile_cycles(stages: Sequence[Stage], warps: int, blocks: int, overlap: Overlap) -> float:
+    """Cycles of a tile of every resident block of a multiprocessor.
+
+    Blocks of a kernel whose warps run in phase drift apart where three or more
+    reside: none of them waits for another's barrier.
+    """
+    if overlap == "in phase" and blocks < 3:
+        return in_phase(stages, max(1, warps))
+    return staggered(stages, max(1, warps))
