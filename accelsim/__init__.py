@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from accelsim.explore.map import map_ as map_
     from accelsim.explore.simulate import simulate as simulate
     from accelsim.explore.sweep import sweep as sweep
+    from accelsim.explore.systems import system as system
+    from accelsim.explore.systems import systems as systems
 
 __version__ = "0.1.0"
 
@@ -43,6 +45,8 @@ _VERBS = {
     "show": "accelsim.explore.documents",
     "simulate": "accelsim.explore.simulate",
     "sweep": "accelsim.explore.sweep",
+    "system": "accelsim.explore.systems",
+    "systems": "accelsim.explore.systems",
     "validate": "accelsim.explore.evaluations",
 }
 

@@ -179,8 +179,11 @@ class Footprint:
         return ranks
 
 
-def footprint(cascade: Cascade) -> Footprint:
+def footprint(cascade: Cascade, streamed: str = "") -> Footprint:
     """What a cascade must hold on chip to touch memory once, one point in flight.
+
+    ``streamed``: the rank, or outermost part of one, whose passes order the
+    computation; that with most passes where not given.
 
     >>> from accelsim.ir.cascade import Access, Einsum, Index, Map, Reduction, Tensor
     >>> m = Index((("m", 1),))
@@ -191,13 +194,13 @@ def footprint(cascade: Cascade) -> Footprint:
     >>> footprint(c).formula, footprint(c).words({"M": 100})
     ('M + 2', 102)
     """
-    return _Layout(Plan(cascade)).footprint()
+    return _Layout(Plan(cascade), streamed).footprint()
 
 
 class _Layout:
     """The order of loops, the pass of each Einsum over each rank, and what stays for how long."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, streamed: str = "") -> None:
         self.plan = plan
         self.along = plan.cascade.iterative
         self.bands: dict[str, dict[int, float]] = {}
@@ -210,7 +213,7 @@ class _Layout:
                     bands[n] = max(bands.get(n, 1), *level.values())
                 chain = {name for step in steps(sweeps) for name in step.chain}
                 self.chain.setdefault(root.rank, set()).update(chain)
-        self.streamed = self._streamed()
+        self.streamed = streamed or self._streamed()
         self.flight = self._flight()
         self.nest = self._nest()
 

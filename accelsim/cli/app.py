@@ -30,6 +30,7 @@ from accelsim.cli import (
     report,
     simulate,
     sweep,
+    systems,
 )
 from accelsim.cli.output import BAD_INPUT, note
 from accelsim.errors import InputError
@@ -94,6 +95,7 @@ app.command("estimate")(machine.estimate)
 app.command("simulate")(simulate.simulate)
 app.command("compare")(machine.compare)
 app.command("sweep")(sweep.sweep)
+app.command("systems")(systems.systems)
 app.command("report")(report.report)
 app.command("validate")(machine.validate)
 app.command("schema")(documents.schema)

@@ -13,11 +13,11 @@ from accelsim.cli.output import print_json, print_tables, print_text
 
 def list_(
     kind: Annotated[
-        str, typer.Argument(help="cascades, archs, models, designs, mappings or sweeps.")
+        str, typer.Argument(help="cascades, archs, models, designs, mappings, sweeps or systems.")
     ] = "cascades",
     as_json: Json = False,
 ) -> None:
-    """List cascades, architectures, models, designs, mappings or sweeps, with one line each."""
+    """List cascades, architectures, models, designs, mappings, sweeps or systems, a line each."""
     from accelsim.explore.documents import list_names
 
     result = {kind: [asdict(entry) for entry in list_names(kind)]}
@@ -32,11 +32,11 @@ def show(
     file: Annotated[str, typer.Argument(help="A document's name or file.")],
     kind: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="KIND", help="cascade, arch, mapping, design or sweep, where names clash."),
+        typer.Option(metavar="KIND", help="cascade, arch, mapping, design, sweep or system."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the canonical text of a cascade, an architecture, a mapping, a design or a sweep."""
+    """Print the canonical text of a document: a cascade, an architecture, a system ..."""
     from accelsim.explore.documents import show as text_of
 
     text = text_of(file, kind)
@@ -44,7 +44,7 @@ def show(
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(help="arch, cascade, mapping, design or sweep.")],
+    kind: Annotated[str, typer.Argument(help="arch, cascade, mapping, design, sweep or system.")],
     as_json: Json = False,
 ) -> None:
     """Print the JSON Schema of a kind of document, for editors; it is JSON either way."""

@@ -93,8 +93,7 @@ def show(file: str | Path, kind: str | None = None) -> str:
 
     A name is looked for among cascades first, then architectures, mappings
     and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``, ``sweep``,
-    ``system``)
-    says which where two have the same name.  The document is checked first:
+    ``system``) says which where two have the same name.  The document is checked first:
     InputError holds every fault.
 
     >>> print(show("attention-1pass").splitlines()[0])
@@ -160,8 +159,9 @@ def _kind_of(document: Document) -> catalog.Kind:
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of documents: ``arch``, ``gpu``, ``cascade``, ``mapping``, ``design``
-    ``sweep`` or ``system``.
+    """The JSON Schema of a kind of document.
+
+    ``arch``, ``gpu``, ``cascade``, ``mapping``, ``design``, ``sweep`` or ``system``.
 
     >>> schema("arch")["title"]
     'accelsim arch'

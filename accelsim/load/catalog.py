@@ -15,8 +15,8 @@ from typing import Final, Literal
 from accelsim.errors import Place, refuse
 from accelsim.load.source import closest
 
-Kind = Literal["cascade", "arch", "mapping", "design", "sweep"]
-Folder = Literal["einsum_cascades", "arch_configs", "validation"]
+Kind = Literal["cascade", "arch", "mapping", "design", "sweep", "system", "format"]
+Folder = Literal["einsum_cascades", "arch_configs", "formats", "validation", "systems"]
 
 #: For each kind of document its data folder, and the folders in that (``**``: at any depth).
 _WHERE: Final[dict[Kind, tuple[Folder, tuple[str, ...]]]] = {
@@ -24,7 +24,9 @@ _WHERE: Final[dict[Kind, tuple[Folder, tuple[str, ...]]]] = {
     "arch": ("arch_configs", ("spatial", "gpu")),
     "mapping": ("arch_configs", ("mappings",)),
     "design": ("arch_configs", ("designs",)),
+    "system": ("systems", (".",)),
     "sweep": ("arch_configs", ("sweeps",)),
+    "format": ("formats", ("**",)),
 }
 _ENDINGS: Final = (".yaml", ".yml")
 

@@ -1,0 +1,40 @@
+"""``systems``: published systems in one table, and how the numbers of each come about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from accelsim.cli.options import Json, parts
+from accelsim.cli.output import note, print_json, print_tables
+
+
+def systems(
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A system's name or file; all of them if none."),
+    ] = None,
+    seq: Annotated[
+        str, typer.Option(metavar="N,...", help="Sequence lengths: 4K,32K (K is 1024).")
+    ] = "4K,32K,128K",
+    file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--csv", metavar="FILE", help="Write the table as CSV."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare published systems: passes, live words, operations, bytes, bits; open one by name."""
+    from accelsim.explore.systems import system as one
+    from accelsim.explore.systems import systems as every
+    from accelsim.report import systems as report
+
+    result = every(parts(seq)).to_dict() if name is None else one(name, parts(seq)).to_dict()
+    rows = result if name is None else {"systems": [result]}
+    if file is not None:
+        file.write_text(report.csv_text(rows), encoding="utf-8")
+        note(f"written: {file}")
+    if as_json:
+        return print_json(result)
+    return print_tables(report.systems(result) if name is None else report.system(result))

@@ -1,0 +1,150 @@
+"""Operations and compulsory bytes of a part of a system, as its cascade has them at a length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from accelsim.analysis.statement import program
+from accelsim.analysis.work import work
+from accelsim.explore.roofline import ARRAY, roofline
+from accelsim.explore.sweeping import running
+from accelsim.ir.cascade import Cascade
+from accelsim.ir.problem import Problem, bind, names, with_parts
+from accelsim.load.cascade import load_cascade
+from accelsim.load.system import LENGTH, Part, System
+from accelsim.load.workload import MODELS
+
+#: Bits of an element where a part says nothing, and of a byte.
+BITS: Final = 16.0
+BYTE: Final = 8.0
+#: Elements of a tile of keys or queries where a part does not say.
+TILE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Operations by class, bytes by tensor, and the roofline's seconds of one layer."""
+
+    ops_by_class: Mapping[str, float]
+    bytes_by_tensor: Mapping[str, float]
+
+    @property
+    def ops(self) -> float:
+        """Operations in all; a multiply-add is one."""
+        return sum(self.ops_by_class.values())
+
+    @property
+    def bytes(self) -> float:
+        """Compulsory bytes: what is read, once, and outputs, once."""
+        return sum(self.bytes_by_tensor.values())
+
+    @property
+    def seconds(self) -> float:
+        """The roofline of FuseMax's array: no schedule on it is faster."""
+        return roofline(ARRAY, self.ops_by_class, self.bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "ops": self.ops,
+            "bytes": self.bytes,
+            "roofline_s": self.seconds,
+            "ops_by_class": dict(self.ops_by_class),
+            "bytes_by_tensor": dict(self.bytes_by_tensor),
+        }
+
+
+def scope_of(found: System, seq: int) -> dict[str, Any]:
+    """What rules may name: the model's ranks, the system's parameters, the length."""
+    return {**MODELS[found.text.model].ranks, **found.parameters, LENGTH: seq}
+
+
+def total(loads: Iterable[Load]) -> Load:
+    """Loads that come one after the other."""
+    ops: dict[str, float] = {}
+    moved: dict[str, float] = {}
+    for load in loads:
+        for name, n in load.ops_by_class.items():
+            ops[name] = ops.get(name, 0) + n
+        for name, n in load.bytes_by_tensor.items():
+            moved[name] = moved.get(name, 0) + n
+    return Load(ops, moved)
+
+
+def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
+    """Operations and compulsory bytes of one part."""
+    problem = _bound(part, scope)
+    density = {name: float(r.value(scope)) for name, r in part.density}
+    bits = {name: float(r.value(scope)) for name, r in part.bits}
+    times = float(part.times.value(scope))
+    shares = _shares(problem.cascade, density)
+    ops: dict[str, float] = {}
+    for einsum in problem.cascade.einsums:
+        points = problem.points(einsum) * shares[id(einsum)] * times
+        for name, n in work(einsum).items():
+            ops[name] = ops.get(name, 0.0) + n * points
+    statements = program(problem)
+    moved = {
+        name: times * n * bits.get(name, BITS) / BYTE * _read_share(problem.cascade, name, density)
+        for name, n in statements.touched.items()
+        if bits.get(name, BITS) > 0
+    }
+    for name, n in statements.written.items():
+        moved[name] = times * n * bits.get(name, BITS) / BYTE
+    return Load(ops, moved)
+
+
+@lru_cache(maxsize=512)
+def _runs(name: str) -> Cascade:
+    return running(load_cascade(name))
+
+
+def _bound(part: Part, scope: Mapping[str, Any]) -> Problem:
+    """The part's cascade with sizes: the rules' first, then the model's."""
+    cascade = _runs(part.cascade)
+    given = {name: int(r.value(scope)) for name, r in part.sizes}
+    sizes = {r: int(scope[r]) for r in names(cascade) if r in scope and r != LENGTH}
+    sizes |= given
+    return bind(cascade, with_parts(cascade, sizes, TILE), part.place)
+
+
+def _shares(cascade: Cascade, density: Mapping[str, float]) -> dict[int, float]:
+    """For each Einsum the share of its points that data-dependent masks leave.
+
+    A mask restricts the Einsum that names it, and every reader of what is
+    then undefined, as far as all of the mask's variables are there.
+    """
+    masks: dict[str, frozenset[tuple[str, frozenset[str]]]] = {}
+    found: dict[int, float] = {}
+    for einsum in cascade.einsums:
+        own = {
+            (read.tensor, frozenset(read.variables))
+            for read in einsum.reads
+            if read.tensor in density
+        }
+        own |= {m for read in einsum.reads for m in masks.get(read.tensor, frozenset())}
+        found[id(einsum)] = math.prod(density[n] for n in {n for n, _ in own})
+        left = set(einsum.output.variables)
+        kept = frozenset(m for m in own if m[1] <= left)
+        masks[einsum.output.tensor] = masks.get(einsum.output.tensor, frozenset()) | kept
+    return found
+
+
+def _read_share(cascade: Cascade, tensor: str, density: Mapping[str, float]) -> float:
+    """The share of an input that is read, where masks over its own variables say which."""
+    shares = []
+    for einsum in cascade.einsums:
+        for read in einsum.reads:
+            if read.tensor != tensor:
+                continue
+            known = [
+                density[m.tensor]
+                for m in einsum.reads
+                if m.tensor in density and set(m.variables) <= set(read.variables)
+            ]
+            shares.append(math.prod(known))
+    return max(shares, default=1.0)

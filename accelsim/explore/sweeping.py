@@ -1,0 +1,99 @@
+"""How often a part of a system sweeps its keys and values, and what it holds meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from accelsim.analysis.fibers import Plan, roots
+from accelsim.analysis.footprint import footprint
+from accelsim.analysis.proof import steps
+from accelsim.analysis.sweeps import Sweeps
+from accelsim.ir.cascade import Cascade, Tensor
+from accelsim.load.cascade import load_cascade
+from accelsim.load.system import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Passes of a cascade over the keys' rank of K and of V, and what it holds meanwhile.
+
+    ``estimation``: passes over K that end before the Einsums that are not
+    estimation begin.  ``live``: words held for one point in flight, as a
+    formula; ``why``: the chain that forces each further pass over K.
+    """
+
+    cascade: str
+    over_k: float
+    over_v: float
+    estimation: float
+    live: str
+    in_flight: tuple[str, ...]
+    why: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def swept(part: Part) -> Swept:
+    """Passes over the keys and live words, of the cascade without what is known beforehand.
+
+    >>> from accelsim.load.system import load_system
+    >>> swept(load_system("fusemax").phases[0].parts[0]).live
+    '2*F + E + M0 + 12'
+    """
+    cascade = running(load_cascade(part.cascade))
+    over_k, why = _passes(cascade, part.key, part.rank)
+    rest = _given(cascade, frozenset(part.estimation))
+    streamed = cascade.parts[part.rank][0]
+    found = footprint(cascade, streamed)
+    return Swept(
+        cascade.name,
+        over_k,
+        _passes(cascade, part.value, part.rank)[0],
+        over_k - _passes(rest, part.key, part.rank)[0] if part.estimation else 0,
+        found.formula,
+        found.in_flight,
+        why,
+    )
+
+
+def _passes(cascade: Cascade, tensor: str, rank: str) -> tuple[float, tuple[str, ...]]:
+    """Passes over the rank of a tensor's own fibers, and why; 1 where it is read once or not."""
+    plan = Plan(cascade)
+    found = [Sweeps(plan, r) for r in roots(plan) if (r.tensor, r.rank) == (tensor, rank)]
+    if not found:
+        return 1, ()
+    most = max(found, key=lambda s: s.most)
+    return most.most, tuple(str(step) for step in steps(most))
+
+
+def running(cascade: Cascade) -> Cascade:
+    """The cascade less what depends on no input: masks and tables that are known beforehand.
+
+    What the others read of it becomes an input.
+
+    >>> [e.name for e in running(load_cascade("sink-window")).einsums][:2]
+    ['QK', 'LM']
+    """
+    live = {t.name for t in cascade.inputs}
+    growing = True
+    while growing:
+        before = len(live)
+        live |= {e.output.tensor for e in cascade.einsums if any(r.tensor in live for r in e.reads)}
+        growing = len(live) > before
+    known = (e.name for e in cascade.einsums if e.output.tensor not in live)
+    return _given(cascade, frozenset(known))
+
+
+def _given(cascade: Cascade, names: frozenset[str]) -> Cascade:
+    """The cascade without some Einsums, their results given as inputs."""
+    kept = tuple(e for e in cascade.einsums if e.name not in names)
+    read = {r.tensor for e in kept for r in e.reads}
+    written = {e.output.tensor for e in kept}
+    dropped = {e.output.tensor: None for e in cascade.einsums if e.name in names}
+    inputs = [t for t in cascade.inputs if t.name in read]
+    inputs += [Tensor(name, cascade.tensors[name]) for name in dropped if name in read - written]
+    outputs = tuple(o for o in cascade.outputs if o in written) or tuple(written - read)
+    return replace(cascade, einsums=kept, inputs=tuple(inputs), outputs=outputs)

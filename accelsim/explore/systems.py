@@ -1,0 +1,170 @@
+"""``systems``: every published system beside the others, and how each of its numbers comes about.
+
+Passes, live words, operations and traffic are computed from a system's
+cascades; its file gives cascades, sizes and shares, never a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from accelsim.explore.loads import Load, load_of, scope_of, total
+from accelsim.explore.sweeping import Swept, swept
+from accelsim.load import catalog
+from accelsim.load.system import WANTED, Phase, System, kinds, load_system
+from accelsim.load.workload import length
+
+#: Lengths of the table.
+LENGTHS: Final = ("4K", "32K", "128K")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One phase at one length: a layer of the system beside dense attention."""
+
+    phase: str
+    seq: int
+    own: Load
+    dense: Load
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Operations, bytes and the speedup of the rooflines, against dense attention."""
+        return {
+            "ops": self.own.ops / self.dense.ops,
+            "bytes": self.own.bytes / self.dense.bytes,
+            "roofline_speedup": self.dense.seconds / self.own.seconds,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "phase": self.phase,
+            "seq": self.seq,
+            **self.ratios,
+            "own": self.own.to_dict(),
+            "dense": self.dense.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bits an element of a tensor has, metadata included, beside what the paper implies."""
+
+    tensor: str
+    about: str
+    bits: float
+    published: float | None
+    within: float
+    source: str
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether ours is as near to the published figure as asked; None where there is none."""
+        if self.published is None:
+            return None
+        return abs(self.bits - self.published) <= self.within * self.published
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"holds": self.holds}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A system of the table."""
+
+    system: System
+    swept: tuple[Swept, ...]
+    cells: tuple[Cell, ...]
+    stored: tuple[Stored, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as a JSON object; the passes are the most of its parts in prefill."""
+        text = self.system.text
+        most = max(self.swept, key=lambda s: s.over_k, default=None)
+        return {
+            "name": self.system.name,
+            "number": text.number,
+            "title": text.title,
+            "paper": text.paper,
+            "kind": text.kind,
+            "sure": text.sure,
+            "rests": text.rests,
+            "about": text.about,
+            "model": text.model,
+            "passes_k": most.over_k if most else None,
+            "passes_v": max((s.over_v for s in self.swept), default=None),
+            "passes_estimation": max((s.estimation for s in self.swept), default=None),
+            "live": most.live if most else None,
+            "in_flight": list(most.in_flight) if most else [],
+            "bits": [s.to_dict() for s in self.stored],
+            "cells": [c.to_dict() for c in self.cells],
+            "swept": [s.to_dict() for s in self.swept],
+            "parameters": {
+                name: {"value": p.value, "source": p.source, "about": p.about}
+                for name, p in text.parameters.items()
+            },
+            "notes": list(text.notes),
+        }
+
+
+def system(name: str | Path, lengths: Sequence[str] = LENGTHS) -> Row:
+    """One system: its passes and live words, and each phase at each length beside dense attention.
+
+    >>> row = system("fusemax", ["4K"])
+    >>> row.swept[0].over_k, row.cells[0].ratios["ops"]
+    (1, 1.0)
+    """
+    found = load_system(name)
+    parts = dict.fromkeys(part for phase in found.phases[:1] for part in phase.parts)
+    sizes = [length(n) for n in lengths]
+    return Row(
+        found,
+        tuple(dict.fromkeys(swept(part) for part in parts)),
+        tuple(_cell(found, phase, n) for phase in found.phases for n in sizes),
+        tuple(
+            Stored(f.tensor, f.about, f.bits(scope_of(found, 1)), f.published, f.within, f.source)
+            for f in found.formats
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All shipped systems, by kind and number, and the numbers of those not described."""
+
+    rows: tuple[Row, ...]
+    absent: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``accelsim systems``."""
+        return {
+            "systems": [row.to_dict() for row in self.rows],
+            "absent": list(self.absent),
+            "wanted": WANTED,
+        }
+
+
+def systems(lengths: Sequence[str] = LENGTHS) -> Table:
+    """Every shipped system at some lengths, in the order of their kinds, then of their numbers.
+
+    >>> table = systems(["4K"])
+    >>> len({row.system.text.number for row in table.rows} - {0}) + len(table.absent)
+    40
+    """
+    order = kinds()
+    rows = [system(name, lengths) for name in catalog.names("system")]
+    rows.sort(key=lambda r: (order.index(r.system.text.kind), r.system.text.number))
+    there = {row.system.text.number for row in rows}
+    return Table(tuple(rows), tuple(n for n in range(1, WANTED + 1) if n not in there))
+
+
+def _cell(found: System, phase: Phase, seq: int) -> Cell:
+    """One phase at one length."""
+    scope = scope_of(found, seq)
+    own = [load_of(part, scope) for part in phase.parts]
+    return Cell(phase.name, seq, total(own), load_of(phase.dense, scope))

@@ -1,0 +1,199 @@
+"""Published systems as tables, and as lines of CSV, from the object that ``--json`` prints."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from accelsim.report.numbers import amount, percent, ratio
+
+Result: TypeAlias = Mapping[str, Any]
+
+#: Columns of the CSV file: one line a system, phase and length.
+COLUMNS: Final = (
+    "number", "name", "title", "kind", "sure", "model", "passes_k", "passes_v",
+    "passes_estimation", "live_words", "bits", "phase", "seq", "ops", "dense_ops", "ops_ratio",
+    "bytes", "dense_bytes", "bytes_ratio", "roofline_s", "dense_roofline_s", "roofline_speedup",
+)  # fmt: skip
+_ROOF: Final = ("roofline_s", "roofline_speedup")
+
+
+def _table(title: str, *columns: str, left: int) -> Table:
+    """A table with ``left`` left-aligned columns before the numbers."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+        show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < left else "right", no_wrap=number < 2)
+    return table
+
+
+def systems(result: Result) -> Iterable[RenderableType]:
+    """All systems: what each is and stores, then what it costs beside dense attention."""
+    rows = result["systems"]
+    yield _kinds(rows)
+    yield _costs(rows)
+    if result["absent"]:
+        missing = ", ".join(str(n) for n in result["absent"])
+        yield f"not described: {missing} of {result['wanted']}"
+
+
+def _kinds(rows: Iterable[Result]) -> Table:
+    table = _table(
+        "Passes over keys and values, live words, bits",
+        *("", "system", "kind", "sure", "live words of a point in flight"),
+        *("K", "V", "estimation", "bits"),
+        left=5,
+    )
+    for row in rows:
+        table.add_row(
+            str(row["number"] or ""),
+            row["name"],
+            row["kind"],
+            row["sure"],
+            escape(row["live"] or "-"),
+            _count(row["passes_k"]),
+            _count(row["passes_v"]),
+            _count(row["passes_estimation"]),
+            " ".join(dict.fromkeys(f"{s['bits']:.4g}" for s in row["bits"])) or "-",
+        )
+    return table
+
+
+def _count(number: float | None) -> str:
+    return "-" if number is None else f"{number:g}"
+
+
+def _costs(rows: Iterable[Result]) -> Table:
+    """Operations, bytes and the roofline's speedup, a line a system and phase."""
+    rows = list(rows)
+    lengths = list(dict.fromkeys(c["seq"] for row in rows for c in row["cells"]))
+    heads = [f"{what} {_short(n)}" for what in ("ops", "bytes", "speedup") for n in lengths]
+    title = "A layer beside dense attention: operations, bytes, speedup on the array's roofline"
+    table = _table(title, "system", "phase", *heads, left=2)
+    for row in rows:
+        for phase in dict.fromkeys(c["phase"] for c in row["cells"]):
+            at = {c["seq"]: c for c in row["cells"] if c["phase"] == phase}
+            table.add_row(
+                row["name"],
+                phase,
+                *(percent(at[n]["ops"]) for n in lengths),
+                *(percent(at[n]["bytes"]) for n in lengths),
+                *(ratio(at[n]["roofline_speedup"]) for n in lengths),
+            )
+    return table
+
+
+def _short(length: int) -> str:
+    """A length in K where it is a multiple of that.
+
+    >>> _short(32768), _short(1000)
+    ('32K', '1000')
+    """
+    return f"{length // 1024}K" if length % 1024 == 0 else str(length)
+
+
+def system(row: Result) -> Iterable[RenderableType]:
+    """One system: what is said of it, how its passes and loads come about, its formats."""
+    summary = Table(box=None, show_header=False, pad_edge=False)
+    summary.add_column(style="bold", no_wrap=True)
+    summary.add_column(overflow="fold")
+    for name in ("title", "about", "paper", "kind", "sure", "rests", "model"):
+        if row[name]:
+            summary.add_row(name, escape(str(row[name])))
+    for name, p in row["parameters"].items():
+        summary.add_row(name, escape(f"{p['value']:g}: {p['about'] or p['source']}"))
+    for note in row["notes"]:
+        summary.add_row("note", escape(note))
+    yield summary
+    for swept in row["swept"]:
+        yield _passes(swept)
+    if row["cells"]:
+        yield _loads(row["cells"])
+    if row["bits"]:
+        yield _formats(row["bits"])
+
+
+def _passes(swept: Result) -> str:
+    """The passes of one cascade as sentences."""
+    lines = [
+        f"{swept['cascade']}: {swept['over_k']:g} over K, {swept['over_v']:g} over V"
+        + (f", {swept['estimation']:g} of them estimation" if swept["estimation"] else "")
+    ]
+    lines += [f"  {step}" for step in swept["why"]]
+    of = f" for one point of {', '.join(swept['in_flight'])}" if swept["in_flight"] else ""
+    lines.append(f"  live words{of}: {swept['live']}")
+    return escape("\n".join(lines))
+
+
+def _loads(cells: Iterable[Result]) -> Table:
+    """Operations by class and bytes by tensor, of the system and of dense attention."""
+    table = _table(
+        "Each phase and length, a layer",
+        *("phase", "length", "what", "operations", "by class", "bytes", "by tensor", "roofline"),
+        left=3,
+    )
+    for cell in cells:
+        for what in ("own", "dense"):
+            load = cell[what]
+            first = what == "own"
+            table.add_row(
+                cell["phase"] if first else "",
+                _short(cell["seq"]) if first else "",
+                "system" if first else "dense",
+                f"{load['ops']:.4g}",
+                " ".join(f"{n}:{v:.3g}" for n, v in load["ops_by_class"].items()),
+                amount(load["bytes"], "bytes"),
+                " ".join(f"{n}:{v:.3g}" for n, v in load["bytes_by_tensor"].items()),
+                amount(load["roofline_s"], "seconds"),
+            )
+    return table
+
+
+def _formats(stored: Iterable[Result]) -> Table:
+    table = _table(
+        "Bits an element, metadata included",
+        *("tensor", "format", "source", "bits", "published", "allowed"),
+        left=3,
+    )
+    for one in stored:
+        table.add_row(
+            escape(one["tensor"]),
+            escape(one["about"]),
+            escape(one["source"]),
+            f"{one['bits']:.5g}",
+            "-" if one["published"] is None else f"{one['published']:g}",
+            "-" if one["published"] is None else percent(one["within"]),
+        )
+    return table
+
+
+def csv_text(result: Result) -> str:
+    r"""One line a system, phase and length; a line without a phase where there is no cascade.
+
+    >>> csv_text({"systems": []}).startswith("number,name,")
+    True
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in result["systems"]:
+        head = [row[name] for name in COLUMNS[:9]] + [row["live"]]
+        head.append(" ".join(f"{s['bits']:.6g}" for s in row["bits"]))
+        for cell in row["cells"]:
+            loads = [cell["own"], cell["dense"]]
+            line = [*head, cell["phase"], cell["seq"]]
+            for what, relative in (("ops", "ops"), ("bytes", "bytes"), _ROOF):
+                line += [*(load[what] for load in loads), cell[relative]]
+            writer.writerow(line)
+        if not row["cells"]:
+            writer.writerow(head + [""] * (len(COLUMNS) - len(head)))
+    return out.getvalue()
