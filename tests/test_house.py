@@ -100,7 +100,7 @@ def test_wheel_holds_the_data_and_works_without_the_checkout(tmp_path: Path) -> 
     subprocess.run([*pip, str(ROOT)], check=True, timeout=600)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ("einsum_cascades", "arch_configs", "validation"):
+    for folder in ("einsum_cascades", "arch_configs", "formats", "validation"):
         for file in (ROOT / folder).rglob("*.*"):
             assert f"accelsim/data/{file.relative_to(ROOT).as_posix()}" in names
     assert "accelsim/py.typed" in names

@@ -12,7 +12,7 @@ point once (class ``topk``), whatever it chooses.
 
 from __future__ import annotations
 
-from accelsim.ir.cascade import Einsum, Map, Threshold, accesses, maps
+from accelsim.ir.cascade import Einsum, Map, Threshold, accesses, maps, simple
 from accelsim.ir.ops import MAPS, REDUCTIONS
 
 
@@ -47,7 +47,7 @@ def _work(einsum: Einsum) -> dict[str, int]:
         and einsum.expr.op in ("mul", "square")
         and any(r.name == "sum" for r in reductions)
     )
-    tests = [c for c in einsum.where if isinstance(c, Threshold)]
+    tests = [c for c in simple(einsum.where) if isinstance(c, Threshold)]
     if tests:
         found["max"] = len(tests)
     for operation in (m for e in (einsum.expr, *(c.right for c in tests)) for m in maps(e)):

@@ -23,20 +23,24 @@ from accelsim.ir.einsum import (
     Const,
     Coordinate,
     Einsum,
+    Either,
     Expr,
     Index,
     Last,
     Map,
     Position,
     Reduction,
+    Simple,
     Size,
     Threshold,
     accesses,
     leaves,
     maps,
     rank_of,
+    simple,
     variables,
 )
+from accelsim.ir.format import Format
 
 __all__ = [
     "NOWHERE",
@@ -47,6 +51,7 @@ __all__ = [
     "Const",
     "Coordinate",
     "Einsum",
+    "Either",
     "Expr",
     "Geometry",
     "Index",
@@ -54,6 +59,7 @@ __all__ = [
     "Map",
     "Position",
     "Reduction",
+    "Simple",
     "Size",
     "Tensor",
     "Threshold",
@@ -61,6 +67,7 @@ __all__ = [
     "leaves",
     "maps",
     "rank_of",
+    "simple",
     "variables",
 ]
 
@@ -86,6 +93,29 @@ class Geometry:
     positions: tuple[tuple[str, Index | Access | None], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Density:
+    """The share of a mask that is nonzero, or of a tensor's points that its values leave.
+
+    It depends on data, so that it is given, with where the number comes from.
+    Among the points that affine predicates leave; points of different tensors
+    are taken for independent.
+    """
+
+    tensor: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a tensor is stored: its format, and what the sizes that the format names are here."""
+
+    tensor: str
+    format: Format
+    sizes: tuple[tuple[str, str | int], ...] = ()
+
+
 @dataclass(frozen=True)
 class Cascade:
     """A cascade: declared ranks and inputs, splits, Einsums in text order, outputs.
@@ -93,7 +123,9 @@ class Cascade:
     ``splits`` maps a rank to its parts, outermost first; the size of the rank
     is the product of theirs.  ``equals`` names the textbook function or the
     cascade file it must equal.  ``indexes`` declares of an index tensor the
-    rank that it counts in, where nothing else tells it.
+    rank that it counts in, where nothing else tells it.  ``formats``: how
+    tensors are stored, those not named in words of the machine.  ``densities``
+    of masks and of what thresholds leave.
     """
 
     name: str
@@ -108,6 +140,8 @@ class Cascade:
     about: str = ""
     family: str = ""
     indexes: tuple[tuple[str, str], ...] = ()
+    formats: tuple[Storage, ...] = ()
+    densities: tuple[Density, ...] = ()
     place: Place = field(default=NOWHERE, compare=False, repr=False)
 
     @cached_property
@@ -149,6 +183,11 @@ class Cascade:
         return rank_of(index.terms[0][0]) if isinstance(index, Index) and index.terms else ""
 
     @cached_property
+    def density(self) -> dict[str, Density]:
+        """Densities by tensor."""
+        return {d.tensor: d for d in self.densities}
+
+    @cached_property
     def counts(self) -> dict[str, str]:
         """For each index tensor the rank whose coordinates its elements are: ``{"I": "J"}``.
 
@@ -172,7 +211,10 @@ class Cascade:
             ranks.setdefault(name, tuple(slots))
             chooser = e.reductions[-1] if e.reductions else None
             if chooser is not None and (chooser.into or chooser.op == "argmax"):
-                found.setdefault(name, rank_of(chooser.over[0]))
+                counted = tuple(rank_of(v) for v in chooser.over)
+                known = {parts: rank for rank, parts in self.splits} | {counted[:1]: counted[0]}
+                if counted in known:
+                    found.setdefault(name, known[counted])
             elif isinstance(e.expr, Access) and e.expr.tensor in found and not e.reductions:
                 found.setdefault(name, found[e.expr.tensor])
         return found

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.assignment import Assignment, Declared, place_of, unknown
 from accelsim.ir.cascade import (
+    Access,
     Cascade,
     Compare,
     Const,
@@ -25,6 +26,7 @@ from accelsim.ir.cascade import (
     Size,
     Threshold,
     rank_of,
+    simple,
     variables,
 )
 from accelsim.ir.ops import REDUCTIONS
@@ -113,9 +115,38 @@ def _names(cascade: Cascade, where: Declared) -> Iterator[Fault]:
         if rank not in cascade.whole:
             message = f"{name} counts in {rank}, which is no rank of an index variable"
             yield Fault(where(("indexes", name)), message, one_of(cascade.whole))
+    yield from _stored(cascade, where, known)
     for name, count in Counter(cascade.outputs).items():
         if count > 1:
             yield Fault(where(("outputs",)), f"output {name} is named {count} times", "once")
+
+
+def _stored(cascade: Cascade, where: Declared, known: set[str]) -> Iterator[Fault]:
+    """Faults of formats and densities: of tensors that exist, in sizes that exist."""
+    ranks = {*cascade.ranks, *cascade.whole}
+    for storage in cascade.formats:
+        place = where(("formats", storage.tensor))
+        if storage.tensor not in known:
+            yield Fault(place, f"unknown tensor {storage.tensor}", one_of(known))
+        sizes = dict(storage.sizes)
+        for name in sorted(sizes.keys() - set(storage.format.sizes)):
+            message = f"format {storage.format.name} has no size {name}"
+            yield Fault(place, message, one_of(storage.format.sizes) or "no sizes")
+        for name in storage.format.sizes:
+            if name not in sizes:
+                message = f"format {storage.format.name} is given in {name}, which is not told"
+                yield Fault(place, message, f"{name}: a rank or a number")
+            elif isinstance(sizes[name], str) and sizes[name] not in ranks:
+                yield Fault(place, f"{name} of {storage.tensor} is {sizes[name]}", one_of(ranks))
+    decided = {a.tensor for e in cascade.einsums for a in simple(e.where) if isinstance(a, Access)}
+    for e in cascade.einsums:
+        if e.selects or any(isinstance(c, Threshold) for c in simple(e.where)):
+            decided.add(e.output.tensor)
+    for density in cascade.densities:
+        if density.tensor not in decided:
+            message = f"a density of {density.tensor}, of which data decides nothing"
+            allowed = one_of(decided) or "no density: there is no mask, threshold or selection"
+            yield Fault(where(("density", density.tensor)), message, allowed)
 
 
 def _right(einsum: Einsum) -> set[str]:
@@ -189,7 +220,7 @@ def _selectors() -> list[str]:
 
 def _sizes_known(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
     """Faults of conditions over no rank, and of sizes of what is no rank."""
-    for condition in einsum.where:
+    for condition in simple(einsum.where):
         for variable in condition.variables if isinstance(condition, Compare) else ():
             if rank_of(variable) not in cascade.whole:
                 yield unknown(cascade, variable, _placed(condition.place, einsum))
@@ -213,7 +244,8 @@ def _is_constant(expr: Expr) -> bool:
 def _sizes(einsum: Einsum) -> Iterator[str]:
     """The ranks whose sizes an Einsum uses: as scalars, factors and divisors."""
     todo: list[Expr] = [einsum.expr]
-    todo += [c.right for c in einsum.where if isinstance(c, Threshold)]
+    conditions = list(simple(einsum.where))
+    todo += [c.right for c in conditions if isinstance(c, Threshold)]
     todo += [r.reach for r in einsum.reductions if r.reach is not None]
     while todo:
         expr = todo.pop()
@@ -222,7 +254,7 @@ def _sizes(einsum: Einsum) -> Iterator[str]:
         elif isinstance(expr, Map):
             todo += expr.args
     indices = [i for a in (einsum.output, *einsum.reads) for i in a.indices]
-    indices += [i for c in einsum.where if isinstance(c, Compare) for i in (c.left, c.right)]
+    indices += [i for c in conditions if isinstance(c, Compare) for i in (c.left, c.right)]
     for index in indices:
         if isinstance(index, Index):
             yield from (c for _, c in index.terms if isinstance(c, str))

@@ -7,7 +7,7 @@ index variable is the lower-case name of the rank it runs over (``m1``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -32,7 +32,10 @@ class Index:
     A factor ``c``, and the ``divisor``, is an integer or the name of a rank,
     whose size it stands for: ``m1*M0+m0``, ``h // G``.  ``border`` says what a
     read beyond the rank's extent means: ``"clamp"`` (the nearest element),
-    ``"zero"`` (the value 0), or ``""`` (not allowed).
+    ``"zero"`` (the value 0), or ``""`` (not allowed).  With ``"window"`` the
+    last term, ``c * w``, runs through a window around what the others say:
+    ``others + c * (w - W // 2)``, moved inside as a whole at the borders, by
+    multiples of its dilation c (Hassani et al., Neighborhood Attention).
     """
 
     terms: tuple[tuple[str, int | str], ...] = ()
@@ -196,8 +199,39 @@ class Threshold:
         return tuple(dict.fromkeys(names))
 
 
-#: A condition of ``where``: an affine predicate, a tensor whose element is nonzero, a threshold.
-Condition: TypeAlias = Compare | Access | Threshold
+#: A condition of one line: an affine predicate, a tensor whose element is nonzero, a threshold.
+Simple: TypeAlias = Compare | Access | Threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """``(p - m < W or m < 4 and Keep[h])``: all conditions of at least one alternative hold."""
+
+    alternatives: tuple[tuple[Simple, ...], ...]
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Variables of all alternatives."""
+        return tuple(dict.fromkeys(v for one in self.simple for v in one.variables))
+
+    @property
+    def simple(self) -> tuple[Simple, ...]:
+        """The conditions of all alternatives, in text order."""
+        return tuple(c for every in self.alternatives for c in every)
+
+
+#: A condition of ``where``.
+Condition: TypeAlias = Simple | Either
+
+
+def simple(conditions: Iterable[Condition]) -> Iterator[Simple]:
+    """The conditions, those of alternatives one by one."""
+    for condition in conditions:
+        if isinstance(condition, Either):
+            yield from condition.simple
+        else:
+            yield condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +265,7 @@ class Einsum:
         for reduction in self.reductions:
             if reduction.reach is not None:
                 found += accesses(reduction.reach)
-        for condition in self.where:
+        for condition in simple(self.where):
             if isinstance(condition, Access):
                 found += accesses(condition)
             elif isinstance(condition, Threshold):

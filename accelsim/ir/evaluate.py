@@ -8,6 +8,7 @@ restricts the reduction and any other leaves elements of the output undefined.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,9 +20,11 @@ from accelsim.errors import Place, refuse
 from accelsim.ir.cascade import (
     Access,
     Compare,
+    Condition,
     Const,
     Coordinate,
     Einsum,
+    Either,
     Expr,
     Index,
     Last,
@@ -124,15 +127,7 @@ class Points:
         for read in dict.fromkeys(e.reads):
             self._read(read)
         for condition in e.where:
-            if isinstance(condition, Compare):
-                self.masks.append(self._compare(condition))
-            elif isinstance(condition, Threshold):
-                left, right = self._value(condition.left), self._value(condition.right)
-                holds = _RELATIONS[condition.relation](left.values, right.values)
-                self.masks.append(_Field(holds, left.variables | right.variables))
-            else:
-                there = self.reads[condition]
-                self.masks.append(_Field(there.values != 0, there.variables))
+            self.masks.append(self._holds(condition))
         for wrong, message, allowed, place in self._wrong:
             unmasked = wrong
             for mask in self.masks:
@@ -159,6 +154,25 @@ class Points:
             total = total + c * (self.fixed[v] if v in self.fixed else self._along(v))
         return total // form.divisor
 
+    def _holds(self, condition: Condition) -> _Field:
+        """Where a condition holds."""
+        if isinstance(condition, Either):
+            some = _Field(np.zeros([1] * len(self.axes), np.bool_), frozenset())
+            for alternative in condition.alternatives:
+                every = [self._holds(c) for c in alternative]
+                names = some.variables.union(*(f.variables for f in every))
+                both = functools.reduce(np.logical_and, (f.values for f in every))
+                some = _Field(some.values | both, names)
+            return some
+        if isinstance(condition, Compare):
+            return self._compare(condition)
+        if isinstance(condition, Threshold):
+            left, right = self._value(condition.left), self._value(condition.right)
+            holds = _RELATIONS[condition.relation](left.values, right.values)
+            return _Field(holds, left.variables | right.variables)
+        there = self.reads[condition]
+        return _Field(there.values != 0, there.variables)
+
     def _compare(self, c: Compare) -> _Field:
         left, right = self.problem.affine(c.left), self.problem.affine(c.right)
         names = frozenset(v for v, _ in left.terms + right.terms) - self.fixed.keys()
@@ -181,7 +195,8 @@ class Points:
                 slot = shape[n] - 1
                 lines[n] = Affine((), slot) if isinstance(at, Last) else self.problem.affine(at)
                 names |= {v for v, _ in lines[n].terms} - self.fixed.keys()
-        pick = None if read.through else self._by_slices(list(lines.values()), shape)
+        moved = any(isinstance(i, Index) and i.border == "window" for i in read.indices)
+        pick = None if read.through or moved else self._by_slices(list(lines.values()), shape)
         outside: Array | None = None
         if pick is None:
             at_points, outside = self._by_points(read, lines, shape)
@@ -205,6 +220,8 @@ class Points:
         where = []
         for n, at in enumerate(read.indices):
             index = self._affine(lines[n]) if n in lines else self.coordinates(at)
+            if isinstance(at, Index) and at.border == "window":
+                index = self._window(at, lines[n], shape[n])
             out = (index < 0) | (index >= shape[n])
             if out.any():
                 border = at.border if isinstance(at, Index) else ""
@@ -214,6 +231,19 @@ class Points:
                     outside = out if outside is None else outside | out
             where.append(np.clip(index, 0, shape[n] - 1))
         return tuple(where), outside
+
+    def _window(self, at: Index, line: Affine, extent: int) -> Array:
+        """Coordinates of a window that is moved inside the tensor by multiples of its dilation."""
+        ((variable, dilation),) = self.problem.affine(Index(at.terms[-1:])).terms
+        size = self.extent(variable)
+        centre = Affine(tuple(t for t in line.terms if t[0] != variable), line.offset, line.divisor)
+        first = self._affine(centre) - dilation * (size // 2)
+        last = extent - 1 - dilation * (size - 1)
+        first = np.where(first < 0, first % dilation, first)
+        over = np.maximum(first - last, 0)
+        first = first - -(-over // dilation) * dilation
+        found: Array = first + dilation * self._along(variable)
+        return found
 
     def coordinates(self, index: Position) -> Array:
         """The elements of an index tensor at every point, as whole numbers; undefined ones as 0."""

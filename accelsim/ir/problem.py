@@ -16,16 +16,16 @@ from math import prod
 
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.cascade import (
-    Access,
     Cascade,
-    Compare,
     Einsum,
     Index,
-    Last,
     Position,
+    Storage,
     rank_of,
 )
-from accelsim.ir.lattice import Affine, Predicate, count
+from accelsim.ir.domain import Domains
+from accelsim.ir.format import bits_read
+from accelsim.ir.lattice import Affine, Predicate
 from accelsim.ir.rule import divisors
 
 
@@ -117,36 +117,37 @@ class Problem:
         """Points that an Einsum computes: its iteration space less what is masked out.
 
         Exact for affine predicates, the Einsum's own and those of the tensors
-        it reads.  A tensor predicate (``where Keep[i,j]``) counts as true
-        everywhere, and so does what depends on a border, so that then the
-        number is an upper bound.
+        it reads.  What data decides (``where Keep[i,j]``, a threshold) counts
+        with its declared density, else as true everywhere, and so does what
+        depends on a border, so that then the number is an upper bound.
         """
-        if not self._masked:
+        if not self.domains.masked:
             return self.dense_points(einsum)
         known = self._points.get(id(einsum))
         if known is not None:
             return known[1]
         box = {v: self.sizes[rank_of(v)] for v in self.variables(einsum)}
-        found = prod(box.values())
-        if self._masked:
-            found = count(box, (p for p, _ in self._conditions(einsum, self._domains)))
+        found = self.domains.share(box, self.domains.clauses(einsum))
         self._points[id(einsum)] = einsum, found
         return found
+
+    @cached_property
+    def domains(self) -> Domains:
+        """Where tensors are defined."""
+        return Domains(self)
 
     @cached_property
     def _points(self) -> dict[int, tuple[Einsum, int]]:
         return {}  # by identity: hashing an Einsum costs more than the rest; it is kept alive here
 
-    @cached_property
-    def _masked(self) -> bool:
-        """Whether any Einsum has an affine predicate."""
-        return any(isinstance(c, Compare) for e in self.cascade.einsums for c in e.where)
-
     def predicates(self, einsum: Einsum) -> tuple[Predicate, ...]:
-        """The affine predicates that restrict an Einsum's points, inherited ones last."""
-        if not self._masked:
+        """Affine predicates that restrict an Einsum's points, inherited ones last.
+
+        Of alternatives those of the first: points that they leave are computed.
+        """
+        if not self.domains.masked:
             return ()
-        return tuple(dict.fromkeys(p for p, _ in self._conditions(einsum, self._domains)))
+        return tuple(dict.fromkeys(p for c in self.domains.clauses(einsum) for p in c.sure))
 
     def dense_points(self, einsum: Einsum) -> int:
         """Points of the iteration space as if nothing were masked."""
@@ -155,113 +156,25 @@ class Problem:
     def defined_elements(self, tensor: str) -> int:
         """Elements that are defined: under ``where m <= p`` about half (see ``points``)."""
         box = {f"#{n}": extent for n, extent in enumerate(self._shapes[tensor])}
-        return count(box, self._domains.get(tensor, ()))
+        return self.domains.share(box, self.domains.of.get(tensor, ()))
 
     def density(self, tensor: str) -> Fraction:
         """Defined elements over dense elements."""
         return Fraction(self.defined_elements(tensor), self.tensor_elements(tensor))
 
-    # -- where a tensor is defined, as predicates on its positions #0, #1, ... ---------------
-
     @cached_property
-    def _domains(self) -> dict[str, tuple[Predicate, ...]]:
-        """Where each tensor is defined; what only some of its writers say is left out.
+    def stored(self) -> dict[str, Storage]:
+        """Formats by tensor."""
+        return {s.tensor: s for s in self.cascade.formats}
 
-        In text order, so that a tensor is complete before it is read.  Only a
-        recurrence reads itself earlier: what its own slots lack is left out.
-        """
-        found: dict[str, tuple[Predicate, ...]] = {}
-        if not self._masked:
-            return found
-        partly: dict[str, tuple[Predicate, ...]] = {}
-        for e in self.cascade.einsums:
-            name, said = e.output.tensor, self._of_output(e, found)
-            partly[name] = tuple(p for p in partly.get(name, said) if p in said)
-            if self.cascade.writers[name][-1] is e:
-                found[name] = partly[name]
-        return found
+    def bits(self, tensor: str, word: float) -> float:
+        """Bits that are read for an element of a tensor; ``word`` where it has no format."""
+        stored = self.stored.get(tensor)
+        return word if stored is None else bits_read(stored.format, self.format_sizes(stored))
 
-    def _conditions(
-        self, einsum: Einsum, domains: Mapping[str, tuple[Predicate, ...]]
-    ) -> tuple[tuple[Predicate, frozenset[str]], ...]:
-        """The affine predicates that restrict an Einsum's points, inherited ones last.
-
-        With each the variables that it stands for: those of the condition, or
-        all of the read that brings it in.
-        """
-        found: dict[tuple[Predicate, frozenset[str]], None] = {}
-        for c in einsum.where:
-            if isinstance(c, Compare):
-                own = Predicate(self.affine(c.left), c.relation, self.affine(c.right))
-                found[own, frozenset(own.variables)] = None
-        for read in einsum.reads:
-            if not domains.get(read.tensor):
-                continue
-            at = [self.affine(i) for i in read.indices if isinstance(i, Index)]
-            names = frozenset(v for lines in at for v, _ in lines.terms)
-            for p in domains[read.tensor]:
-                moved = self._at_read(p, read)
-                if moved is not None:
-                    found[moved, names] = None
-        return tuple(found)
-
-    def _of_output(
-        self, einsum: Einsum, domains: Mapping[str, tuple[Predicate, ...]]
-    ) -> tuple[Predicate, ...]:
-        """The predicates of an Einsum that say where its output is defined.
-
-        One that stands for a reduced variable restricts the reduction instead,
-        whose value over no points is the identity: defined.
-        """
-        position: dict[str, Affine] = {}
-        for n, at in enumerate(einsum.output.indices):
-            if not isinstance(at, Index):
-                continue
-            lines = self.affine(at)
-            if len(lines.terms) == 1 and lines.terms[0][1] == 1 and lines.divisor == 1:
-                position.setdefault(lines.terms[0][0], Affine(((f"#{n}", 1),), -lines.offset))
-        found = []
-        for p, names in self._conditions(einsum, domains):
-            moved = _substitute(p, position) if names <= position.keys() else None
-            if moved is not None:
-                found.append(moved)
-        return tuple(found)
-
-    def _at_read(self, p: Predicate, read: Access) -> Predicate | None:
-        shape = self._shapes[read.tensor]
-        position = {}
-        for n, at in enumerate(read.indices):
-            if isinstance(at, Last):
-                position[f"#{n}"] = Affine((), shape[n] - 1)
-            elif isinstance(at, Index) and not at.border:
-                position[f"#{n}"] = self.affine(at)
-        return _substitute(p, position)
-
-
-def _substitute(p: Predicate, by: Mapping[str, Affine]) -> Predicate | None:
-    """``p`` with its variables replaced; None where one has no replacement of affine form."""
-    left, right = _replaced(p.left, by), _replaced(p.right, by)
-    return None if left is None or right is None else Predicate(left, p.relation, right)
-
-
-def _replaced(a: Affine, by: Mapping[str, Affine]) -> Affine | None:
-    if any(v not in by for v, _ in a.terms):
-        return None
-    if len(a.terms) == 1 and a.terms[0][1] == 1:  # floor(floor(x / d) + o) / e) = floor((x+od)/de)
-        inner = by[a.terms[0][0]]
-        return Affine(
-            inner.terms, inner.offset + a.offset * inner.divisor, inner.divisor * a.divisor
-        )
-    terms: dict[str, int] = {}
-    offset = a.offset
-    for v, c in a.terms:
-        inner = by[v]
-        if inner.divisor != 1:
-            return None
-        offset += c * inner.offset
-        for w, k in inner.terms:
-            terms[w] = terms.get(w, 0) + c * k
-    return Affine(tuple(sorted((v, c) for v, c in terms.items() if c)), offset, a.divisor)
+    def format_sizes(self, stored: Storage) -> dict[str, int]:
+        """The sizes that a tensor's format is given in."""
+        return {n: self.sizes[r] if isinstance(r, str) else r for n, r in stored.sizes}
 
 
 # -- binding ---------------------------------------------------------------------------------

@@ -33,7 +33,17 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import Fault, InputError, Place, one_of, refuse
-from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, Position, accesses, rank_of
+from accelsim.ir.cascade import (
+    Access,
+    Cascade,
+    Einsum,
+    Index,
+    Last,
+    Position,
+    accesses,
+    rank_of,
+    simple,
+)
 from accelsim.ir.evaluate import Array, Points, Stored
 from accelsim.ir.order import order
 from accelsim.ir.problem import Problem, bind, relevant, with_parts
@@ -79,13 +89,15 @@ def random_inputs(problem: Problem, seed: int = 0) -> Tensors:
     """Standard normal values for each input in its declared shape; 0 or 1 for a mask's tensor.
 
     A tensor that is only read as a predicate (``where Keep[i,j]``) is a mask,
-    and three quarters of it are 1.  An index tensor holds coordinates of the
-    rank that it counts in, along its last rank all different if there are enough.
+    and three quarters of it are 1, or its declared density.  An index tensor
+    holds coordinates of the rank that it counts in, along its last rank all
+    different if there are enough.
     """
     rng = np.random.default_rng(seed)
     einsums = problem.cascade.einsums
-    predicates = {c.tensor for e in einsums for c in e.where if isinstance(c, Access)}
+    predicates = {c.tensor for e in einsums for c in simple(e.where) if isinstance(c, Access)}
     masks = predicates - {a.tensor for e in einsums for a in accesses(e.expr)}
+    densities = problem.cascade.density
     counts = problem.cascade.counts
     found: Tensors = {}
     for t in problem.cascade.inputs:
@@ -93,7 +105,8 @@ def random_inputs(problem: Problem, seed: int = 0) -> Tensors:
         if t.name in counts:
             found[t.name] = _coordinates(rng, shape, problem.extent(counts[t.name]))
         elif t.name in masks:
-            found[t.name] = (rng.random(shape) < 0.75).astype(np.float64)
+            share = densities[t.name].value if t.name in densities else 0.75
+            found[t.name] = (rng.random(shape) < share).astype(np.float64)
         else:
             found[t.name] = rng.standard_normal(shape)
     return found

@@ -20,11 +20,14 @@ from accelsim.ir.cascade import (
     Const,
     Coordinate,
     Einsum,
+    Either,
     Expr,
+    Index,
     Last,
     Position,
     Reduction,
     Size,
+    Storage,
     Threshold,
 )
 from accelsim.ir.ops import MAPS
@@ -70,6 +73,15 @@ def show(cascade: Cascade) -> str:
         lines.append(f"outputs: {_list(c.outputs)}")
     if c.equals:
         lines.append(f"equals: {_scalar(c.equals)}")
+    if c.formats:
+        lines.append(f"formats: {_mapping((s.tensor, _storage(s)) for s in c.formats)}")
+    if c.densities:
+        lines.append("density:")
+        for d in c.densities:
+            source = _inside(_scalar(d.source))
+            lines.append(
+                f"  {_word(d.tensor)}: {{value: {show_number(d.value)}, source: {source}}}"
+            )
     lines.append("einsums:")
     lines += ["  - " + _item(show_einsum(e)) for e in c.einsums]
     return "\n".join(lines) + "\n"
@@ -118,7 +130,7 @@ def _bound(expr: Expr) -> tuple[str, int]:
         case Coordinate():
             return expr.variable, _ATOM
         case Const():
-            return expr.name or _number(expr.value), _ATOM
+            return expr.name or show_number(expr.value), _ATOM
     operation = MAPS[expr.op]
     if operation.symbol and len(expr.args) == 2:
         strength = operation.binding
@@ -134,10 +146,10 @@ def _bound(expr: Expr) -> tuple[str, int]:
     return f"{expr.op}({', '.join(show_expr(a) for a in expr.args)})", _ATOM
 
 
-def _number(value: float) -> str:
+def show_number(value: float) -> str:
     """A number as the grammar reads it: ``inf``, ``-2``, ``1e-5``.
 
-    >>> _number(-math.inf), _number(2.0), _number(1e-05), _number(0.125)
+    >>> show_number(-math.inf), show_number(2.0), show_number(1e-05), show_number(0.125)
     ('-inf', '2', '1e-5', '0.125')
     """
     if value.is_integer() and abs(value) < 1e15:
@@ -148,7 +160,7 @@ def _number(value: float) -> str:
 
 def _constant(value: float) -> str:
     """A number as YAML reads it."""
-    text = _number(value)
+    text = show_number(value)
     return text.replace("inf", ".inf").replace("nan", ".nan")
 
 
@@ -173,6 +185,9 @@ def show_position(position: Position) -> str:
     if isinstance(position, Last):
         return position.rank
     text = ""
+    if position.border == "window":
+        centre = Index(position.terms[:-1], position.offset, position.divisor)
+        return f"window({show_position(centre)},{show_position(Index(position.terms[-1:]))})"
     for variable, factor in position.terms:
         if isinstance(factor, str):
             text += f"+{variable}*{factor}"
@@ -204,6 +219,9 @@ def show_condition(condition: Condition) -> str:
     if isinstance(condition, Threshold):
         left, right = show_access(condition.left), show_expr(condition.right)
         return f"{left} {condition.relation} {right}"
+    if isinstance(condition, Either):
+        every = (" and ".join(map(show_condition, a)) for a in condition.alternatives)
+        return f"({' or '.join(every)})"
     left, right = show_position(condition.left), show_position(condition.right)
     return f"{left} {condition.relation} {right}"
 
@@ -229,6 +247,18 @@ def _item(text: str) -> str:
 def _list(names: Iterable[str]) -> str:
     """Names on one line."""
     return f"[{', '.join(_word(n) for n in names)}]"
+
+
+def _storage(storage: Storage) -> str:
+    """A format by its name, with the sizes that it is given in."""
+    name = _inside(_scalar(storage.format.name))
+    sizes = [("format", name), *((n, str(r)) for n, r in storage.sizes)]
+    return _mapping(sizes) if storage.sizes else name
+
+
+def _inside(text: str) -> str:
+    """A scalar within brackets, where commas and brackets have a meaning."""
+    return text if text.startswith('"') or not set(text) & set(",[]{}") else json.dumps(text)
 
 
 def _mapping(entries: Iterable[tuple[str, str]]) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir import check
-from accelsim.ir.cascade import Cascade, Einsum, Tensor
+from accelsim.ir.cascade import Cascade, Density, Einsum, Storage, Tensor
+from accelsim.ir.show import show_number
 from accelsim.ir.textbook_names import SYSTEMS
 from accelsim.load import catalog, einsum, syntax
 from accelsim.load.source import Document, closest, from_text, read, validate
@@ -135,6 +136,8 @@ class _Loading:
             about=value.get("about", ""),
             family=value.get("family", ""),
             indexes=tuple(value.get("indexes", {}).items()),
+            formats=self.formats(value.get("formats", {})),
+            densities=self.densities(value.get("density", {})),
             place=document.place(("cascade",)),
         )
         self.faults += check.faults(found, self.declared, unread)
@@ -213,6 +216,39 @@ class _Loading:
             if constants[name] != constants[name]:
                 self.fault(("constants", name), f"{name} is not a number", "a number, .inf")
         return einsum.Names(ranks, splits, constants)
+
+    def formats(self, value: Mapping[str, Any]) -> tuple[Storage, ...]:
+        """How tensors are stored: formats by name, with the ranks or numbers of their sizes."""
+        if not value:
+            return ()
+        from accelsim.load.format import load_format
+
+        found = []
+        for tensor, entry in value.items():
+            own = {"format": entry} if isinstance(entry, str) else entry
+            place = self.document.place(("formats", tensor))
+            sizes = tuple((n, r) for n, r in own.items() if n != "format")
+            try:
+                found.append(Storage(tensor, load_format(own["format"], place), sizes))
+            except InputError as error:
+                self.faults += error.faults
+        return tuple(found)
+
+    def densities(self, value: Mapping[str, Any]) -> tuple[Density, ...]:
+        """Declared densities: a share, and where it comes from."""
+        found = []
+        for tensor, entry in value.items():
+            share = float(entry["value"])
+            if not 0 < share <= 1:
+                path = ("density", tensor, "value")
+                self.fault(path, f"a density of {show_number(share)}", "more than 0, at most 1")
+                share = 1.0
+            if not entry["source"].strip():
+                self.fault(
+                    ("density", tensor, "source"), "a density of no source", "where it is from"
+                )
+            found.append(Density(tensor, share, entry["source"]))
+        return tuple(found)
 
     def rank(self, name: str, path: tuple[str | int, ...], key: bool = False) -> bool:
         """Whether a rank's name has the form of one; notes the fault if not."""
@@ -296,6 +332,10 @@ def _fits(value: Any) -> bool:
             fits = isinstance(inner, list) and all(isinstance(i, str) for i in inner)
         elif key == "constants":
             fits = isinstance(inner, dict) and all(type(i) in (int, float) for i in inner.values())
+        elif key == "formats":
+            fits = isinstance(inner, dict) and all(map(_is_storage, inner.values()))
+        elif key == "density":
+            fits = isinstance(inner, dict) and all(map(_is_density, inner.values()))
         elif key in _NAMED:
             fits = isinstance(inner, dict) and all(isinstance(i, str) for i in inner.values())
         elif key in _MAPPINGS:
@@ -306,3 +346,18 @@ def _fits(value: Any) -> bool:
         if not fits:
             return False
     return bool(value["cascade"])
+
+
+def _is_storage(value: Any) -> bool:
+    """Whether a value names a format, alone or with what its sizes are."""
+    if not isinstance(value, dict):
+        return isinstance(value, str)
+    sizes = [v for k, v in value.items() if k != "format"]
+    return isinstance(value.get("format"), str) and all(type(v) in (int, str) for v in sizes)
+
+
+def _is_density(value: Any) -> bool:
+    """Whether a value is a number with its source."""
+    if not isinstance(value, dict) or value.keys() != {"value", "source"}:
+        return False
+    return type(value["value"]) in (int, float) and isinstance(value["source"], str)

@@ -30,6 +30,24 @@ Name = Annotated[str, WithJsonSchema(_NAME)]
 Line = Annotated[str, WithJsonSchema({"anyOf": [_LINE, _REDUCED]})]
 
 
+class StorageText(BaseModel):
+    """A format by name, and for each size that it is given in a rank or a number."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, str | int] = Field(init=False)
+
+    format: str = Field(description="the name or file of a format")
+
+
+class DensityText(BaseModel):
+    """The share of a mask that is nonzero, or of a tensor's points that thresholds leave."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    value: float = Field(description="the share, more than 0 and at most 1")
+    source: str = Field(description="where the number comes from")
+
+
 class CascadeText(BaseModel):
     """A cascade of extended Einsums: ranks, inputs, outputs and the lines between."""
 
@@ -51,6 +69,12 @@ class CascadeText(BaseModel):
     )
     indexes: dict[Name, Rank] = Field(
         {}, description="index tensors and the rank they count in, where nothing tells: {I: N}"
+    )
+    formats: dict[Name, str | StorageText] = Field(
+        {}, description="formats of tensors, by name: {K: int4-g128}; others are machine words"
+    )
+    density: dict[Name, DensityText] = Field(
+        {}, description="shares that data decides: {Keep: {value: 0.15, source: measured}}"
     )
     constants: dict[Name, float] = Field({}, description="numbers by name: {eps: 1e-5}")
     einsums: list[Line] = Field(description="a list of Einsums in order, each tensor written once")

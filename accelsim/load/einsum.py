@@ -18,6 +18,7 @@ from accelsim.ir.cascade import (
     Const,
     Coordinate,
     Einsum,
+    Either,
     Expr,
     Index,
     Last,
@@ -33,7 +34,7 @@ from accelsim.load import syntax
 from accelsim.load.source import closest
 from accelsim.load.syntax import At, leftmost
 
-_BORDERS: Final = ("clamp", "zero")
+_BORDERS: Final = ("clamp", "window", "zero")
 
 #: A tree or a token: the grammar says which stands where.
 _Tree: TypeAlias = Any
@@ -211,9 +212,14 @@ class _Lowering:
         if tree.data == "access":
             return self.access(tree)
         if tree.data == "border":
-            token, inner = tree.children
+            token, inner, window = tree.children
             if token not in _BORDERS:
                 self.fault(token, f"unknown border {str(token)!r}", one_of(_BORDERS))
+            elif (window is None) is (token == "window"):
+                form = "window(p, w)" if token == "window" else f"{token}(p)"
+                self.fault(token, f"{token} of {'one index' if token == 'window' else 'two'}", form)
+            if window is not None:
+                return self.window(token, inner, window)
             index = self.affine(inner)
             place = self.place(token)
             return Index(index.terms, index.offset, index.divisor, str(token), place)
@@ -225,6 +231,19 @@ class _Lowering:
                     self.unknown_rank(token, self.names.parts)
                 return Last(str(token), self.place(token))
         return self.affine(tree)
+
+    def window(self, token: Token, centre: _Tree, window: _Tree) -> Index:
+        """``window(p, 2*w)``: a window of w, two apart, around p."""
+        around, inside = self.affine(centre), self.affine(window)
+        lone = len(inside.terms) == 1 and not inside.offset and inside.divisor == 1
+        if not lone or not isinstance(inside.terms[0][1], int) or inside.terms[0][1] < 1:
+            self.fault(token, "a window is not over one variable", "window(p, w), window(p, 2*w)")
+            return around
+        if inside.terms[0][0] in around.variables or around.divisor != 1:
+            self.fault(token, "a window around itself or a quotient", "window(p, w)")
+            return around
+        terms = (*around.terms, *inside.terms)
+        return Index(terms, around.offset, 1, "window", self.place(token))
 
     def affine(self, tree: _Tree) -> Index:
         """A sum of terms, floored by a divisor if there is one."""
@@ -360,6 +379,10 @@ class _Lowering:
         """An affine comparison, one of values, or a tensor whose element must not be 0."""
         if tree.data in ("access", "bare"):
             return self.tensor(tree)
+        if tree.data == "either":
+            every = [[self.condition(c) for c in a.children] for a in tree.children]
+            simple = [tuple(c for c in a if not isinstance(c, Either)) for a in every]
+            return Either(tuple(simple), self.place(leftmost(tree)))
         left, relation, right = tree.children
         if tree.data == "threshold":
             tested = self.access(left)
