@@ -36,8 +36,8 @@ def floor(task: Task, einsums: Sequence[str]) -> tuple[float, float]:
 
     An Einsum runs on one unit, whose PEs do one point each at a time: it takes
     at least its points times the cycles of one over the PEs.  Units at best
-    work at once, so that the least load of the busiest unit over all choices
-    is a bound.  Every word that comes from outside is read from the backing
+    work at once, so that the least load of the busiest unit over all choices,
+    with the fill of the slowest unit that is used, is a bound.  Every word that comes from outside is read from the backing
     level at least once, and every one that is wanted outside written at least
     once: the time of its ports is another bound, and their energy with that of
     all operations, each on its cheapest unit, is one on energy.
@@ -46,7 +46,7 @@ def floor(task: Task, einsums: Sequence[str]) -> tuple[float, float]:
     >>> from accelsim.load.cascade import load_cascade
     >>> c, a = load_cascade("matmul"), load_architecture("teaching")
     >>> floor(Task(c, {"M": 16, "N": 16, "K": 16}, a), ("C",))[0]
-    2.56e-07
+    2.64e-07
     """
     problem = coarsest(task)
     cascade, arch = task.cascade, task.arch
@@ -59,15 +59,16 @@ def floor(task: Task, einsums: Sequence[str]) -> tuple[float, float]:
         joules += min(j for _, j in prices.values()) * problem.points(step)
         times[e] = {u: problem.points(step) * c / arch.unit[u].pes for u, (c, _) in prices.items()}
     heavy = sorted(einsums, key=lambda e: -max(times[e].values()))[:HEAVIEST]
-    loads = np.zeros((1, len(units)))
+    loads, fill = np.zeros((1, len(units))), np.zeros(1)
     for e in heavy:
-        grown = []
+        grown, fills = [], []
         for u, cycles in times[e].items():
             more = loads.copy()
             more[:, units.index(u)] += cycles
             grown.append(more)
-        loads = np.concatenate(grown)
-    seconds = float(loads.max(axis=1).min()) / arch.clock_hz
+            fills.append(np.maximum(fill, arch.unit[u].fill_cycles))
+        loads, fill = np.concatenate(grown), np.concatenate(fills)
+    seconds = float((loads.max(axis=1) + fill).min()) / arch.clock_hz
     comes, goes = crossing(cascade, einsums)
     word = arch.word_bytes
     reads = sum(_elements(problem, t) for t in comes) * word

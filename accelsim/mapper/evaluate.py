@@ -23,6 +23,7 @@ from accelsim.ir.cascade import Cascade
 from accelsim.mapper.frame import Frame, Use, ranks_of, uses
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Trips: TypeAlias = Mapping[str, Array]
 
 #: The backing level, where inputs and outputs live.

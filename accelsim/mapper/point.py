@@ -125,7 +125,7 @@ class Point:
             some = [
                 run
                 for unit in self.space.units[e]
-                for run in runs(self.counts, e, unit, self._free(e))
+                for run in runs(self.counts, e, unit, self._free(e), self.space.wanted(e))
             ]
             if self.goal.name == "energy":
                 some = self._cheapest(e, some)

@@ -13,6 +13,7 @@ question gets the same answer.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from accelsim.errors import Fault, InputError
+from accelsim.mapper.closer import Closer
+from accelsim.mapper.evaluate import Array, Numbers
 from accelsim.mapper.frame import frames
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
 from accelsim.mapper.point import Choice, Point
@@ -28,6 +31,9 @@ from accelsim.mapper.stow import Tally
 
 #: Points that are solved for the second figure alone.
 MOST_TIES = 24
+
+#: Points whose bounds are made closer at a time.
+BLOCK = 1024
 
 #: Called with points done and points in all.
 Progress = Callable[[int, int], None]
@@ -96,35 +102,23 @@ def search(
     """
     found = Found()
     known = spaces(task, einsums)
-    firsts, seconds = [], []
-    for space in known:
-        one, two = goal.value(*space.bounds())
-        firsts.append(one)
-        seconds.append(two)
-        found.mappings += space.size
     if not known:
         return found
-    first, second = np.concatenate(firsts), np.concatenate(seconds)
-    starts = np.cumsum([0, *(len(f) for f in firsts)])
-    found.points = len(first)
-    found.bound = float(first.min())
-    order = np.lexsort((second, first))
+    front = _Front(known, goal, found)
     ties = 0
     try:
-        for done, n in enumerate(order):
+        while (point := front.next(worst)) is not None:
+            first, second, space, number = point
             if progress is not None:
-                progress(done, len(order))
-            if first[n] > worst[0] * (1 + EQUAL) or not np.isfinite(first[n]):
-                break
+                progress(found.points - front.left, found.points)
             if most is not None and found.solved >= most:
                 found.tally.cut_short = True
                 break
-            if first[n] >= worst[0] * (1 - max(gap, EQUAL)):
-                if ties >= MOST_TIES or second[n] >= worst[1] * (1 - EQUAL):
+            if first >= worst[0] * (1 - max(gap, EQUAL)):
+                if ties >= MOST_TIES or second >= worst[1] * (1 - EQUAL):
                     continue
                 ties += 1
-            at = int(np.searchsorted(starts, n, side="right")) - 1
-            choice = Point(known[at], int(n - starts[at]), goal, found.tally).solve(worst)
+            choice = Point(space, number, goal, found.tally).solve(worst)
             found.solved += 1
             if choice is not None:
                 figures = goal.value(choice.latency_s, choice.energy_j)
@@ -133,3 +127,49 @@ def search(
     except KeyboardInterrupt:
         found.stopped = True
     return found
+
+
+class _Front:
+    """Points of all spaces in the order of their bounds, each bound made closer before it counts.
+
+    The cheap bounds of all points are known from the start.  When a point comes
+    to the front by its cheap bound, the closer bounds of it and of the next
+    ``BLOCK`` points of its space are worked out, and they queue by these.
+    """
+
+    def __init__(self, known: Sequence[Space], goal: Goal, found: Found) -> None:
+        self.known, self.goal = known, goal
+        self.order: list[Numbers] = []
+        self.heap: list[tuple[float, float, int, int, bool]] = []
+        self.first: list[Array] = []
+        for n, space in enumerate(known):
+            first, second = goal.value(*space.bounds())
+            found.mappings += space.size
+            found.points += len(first)
+            found.bound = min(found.bound, float(first.min()))
+            self.first.append(first)
+            self.order.append(np.lexsort((second, first)))
+            self._queue(n, 0)
+        self.left = found.points
+
+    def _queue(self, n: int, at: int) -> None:
+        """Queue a space by the cheap bound of its next point."""
+        if at < len(self.order[n]):
+            heapq.heappush(self.heap, (float(self.first[n][self.order[n][at]]), 0.0, n, at, False))
+
+    def next(self, worst: Figures) -> tuple[float, float, Space, int] | None:
+        """The next point with its bounds; None where no bound left is worth a look."""
+        while self.heap:
+            first, second, n, at, close = heapq.heappop(self.heap)
+            if first > worst[0] * (1 + EQUAL) or not math.isfinite(first):
+                return None
+            if close:
+                self.left -= 1
+                return first, second, self.known[n], at
+            block = self.order[n][at : at + BLOCK]
+            one, two = self.goal.value(*Closer(self.known[n], block).bounds(self.goal))
+            for i, j, number in zip(one, two, block, strict=True):
+                if i <= worst[0] * (1 + EQUAL) and math.isfinite(i):
+                    heapq.heappush(self.heap, (float(i), float(j), n, int(number), True))
+            self._queue(n, at + BLOCK)
+        return None

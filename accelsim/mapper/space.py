@@ -21,11 +21,11 @@ from accelsim.analysis.work import work
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import Problem, bind, relevant
-from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, cost
-from accelsim.mapper.frame import Frame
+from accelsim.mapper.evaluate import ONE, Array, Counts, Keep, Moved, Words, cost
+from accelsim.mapper.frame import Frame, Use
 from accelsim.mapper.grid import Grid, grid
 from accelsim.mapper.holds import Registers, options, registers, shares
-from accelsim.mapper.spreads import least_cycles, spreads, units_for
+from accelsim.mapper.spreads import Sides, least_cycles, spreads, units_for
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Wishes:
 
     ``units`` of Einsums, ``holds`` of tensors by level name, ``extents`` of
     parts; ``buffers``: tiles that are filled again and again have so many
-    copies, so that one is filled while another is used.  ``tiles`` are extents
+    copies, so that one is filled while another is used; ``spreads`` of Einsums,
+    the ranks along rows and columns.  ``tiles`` are extents
     of ranks that other groups have cut: each tile divides them or is divided.
     """
 
@@ -42,6 +43,7 @@ class Wishes:
     holds: Mapping[str, str] = field(default_factory=dict)
     extents: Mapping[str, int] = field(default_factory=dict)
     buffers: int = 2
+    spreads: Mapping[str, Sides] = field(default_factory=dict)
     tiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -125,12 +127,16 @@ class Space:
         }
         self.shares = shares(self.counts)
 
+    def wanted(self, einsum: str) -> Sides | None:
+        """Ranks that an Einsum is wanted to have along rows and columns."""
+        return self.task.wishes.spreads.get(einsum)
+
     @cached_property
     def size(self) -> int:
         """Mappings in the space, those that a proof leaves out of ``options`` not among them."""
         found = 2 * self.grid.size
         for e, units in self.units.items():
-            found *= sum(sum(1 for _ in spreads(self.counts, e, u)) for u in units)
+            found *= sum(sum(1 for _ in spreads(self.counts, e, u, self.wanted(e))) for u in units)
         return found * math.prod(len(sets) for sets in self.options.values())
 
     @cached_property
@@ -192,11 +198,16 @@ class Space:
         """
         units = list(self.arch.unit)
         cycles = {
-            (e, u): np.broadcast_to(least_cycles(self.counts, e, u), self.grid.shape).ravel()
+            (e, u): np.broadcast_to(
+                least_cycles(self.counts, e, u, self.wanted(e)), self.grid.shape
+            ).ravel()
             for e, us in self.units.items()
             for u in us
         }
-        table, where = np.unique(np.array(list(cycles.values())), axis=1, return_inverse=True)
+        table = np.array(list(cycles.values()))
+        where = np.arange(table.shape[1])
+        if len(self.units) > 3:
+            table, where = np.unique(table, axis=1, return_inverse=True)
         rows = dict(zip(cycles, table, strict=True))
         heavy = sorted(self.units, key=lambda e: -max(rows[e, u].max() for u in self.units[e]))[
             :HEAVIEST
@@ -213,64 +224,82 @@ class Space:
         return longest[where].reshape(self.grid.shape) / self.arch.clock_hz
 
     @cached_property
-    def _least(self) -> Array:
+    def least(self) -> Array:
+        """``least_seconds``, point by point."""
         return np.asarray(self.least_seconds()).ravel()
 
     def at(self, number: int) -> tuple[float, dict[str, float]]:
         """At one point: the time that no runs are below, and the points of every Einsum."""
         shape = self.grid.shape
         points = {e: float(np.broadcast_to(p, shape).flat[number]) for e, p in self.points.items()}
-        return float(self._least[number]), points
+        return float(self.least[number]), points
 
-    def least_moved(self) -> tuple[Any, Any]:
-        """Seconds and joules that no choice of holds is below, for every point of the grid.
+    def least_moved(self, counts: Counts, least: Mapping[Use, Words]) -> tuple[Any, Any]:
+        """Seconds and joules that no choice of holds is below, for every point of ``counts``.
 
-        What an Einsum touches is the least for its units' PEs (``Counts.least``).
-        Time and energy of a tensor are the least over its sets of holds, each
-        by itself; a set of which one tile alone does not fit is none.
+        ``least`` are words that an Einsum touches at the least.  Time and energy
+        of a tensor are the least over its sets of holds, each by itself; a set
+        of which one tile alone does not fit is none.
         """
         joules: Any = 0.0
         reads: list[Any] = [0.0] * len(self.arch.levels)
         writes: list[Any] = [0.0] * len(self.arch.levels)
         for tensor, sets in self.options.items():
-            least: Any = np.inf
+            cheapest: Any = np.inf
             low_reads: list[Any] = [np.inf] * len(reads)
             low_writes: list[Any] = [np.inf] * len(reads)
             for keeps in sets:
-                moved = self.counts.moves(tensor, keeps)
-                for use in self.counts.uses[tensor]:
-                    tile = self.counts.least(use, self.pes(use.einsum))
-                    level = self.counts.serves(tensor, keeps, use.spot)
-                    moved = moved + self.counts.touches(use, tile, level)
-                bad = ~self.fits(tensor, keeps)
-                least = np.minimum(least, np.where(bad, np.inf, self.task.joules(moved)))
+                moved = counts.moves(tensor, keeps)
+                for use in counts.uses[tensor]:
+                    level = counts.serves(tensor, keeps, use.spot)
+                    moved = moved + counts.touches(use, least[use], level)
+                bad = ~self.fits(counts, tensor, keeps)
+                cheapest = np.minimum(cheapest, np.where(bad, np.inf, self.task.joules(moved)))
                 for n in range(len(reads)):
                     low_reads[n] = np.minimum(low_reads[n], np.where(bad, np.inf, moved.reads[n]))
                     low_writes[n] = np.minimum(
                         low_writes[n], np.where(bad, np.inf, moved.writes[n])
                     )
-            joules = joules + least
+            joules = joules + cheapest
             for n in range(len(reads)):
                 reads[n] = reads[n] + low_reads[n]
                 writes[n] = writes[n] + low_writes[n]
         return self.task.seconds(Moved(tuple(reads), tuple(writes))), joules
 
-    def fits(self, tensor: str, keeps: tuple[Keep, ...]) -> Any:
+    def fits(self, counts: Counts, tensor: str, keeps: tuple[Keep, ...]) -> Any:
         """Whether each tile of a set of holds fits its level by itself."""
         found: Any = np.bool_(True)
         for keep in keeps:
-            words = self.counts.held(tensor, keep.spot).tile
+            words = counts.held(tensor, keep.spot).tile
             found = found & (words <= self.task.room(keep.level)[1])
         return found
 
     def bounds(self) -> tuple[Array, Array]:
-        """Latency and energy that no mapping of the space is below, for every point of the grid."""
-        seconds, joules = self.least_moved()
-        latency = np.maximum(self._least.reshape(self.grid.shape), seconds)
-        for e, units in self.units.items():
-            least: Any = np.inf
-            for unit in units:
-                least = np.minimum(least, self.point_joules(e, unit) * self.points[e])
-            joules = joules + least
+        """Latency and energy that no mapping of the space is below, for every point of the grid.
+
+        What an Einsum touches is the least for its units' PEs (``Counts.least``).
+        """
+        counts = self.counts
+        least = {
+            use: counts.least(use, self.pes(use.einsum))
+            for found in counts.uses.values()
+            for use in found
+        }
+        seconds, joules = self.least_moved(counts, least)
+        latency = np.maximum(self.least.reshape(self.grid.shape), seconds)
+        for e in self.units:
+            joules = joules + self.least_joules(e) * self.points[e]
         shape = self.grid.shape
         return np.broadcast_to(latency, shape).ravel(), np.broadcast_to(joules, shape).ravel()
+
+    def least_joules(self, einsum: str) -> float:
+        """Energy of the operations of a point on the unit where they take the least."""
+        return min(self.point_joules(einsum, unit) for unit in self.units[einsum])
+
+    def copies(self, counts: Counts, tensor: str, keep: Keep, keeps: tuple[Keep, ...]) -> Any:
+        """Copies of a tile: as many as the wishes say where it is filled again and again."""
+        tile = counts.held(tensor, keep.spot)
+        inner = self.task.inner
+        if keep == counts.home(tensor, keeps) or (inner is not None and keep.level == inner.level):
+            return ONE
+        return np.where(tile.visits <= tile.tile, 1.0, float(self.task.wishes.buffers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade
 from accelsim.mapper.evaluate import Counts, Spread, Words, cost
+
+#: Ranks along the rows and the columns of a unit; empty for none.
+Sides: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,12 @@ def units_for(
     return able if asked is None else (asked,)
 
 
-def spreads(counts: Counts, einsum: str, unit: str) -> Iterator[Spread]:
+def spreads(
+    counts: Counts, einsum: str, unit: str, wanted: Sides | None = None
+) -> Iterator[Spread]:
     """Every way to spread an Einsum over a unit: a part or none along each side.
+
+    ``wanted`` are the ranks that a person wants along rows and columns.
 
     Of the orders of its own loops those are left out that another one beats.
     An access touches words in proportion to the trips of all loops but an
@@ -72,6 +79,8 @@ def spreads(counts: Counts, einsum: str, unit: str) -> Iterator[Spread]:
         for row in (*own, None) if machine.rows > 1 else (None,):
             if row is not None and row == col:
                 continue
+            if wanted is not None and wanted != (_rank(counts, row), _rank(counts, col)):
+                continue
             loops = tuple(p for p in rest if p not in (row, col))
             for order in _orders(counts, einsum, loops):
                 yield Spread(
@@ -80,6 +89,10 @@ def spreads(counts: Counts, einsum: str, unit: str) -> Iterator[Spread]:
                     (col,) if col is not None else (),
                     order,
                 )
+
+
+def _rank(counts: Counts, part: str | None) -> str:
+    return "" if part is None else counts.frame.rank[part]
 
 
 def _having(counts: Counts, rank: str) -> int:
@@ -97,17 +110,23 @@ def _orders(counts: Counts, einsum: str, loops: tuple[str, ...]) -> Iterator[tup
     yield from found
 
 
-def least_cycles(counts: Counts, einsum: str, unit: str) -> Any:
+def least_cycles(counts: Counts, einsum: str, unit: str, wanted: Sides | None = None) -> Any:
     """Cycles of the fastest spread on a unit, for every point of a grid."""
     cycles, _ = cost(counts.arch.unit[unit], work(counts.cascade.steps[einsum]))
     best: Any = np.inf
-    sides = {(s.rows, s.cols): s for s in spreads(counts, einsum, unit)}
+    sides = {(s.rows, s.cols): s for s in spreads(counts, einsum, unit, wanted)}
     for spread in sides.values():
         best = np.minimum(best, counts.steps(einsum, spread))
     return best * cycles
 
 
-def runs(counts: Counts, einsum: str, unit: str, free: frozenset[str]) -> list[Run]:
+def runs(
+    counts: Counts,
+    einsum: str,
+    unit: str,
+    free: frozenset[str],
+    wanted: Sides | None = None,
+) -> list[Run]:
     """Ways to run an Einsum on a unit at one point that no other way there beats.
 
     One beats another that takes no fewer cycles and touches no fewer words of
@@ -117,7 +136,7 @@ def runs(counts: Counts, einsum: str, unit: str, free: frozenset[str]) -> list[R
     cycles, _ = cost(counts.arch.unit[unit], work(counts.cascade.steps[einsum]))
     kept: list[tuple[tuple[float, ...], Run]] = []
     known = set()
-    for spread in spreads(counts, einsum, unit):
+    for spread in spreads(counts, einsum, unit, wanted):
         time = float(counts.steps(einsum, spread)) * cycles
         touched = tuple(counts.leaf(u, spread) for u in counts.uses_by_einsum(einsum))
         key = (

@@ -188,14 +188,8 @@ class Stow:
     # -- room --------------------------------------------------------------------------------
 
     def buffers(self, tensor: str, keep: Keep, keeps: tuple[Keep, ...]) -> int:
-        """Copies of a tile: as many as the wishes say where it is filled again and again."""
-        tile = self.counts.held(tensor, keep.spot)
-        inner = self.task.inner
-        if float(tile.visits) <= float(tile.tile) or keep == self.counts.home(tensor, keeps):
-            return 1
-        if inner is not None and keep.level == inner.level:
-            return 1
-        return self.task.wishes.buffers
+        """Copies of a tile (``Space.copies``)."""
+        return int(self.space.copies(self.counts, tensor, keep, keeps))
 
     def room(self, kept: Kept) -> tuple[tuple[Where, float], ...]:
         """Words of a hold by moment and level; nothing where the level takes any number."""
