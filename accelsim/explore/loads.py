@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from accelsim.analysis.statement import program
 from accelsim.analysis.work import work
 from accelsim.explore.roofline import ARRAY, roofline
 from accelsim.explore.sweeping import running
-from accelsim.ir.cascade import Cascade
+from accelsim.ir.cascade import Cascade, Density
 from accelsim.ir.problem import Problem, bind, names, with_parts
 from accelsim.load.cascade import load_cascade
 from accelsim.load.system import LENGTH, Part, System
@@ -59,8 +58,14 @@ class Load:
 
 
 def scope_of(found: System, seq: int) -> dict[str, Any]:
-    """What rules may name: the model's ranks, the system's parameters, the length."""
-    return {**MODELS[found.text.model].ranks, **found.parameters, LENGTH: seq}
+    """What rules may name: the model's ranks, the system's parameters, its bits, the length.
+
+    >>> from accelsim.load.system import load_system
+    >>> scope_of(load_system("luq"), 4096)["GPTQ4"]
+    4.15625
+    """
+    scope = {**MODELS[found.text.model].ranks, **found.parameters, LENGTH: seq}
+    return scope | {stored.name: stored.bits(scope) for stored in found.formats}
 
 
 def total(loads: Iterable[Load]) -> Load:
@@ -78,18 +83,16 @@ def total(loads: Iterable[Load]) -> Load:
 def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     """Operations and compulsory bytes of one part."""
     problem = _bound(part, scope)
-    density = {name: float(r.value(scope)) for name, r in part.density}
     bits = {name: float(r.value(scope)) for name, r in part.bits}
     times = float(part.times.value(scope))
-    shares = _shares(problem.cascade, density)
     ops: dict[str, float] = {}
     for einsum in problem.cascade.einsums:
-        points = problem.points(einsum) * shares[id(einsum)] * times
+        points = problem.points(einsum) * times
         for name, n in work(einsum).items():
             ops[name] = ops.get(name, 0.0) + n * points
     statements = program(problem)
     moved = {
-        name: times * n * bits.get(name, BITS) / BYTE * _read_share(problem.cascade, name, density)
+        name: times * n * bits.get(name, BITS) / BYTE
         for name, n in statements.touched.items()
         if bits.get(name, BITS) > 0
     }
@@ -109,42 +112,7 @@ def _bound(part: Part, scope: Mapping[str, Any]) -> Problem:
     given = {name: int(r.value(scope)) for name, r in part.sizes}
     sizes = {r: int(scope[r]) for r in names(cascade) if r in scope and r != LENGTH}
     sizes |= given
+    densities = tuple(Density(n, float(r.value(scope)), source) for n, r, source in part.density)
+    if densities:
+        cascade = replace(cascade, densities=densities)
     return bind(cascade, with_parts(cascade, sizes, TILE), part.place)
-
-
-def _shares(cascade: Cascade, density: Mapping[str, float]) -> dict[int, float]:
-    """For each Einsum the share of its points that data-dependent masks leave.
-
-    A mask restricts the Einsum that names it, and every reader of what is
-    then undefined, as far as all of the mask's variables are there.
-    """
-    masks: dict[str, frozenset[tuple[str, frozenset[str]]]] = {}
-    found: dict[int, float] = {}
-    for einsum in cascade.einsums:
-        own = {
-            (read.tensor, frozenset(read.variables))
-            for read in einsum.reads
-            if read.tensor in density
-        }
-        own |= {m for read in einsum.reads for m in masks.get(read.tensor, frozenset())}
-        found[id(einsum)] = math.prod(density[n] for n in {n for n, _ in own})
-        left = set(einsum.output.variables)
-        kept = frozenset(m for m in own if m[1] <= left)
-        masks[einsum.output.tensor] = masks.get(einsum.output.tensor, frozenset()) | kept
-    return found
-
-
-def _read_share(cascade: Cascade, tensor: str, density: Mapping[str, float]) -> float:
-    """The share of an input that is read, where masks over its own variables say which."""
-    shares = []
-    for einsum in cascade.einsums:
-        for read in einsum.reads:
-            if read.tensor != tensor:
-                continue
-            known = [
-                density[m.tensor]
-                for m in einsum.reads
-                if m.tensor in density and set(m.variables) <= set(read.variables)
-            ]
-            shares.append(math.prod(known))
-    return max(shares, default=1.0)

@@ -6,15 +6,16 @@ cascades; its file gives cascades, sizes and shares, never a result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from accelsim.explore.loads import Load, load_of, scope_of, total
 from accelsim.explore.sweeping import Swept, swept
+from accelsim.ir.format import breakdown
 from accelsim.load import catalog
-from accelsim.load.system import WANTED, Phase, System, kinds, load_system
+from accelsim.load.system import WANTED, Phase, Stored, System, kinds, load_system
 from accelsim.load.workload import length
 
 #: Lengths of the table.
@@ -51,12 +52,13 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """Bits an element of a tensor has, metadata included, beside what the paper implies."""
+class Bits:
+    """Bits an element of a tensor has, line by line, beside what the paper implies."""
 
     tensor: str
-    about: str
+    format: str
     bits: float
+    lines: tuple[tuple[str, float], ...]
     published: float | None
     within: float
     source: str
@@ -70,7 +72,8 @@ class Stored:
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"holds": self.holds}
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return own | {"holds": self.holds, "lines": dict(self.lines)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Row:
     system: System
     swept: tuple[Swept, ...]
     cells: tuple[Cell, ...]
-    stored: tuple[Stored, ...]
+    stored: tuple[Bits, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a JSON object; the passes are the most of its parts in prefill."""
@@ -126,10 +129,7 @@ def system(name: str | Path, lengths: Sequence[str] = LENGTHS) -> Row:
         found,
         tuple(dict.fromkeys(swept(part) for part in parts)),
         tuple(_cell(found, phase, n) for phase in found.phases for n in sizes),
-        tuple(
-            Stored(f.tensor, f.about, f.bits(scope_of(found, 1)), f.published, f.within, f.source)
-            for f in found.formats
-        ),
+        tuple(_bits(f, scope_of(found, 1)) for f in found.formats),
     )
 
 
@@ -168,3 +168,18 @@ def _cell(found: System, phase: Phase, seq: int) -> Cell:
     scope = scope_of(found, seq)
     own = [load_of(part, scope) for part in phase.parts]
     return Cell(phase.name, seq, total(own), load_of(phase.dense, scope))
+
+
+def _bits(stored: Stored, scope: Mapping[str, Any]) -> Bits:
+    """The bits of a stored tensor, line by line."""
+    sizes = {name: int(r.value(scope)) for name, r in stored.sizes}
+    lines = tuple((b.name, b.stored) for b in breakdown(stored.format, sizes))
+    return Bits(
+        stored.tensor,
+        stored.format.name,
+        sum(n for _, n in lines),
+        lines,
+        stored.published,
+        stored.within,
+        stored.source,
+    )

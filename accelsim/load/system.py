@@ -15,9 +15,11 @@ from typing import Any, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from accelsim.errors import Fault, InputError, Place
+from accelsim.ir.format import Format, bits_per_element
 from accelsim.ir.rule import Rule, rule
 from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
+from accelsim.load.format import load_format
 from accelsim.load.source import Document, closest, read, validate
 from accelsim.load.workload import MODELS
 
@@ -54,6 +56,13 @@ class ParameterText(_Record):
     about: str = ""
 
 
+class DensityText(_Record):
+    """The share of a mask that data leaves, and where the number comes from."""
+
+    value: _Number
+    source: str
+
+
 class PartText(_Record):
     """A cascade at sizes that follow from the length, the parameters and the model's ranks."""
 
@@ -62,7 +71,7 @@ class PartText(_Record):
     times: _Number = Field(1, description="how often it runs in a layer, as a share of the heads")
     estimation: list[str] = Field([], description="Einsums that choose what the others compute")
     bits: dict[str, _Number] = Field({}, description="bits an element of an input has; 16 else")
-    density: dict[str, _Number] = Field({}, description="the share of a mask that is kept")
+    density: dict[str, DensityText] = Field({}, description="shares that data leaves")
     key: str = Field("K", description="the input whose passes are counted as those over K")
     value: str = Field("V", description="and as those over V")
     rank: str = Field("M", description="the rank of keys, whose passes are counted")
@@ -77,29 +86,13 @@ class PhaseText(_Record):
     dense: PartText
 
 
-class MetadataText(_Record):
-    """Bits beside the elements: a scale, a zero point, a mask."""
+class StoredText(_Record):
+    """How a tensor is stored, under a name that rules may use for its bits an element."""
 
-    what: str
-    bits: _Number
-    per: _Number = Field(description="elements that share them")
-
-
-class SliceText(_Record):
-    """A share of a tensor's elements that have bits of their own."""
-
-    share: _Number = 1
-    bits: _Number
-    metadata: list[MetadataText] = Field([])
-
-
-class FormatText(_Record):
-    """How a tensor is stored, metadata included."""
-
+    name: str = Field(pattern="^[A-Z][A-Z0-9_]*$", description="of its bits in rules: W4")
     tensor: str
-    about: str
-    slices: list[SliceText] = Field(min_length=1)
-    metadata: list[MetadataText] = Field([], description="beside all the slices")
+    format: str = Field(description="a format, as `formats/` has it")
+    sizes: dict[str, _Number] = Field({}, description="sizes that the format is given in")
     published: float | None = Field(None, description="bits an element that the paper implies")
     within: float = Field(0.0, description="relative distance that is allowed from that")
     source: str = ""
@@ -119,7 +112,7 @@ class SystemText(_Record):
     model: str = "Llama-3.1-8B"
     parameters: dict[str, ParameterText] = Field({})
     phases: list[PhaseText] = Field([])
-    formats: list[FormatText] = Field([])
+    formats: list[StoredText] = Field([])
     notes: list[str] = Field([])
 
 
@@ -132,7 +125,7 @@ class Part:
     times: Rule
     estimation: tuple[str, ...]
     bits: tuple[tuple[str, Rule], ...]
-    density: tuple[tuple[str, Rule], ...]
+    density: tuple[tuple[str, Rule, str], ...]
     key: str
     value: str
     rank: str
@@ -150,50 +143,24 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """``bits`` that ``per`` elements share."""
+class Stored:
+    """How a tensor is stored, with the bits an element that the paper implies."""
 
-    what: str
-    bits: Rule
-    per: Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A share of the elements with bits of their own."""
-
-    share: Rule
-    bits: Rule
-    metadata: tuple[Metadata, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """How a tensor is stored."""
-
+    name: str
     tensor: str
-    about: str
-    slices: tuple[Slice, ...]
-    metadata: tuple[Metadata, ...]
+    format: Format
+    sizes: tuple[tuple[str, Rule], ...]
     published: float | None
     within: float
     source: str
-    place: Place
 
     def bits(self, scope: Mapping[str, Any]) -> float:
         """Bits an element, metadata included, with the numbers that ``scope`` names.
 
-        >>> load_system("luq").formats[-1].bits({"GROUP": 128, "SALIENT": 0.08})
+        >>> load_system("luq").formats[-1].bits({})
         4.15625
         """
-
-        def beside(metadata: tuple[Metadata, ...]) -> float:
-            return sum(float(m.bits.value(scope)) / float(m.per.value(scope)) for m in metadata)
-
-        return beside(self.metadata) + sum(
-            float(s.share.value(scope)) * (float(s.bits.value(scope)) + beside(s.metadata))
-            for s in self.slices
-        )
+        return bits_per_element(self.format, {n: int(r.value(scope)) for n, r in self.sizes})
 
 
 @dataclass(frozen=True)
@@ -203,7 +170,7 @@ class System:
     name: str
     text: SystemText
     phases: tuple[Phase, ...]
-    formats: tuple[Format, ...]
+    formats: tuple[Stored, ...]
 
     @property
     def parameters(self) -> dict[str, int | float]:
@@ -234,7 +201,7 @@ def system_from(document: Document) -> System:
         )
         for n, p in enumerate(text.phases)
     )
-    formats = tuple(loading.format(f, ("formats", n)) for n, f in enumerate(text.formats))
+    formats = tuple(loading.stored(f, ("formats", n)) for n, f in enumerate(text.formats))
     if loading.faults:
         raise InputError(loading.faults)
     return System(text.system, text, phases, formats)
@@ -291,43 +258,31 @@ class _Loading:
             self.rule(text.times, (*path, "times")),
             tuple(text.estimation),
             self.rules(text.bits, (*path, "bits")),
-            self.rules(text.density, (*path, "density")),
+            tuple(
+                (name, self.rule(d.value, (*path, "density", name, "value")), d.source)
+                for name, d in text.density.items()
+            ),
             text.key,
             text.value,
             text.rank,
             place,
         )
 
-    def metadata(
-        self, texts: list[MetadataText], path: tuple[str | int, ...]
-    ) -> tuple[Metadata, ...]:
-        """Metadata with their rules."""
-        return tuple(
-            Metadata(
-                m.what, self.rule(m.bits, (*path, n, "bits")), self.rule(m.per, (*path, n, "per"))
-            )
-            for n, m in enumerate(texts)
-        )
-
-    def format(self, text: FormatText, path: tuple[str | int, ...]) -> Format:
-        """A format with its rules."""
-        slices = tuple(
-            Slice(
-                self.rule(s.share, (*path, "slices", n, "share")),
-                self.rule(s.bits, (*path, "slices", n, "bits")),
-                self.metadata(s.metadata, (*path, "slices", n, "metadata")),
-            )
-            for n, s in enumerate(text.slices)
-        )
-        return Format(
+    def stored(self, text: StoredText, path: tuple[str | int, ...]) -> Stored:
+        """A stored tensor with its format, which must exist."""
+        found = Format(text.format, ())
+        try:
+            found = load_format(text.format, self.document.place((*path, "format")))
+        except InputError as error:
+            self.faults += error.faults
+        return Stored(
+            text.name,
             text.tensor,
-            text.about,
-            slices,
-            self.metadata(text.metadata, (*path, "metadata")),
+            found,
+            self.rules(text.sizes, (*path, "sizes")),
             text.published,
             text.within,
             text.source,
-            self.document.place(path),
         )
 
 

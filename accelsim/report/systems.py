@@ -159,15 +159,17 @@ def _loads(cells: Iterable[Result]) -> Table:
 
 
 def _formats(stored: Iterable[Result]) -> Table:
+    """Bits an element, line by line of each format."""
     table = _table(
         "Bits an element, metadata included",
-        *("tensor", "format", "source", "bits", "published", "allowed"),
-        left=3,
+        *("tensor", "format", "made of", "source", "bits", "published", "allowed"),
+        left=4,
     )
     for one in stored:
         table.add_row(
             escape(one["tensor"]),
-            escape(one["about"]),
+            one["format"],
+            escape(", ".join(f"{name} {n:.4g}" for name, n in one["lines"].items())),
             escape(one["source"]),
             f"{one['bits']:.5g}",
             "-" if one["published"] is None else f"{one['published']:g}",
