@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -28,21 +27,9 @@ def passes(
     as_json: Json = False,
 ) -> None:
     """Count the passes a cascade makes over each rank, with the chain of Einsums that proves it."""
-    from accelsim.explore.language import passes as count
-    from accelsim.explore.language import reads
+    from accelsim.explore.language import told
 
-    found = count(cascade, rank)
-    result = {
-        "cascade": found.cascade,
-        "passes": {name: n if math.isfinite(n) else None for name, n in found.by_rank.items()},
-        "why": {name: [str(step) for step in steps] for name, steps in found.why.items()},
-        "bands": {
-            name: {e: n if math.isfinite(n) else None for e, n in band.items()}
-            for name, band in found.bands.items()
-        },
-        "chains": {name: [list(step.chain) for step in steps] for name, steps in found.why.items()},
-        "reads": {name: list(names) for name, names in reads(cascade).items()},
-    }
+    result = told(cascade, rank)
     if plot is not None:
         from accelsim.report.plots import passes_figure
 

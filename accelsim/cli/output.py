@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
@@ -63,6 +64,19 @@ def print_tables(tables: Iterable[RenderableType]) -> None:
 def print_text(text: str) -> None:
     """Print a text as it is."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file beside its place and rename it, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def note(text: str) -> None:

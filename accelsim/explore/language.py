@@ -56,6 +56,30 @@ def reads(cascade: str | Path) -> dict[str, tuple[str, ...]]:
     }
 
 
+def told(cascade: str | Path, rank: str | None = None) -> dict[str, Any]:
+    """The JSON object of ``accelsim passes``: counts, why, and what a picture of it needs.
+
+    >>> told("attention-3pass", "M")["passes"]
+    {'M': 3}
+    """
+    found = passes(cascade, rank)
+    return {
+        "cascade": found.cascade,
+        "passes": {name: _whole(n) for name, n in found.by_rank.items()},
+        "why": {name: [str(step) for step in steps] for name, steps in found.why.items()},
+        "bands": {
+            name: {e: _whole(n) for e, n in band.items()} for name, band in found.bands.items()
+        },
+        "chains": {name: [list(step.chain) for step in steps] for name, steps in found.why.items()},
+        "reads": {name: list(names) for name, names in reads(cascade).items()},
+    }
+
+
+def _whole(passes: float) -> float | None:
+    """A number of passes; None where there is none."""
+    return passes if math.isfinite(passes) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A cascade executed against what it ``equals``: the verdict, its errors, the sizes tried."""

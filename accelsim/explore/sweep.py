@@ -191,13 +191,15 @@ def _on_cluster(spec: str, size: int, missing: Sequence[int], address: str) -> I
 def _prepare(folder: Path, asked: Sweep, size: int, restart: bool) -> None:
     """Make the folder ready for this sweep, or refuse it."""
     wanted = {"schema": SCHEMA, "sweep": asked.canonical(), "chunk": size, "digest": _digest(asked)}
+    shown = {"name": asked.name, "objectives": list(asked.objectives), "by": list(asked.by)}
     manifest = folder / _MANIFEST
     if folder.exists() and not folder.is_dir():
         raise refuse(f"{folder} is no folder", "a folder to write to")
     found = _manifest(manifest)
     if found is None and folder.exists() and any(folder.iterdir()):
         raise refuse(f"{folder} is not empty and holds no sweep", "an empty or a new folder")
-    if found is not None and found != wanted and not restart:
+    differs = found is not None and any(found.get(key) != wanted[key] for key in wanted)
+    if found is not None and differs and not restart:
         same = found.get("sweep") == wanted["sweep"]
         what = "this sweep with documents that have changed since" if same else "another sweep"
         allowed = "another folder, or --restart to throw away what is there"
@@ -208,8 +210,8 @@ def _prepare(folder: Path, asked: Sweep, size: int, restart: bool) -> None:
     if restart:
         for part in folder.glob("part-*.parquet"):
             part.unlink()
-    if found != wanted:
-        _replace(manifest, json.dumps(wanted, indent=2).encode() + b"\n")
+    if found != {**wanted, **shown}:
+        _replace(manifest, json.dumps({**wanted, **shown}, indent=2).encode() + b"\n")
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:

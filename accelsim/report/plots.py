@@ -23,7 +23,7 @@ COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E0
 BASELINE: Final = "#9A9A9A"
 
 
-def _canvas(path: str | Path) -> tuple[Path, Callable[[float, float], Figure]]:
+def canvas(path: str | Path) -> tuple[Path, Callable[[float, float], Figure]]:
     """The file to draw to, and what makes a figure of a width and height in inches."""
     target = Path(path)
     if target.suffix not in FORMATS:
@@ -49,7 +49,7 @@ def speedup_figure(comparison: Mapping[str, Any], path: str | Path) -> Path:
     the evaluation of FuseMax (MICRO 2024) shows them.  The ending of ``path``
     chooses the format; folders that are missing are made.
     """
-    target, figure_of = _canvas(path)
+    target, figure_of = canvas(path)
     rows: Sequence[Mapping[str, Any]] = comparison["rows"]
     models = list(dict.fromkeys(row["model"] for row in rows))
     lengths = list(dict.fromkeys(str(row["seq"]) for row in rows))
@@ -106,7 +106,7 @@ def passes_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     A row for each step of dependence, an arrow from each Einsum to those that
     read it, red where the chain runs that forces a new pass.
     """
-    target, figure_of = _canvas(path)
+    target, figure_of = canvas(path)
     counts: Mapping[str, float | None] = result["passes"]
     rank = max(counts, key=lambda r: (counts[r] is None, counts[r] or 0))
     band: Mapping[str, int | None] = result["bands"][rank]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from accelsim.report.numbers import amount
-from accelsim.report.plots import COLOURS, _canvas
+from accelsim.report.plots import COLOURS, canvas
 from accelsim.report.tables import _table
 
 #: Rows of a front that are shown; the rest are in the files.
@@ -85,7 +85,7 @@ def _effects(axis: str, effects: Sequence[Mapping[str, Any]], objectives: Sequen
 
 def front_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     """Draw the front of the first two objectives, a line for each value of ``by``, log scales."""
-    target, figure_of = _canvas(path)
+    target, figure_of = canvas(path)
     x, y = (*result["objectives"], *result["objectives"])[:2]
     drawing = figure_of(6.4, 4.2)
     axes = drawing.subplots()
