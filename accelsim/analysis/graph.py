@@ -136,7 +136,7 @@ def _may_meet(read: Position, write: Position) -> bool:
 
 def least(index: Index) -> float:
     """The least value of an index, variables counted from 0; minus infinity where one may fall."""
-    if any(not isinstance(c, str) and c < 0 for _, c in index.terms) or index.border:
+    if any(str(c).startswith("-") for _, c in index.terms) or index.border:
         return float("-inf")
     return index.offset // index.divisor if isinstance(index.divisor, int) else 0
 

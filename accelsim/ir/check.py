@@ -257,6 +257,6 @@ def _sizes(einsum: Einsum) -> Iterator[str]:
     indices += [i for c in conditions if isinstance(c, Compare) for i in (c.left, c.right)]
     for index in indices:
         if isinstance(index, Index):
-            yield from (c for _, c in index.terms if isinstance(c, str))
+            yield from (c.removeprefix("-") for _, c in index.terms if isinstance(c, str))
             if isinstance(index.divisor, str):
                 yield index.divisor

@@ -30,9 +30,10 @@ class Index:
     """An affine index: ``(sum(c * v for v, c in terms) + offset) // divisor``.
 
     A factor ``c``, and the ``divisor``, is an integer or the name of a rank,
-    whose size it stands for: ``m1*M0+m0``, ``h // G``.  ``border`` says what a
-    read beyond the rank's extent means: ``"clamp"`` (the nearest element),
-    ``"zero"`` (the value 0), or ``""`` (not allowed).  With ``"window"`` the
+    whose size it stands for: ``m1*M0+m0``, ``h // G``; ``-M0`` is that size,
+    negative: ``m-w1*W0-w0``.  ``border`` says what a read beyond the rank's
+    extent means: ``"clamp"`` (the nearest element), ``"zero"`` (the value 0),
+    or ``""`` (not allowed).  With ``"window"`` the
     last term, ``c * w``, runs through a window around what the others say:
     ``others + c * (w - W // 2)``, moved inside as a whole at the borders, by
     multiples of its dilation c (Hassani et al., Neighborhood Attention).

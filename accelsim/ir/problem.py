@@ -93,12 +93,19 @@ class Problem:
         """
         terms: dict[str, int] = {}
         for v, c in at.terms:
-            scale = self.sizes[c] if isinstance(c, str) else c
+            scale = self.factor(c)
             for part in reversed(self._split.get(rank_of(v), (rank_of(v),))):
                 terms[part.lower()] = terms.get(part.lower(), 0) + scale
                 scale *= self.sizes[part]
         divisor = self.sizes[at.divisor] if isinstance(at.divisor, str) else at.divisor
         return Affine(tuple(terms.items()), at.offset, divisor)
+
+    def factor(self, factor: int | str) -> int:
+        """A factor of an index as a number: the size of a rank, negative after ``-``."""
+        if isinstance(factor, int):
+            return factor
+        size = self.sizes[factor.removeprefix("-")]
+        return -size if factor.startswith("-") else size
 
     @cached_property
     def _split(self) -> dict[str, tuple[str, ...]]:

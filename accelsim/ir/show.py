@@ -190,7 +190,7 @@ def show_position(position: Position) -> str:
         return f"window({show_position(centre)},{show_position(Index(position.terms[-1:]))})"
     for variable, factor in position.terms:
         if isinstance(factor, str):
-            text += f"+{variable}*{factor}"
+            text += f"{'-' if factor[:1] == '-' else '+'}{variable}*{factor.removeprefix('-')}"
         elif abs(factor) == 1:
             text += f"{'+' if factor > 0 else '-'}{variable}"
         else:

@@ -296,21 +296,23 @@ class _Lowering:
         """Terms for a variable: itself, or those of the parts where its rank is split in two."""
         rank = variable.upper()
         parts = self.names.splits.get(rank, ())
+        sign = "-" if factor < 0 else ""
         if rank not in self.names.ranks and rank not in self.names.parts:
             self.fault(
                 variable,
                 f"unknown index variable {str(variable)[:40]!r}: there is no rank {rank[:40]}",
                 closest(variable, self.names.variables),
             )
-        elif size is not None and factor != 1:
+        elif size is not None and abs(factor) != 1:
             self.fault(size, f"{factor} times a size is not a factor", "a whole number or a rank")
-        elif parts and (len(parts) > 2 or factor != 1 or size is not None):
+        elif parts and (len(parts) > 2 or abs(factor) != 1 or size is not None):
             message = f"{variable} runs over {rank}, which is split into {', '.join(parts)}"
             self.fault(variable, message, one_of(p.lower() for p in parts))
         elif parts:
-            yield from ((parts[0].lower(), parts[1]), (parts[1].lower(), 1))
+            yield parts[0].lower(), f"{sign}{parts[1]}"
+            yield parts[1].lower(), factor
         else:
-            yield str(variable), factor if size is None else str(size)
+            yield str(variable), factor if size is None else f"{sign}{size}"
 
     def divisor(self, token: Token) -> int | str:
         """A positive whole number or a rank."""

@@ -201,10 +201,17 @@ def test_equal_reductions_are_one_and_dead_code_is_gone() -> None:
     }
 
 
-@pytest.mark.parametrize("index", ["p-w", "2*w+p", "M*w"])
+@pytest.mark.parametrize("index", ["p-2*w", "2*w+p", "M*w"])
 def test_what_cannot_be_split_says_so(index: str) -> None:
     c = cascade("P, W, M", "K: [M], X: [P, W]", "Y", f"Y[p] = X[p,w] * K[clamp({index})]")
     assert split(program_of(c), "W") is None
+
+
+def test_splitting_a_subtracted_variable() -> None:
+    """A window that looks back: its tiles count back as well, and so they are read again."""
+    c = cascade("P, W, M", "K: [M], X: [P, W]", "Y", "Y[p] = X[p,w] * K[p-w] where p-w >= 0")
+    (line,) = lines(split(program_of(c), "W"))
+    assert line == "Y[p] = X[p,w1,w0] * K[p-w1*W0-w0] where p >= w1*W0+w0"
 
 
 def test_splitting_an_index_of_several_variables() -> None:

@@ -36,10 +36,9 @@ from dataclasses import dataclass, replace
 from accelsim.analysis.rewrite.algebra import exponential, factored, of, product, quotient, times
 from accelsim.analysis.rewrite.axis import Axis
 from accelsim.analysis.rewrite.forms import ONE, Atom, Base, Call, Sum, Term, nonnegative
-from accelsim.analysis.rewrite.indices import plain_variables, renamed_condition
+from accelsim.analysis.rewrite.indices import plain_variables, renamed, renamed_condition
 from accelsim.analysis.rewrite.normal import expanded, reads, replaced
 from accelsim.analysis.rewrite.program import Def, Names
-from accelsim.analysis.rewrite.settle import renamed
 from accelsim.analysis.rewrite.tiling import Tiled
 from accelsim.ir.cascade import Access, Position
 from accelsim.ir.ops import REDUCTIONS

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, TypeAlias
 
-from accelsim.ir.cascade import Access, Const, Size
+from accelsim.ir.cascade import Access, Const, Coordinate, Size, variables
 from accelsim.ir.show import show_expr
 
 
@@ -45,15 +45,15 @@ class _Keyed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Atom(_Keyed):
-    """An access, a size or a constant; ``nonnegative`` where it is known to be."""
+    """An access, a size, a coordinate or a constant; ``nonnegative`` where it is known to be."""
 
-    expr: Access | Size | Const
+    expr: Access | Size | Const | Coordinate
     nonnegative: bool = False
     key: str = field(init=False)
     variables: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        of = self.expr.variables if isinstance(self.expr, Access) else ()
+        of = variables(self.expr)
         object.__setattr__(self, "key", show_expr(self.expr))
         object.__setattr__(self, "variables", frozenset(of))
 

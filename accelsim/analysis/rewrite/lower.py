@@ -68,7 +68,7 @@ class _Lowering:
             self.found[d.name] = replace(d, body=self.fold(d))
         self.join_phrases()
         self.join_shared()
-        self.pairs = sorted(differences(d.body for d in self.found.values()), key=lambda s: s.key)
+        self.pairs = sorted(differences((*self.found.values(), *self.phrases)), key=lambda s: s.key)
         for d in list(self.found.values()):
             self.write(d)
         for e in program.fixed:
@@ -77,7 +77,18 @@ class _Lowering:
         einsums = tuple(in_order(self.einsums, its))
         read = {a.tensor for e in einsums for a in e.reads}
         inputs = tuple(t for t in its.inputs if t.name in read)
-        return replace(its, einsums=einsums, inputs=inputs)
+        known = {t.name for t in inputs} | {e.output.tensor for e in einsums}
+        indexes = tuple((t, r) for t, r in its.indexes if t in known)
+        formats = tuple(f for f in its.formats if f.tensor in known)
+        densities = tuple(d for d in its.densities if d.tensor in known)
+        return replace(
+            its,
+            einsums=einsums,
+            inputs=inputs,
+            indexes=indexes,
+            formats=formats,
+            densities=densities,
+        )
 
     # -- parts that get a name -------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from accelsim.analysis.rewrite.algebra import (
     times,
 )
 from accelsim.analysis.rewrite.forms import Atom, Base, Call, Sum, Term
-from accelsim.ir.cascade import Access, Const, Expr, Map, Size
+from accelsim.ir.cascade import Access, Const, Coordinate, Expr, Size, accesses
 
 #: What takes more terms than this is not multiplied out, nor a sum to another power.
 MOST_TERMS: Final = 32
@@ -55,7 +55,7 @@ def normal(expr: Expr, read: Callable[[Access], Sum]) -> Sum:
     match expr:
         case Access():
             return read(expr)
-        case Size():
+        case Size() | Coordinate():
             return of(Atom(expr, True))
         case Const():
             if expr.name or not math.isfinite(expr.value):
@@ -63,7 +63,6 @@ def normal(expr: Expr, read: Callable[[Access], Sum]) -> Sum:
                 shown = expr if sign > 0 else Const(-expr.value)
                 return scaled(of(Atom(shown, shown.value >= 0)), sign)
             return number(expr.value)
-    assert isinstance(expr, Map)  # a coordinate as a number is fixed: it has no normal form
     args = [normal(a, read) for a in expr.args]
     if expr.op == "pow":
         written = expr.args[1]
@@ -90,10 +89,9 @@ def atoms(s: Sum | Call) -> Iterator[Atom]:
 
 
 def reads(s: Base) -> frozenset[Access]:
-    """Every access in a sum or a base."""
-    if isinstance(s, Atom):
-        return frozenset((s.expr,)) if isinstance(s.expr, Access) else frozenset()
-    return frozenset(a.expr for a in atoms(s) if isinstance(a.expr, Access))
+    """Every access in a sum or a base, index tensors among them."""
+    its = (s,) if isinstance(s, Atom) else atoms(s)
+    return frozenset(a for atom in its for a in accesses(atom.expr))
 
 
 def replaced(s: Sum, by: Callable[[Atom], Sum | None]) -> Sum:

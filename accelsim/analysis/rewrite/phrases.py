@@ -146,9 +146,9 @@ def costly(s: Sum) -> Iterator[Sum]:
             yield from costly(t.exponent)
 
 
-def differences(bodies: Iterable[Sum]) -> set[Sum]:
-    """The exponents of several terms in normal forms."""
+def differences(defs: Iterable[Def]) -> set[Sum]:
+    """The exponents of several terms in definitions."""
     found: set[Sum] = set()
-    for part in (p for s in bodies for p in costly(s)):
+    for part in (p for d in defs for p in costly(d.body)):
         found |= {t.exponent for t in part.terms if t.exponent and len(t.exponent.terms) > 1}
     return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 from accelsim.analysis.graph import dependence_graph
 from accelsim.analysis.rewrite.algebra import of
 from accelsim.analysis.rewrite.forms import Atom, Sum
-from accelsim.analysis.rewrite.indices import plain_variables, renamed_condition
+from accelsim.analysis.rewrite.indices import condition_reads, plain_variables, renamed_condition
 from accelsim.analysis.rewrite.normal import normal
 from accelsim.analysis.rewrite.program import Def, Program, Where, sorted_where
 from accelsim.analysis.rewrite.settle import settled
-from accelsim.ir.cascade import Access, Cascade, Coordinate, Einsum, Expr, Threshold, leaves
+from accelsim.ir.cascade import Access, Cascade, Einsum, Expr
 from accelsim.ir.order import order
 
 
@@ -48,7 +48,8 @@ class _Reading:
                 else:
                     self.define(e, where)
         kept = {*self.cascade.outputs, *(a.tensor for e in self.fixed for a in e.reads)}
-        kept |= {c.tensor for d in self.defs.values() for c in d.where if isinstance(c, Access)}
+        conditions = [c for d in self.defs.values() for c in d.where]
+        kept |= {a.tensor for c in conditions for a in condition_reads(c)}
         phrases = tuple(d for d in self.defs.values() if not d.op)
         program = Program(
             self.cascade,
@@ -72,8 +73,6 @@ class _Reading:
     def where(self, e: Einsum) -> Where | None:
         """Every condition of an Einsum, inherited ones too; None where they cannot be written."""
         found = list(e.where)
-        if any(isinstance(c, Threshold) for c in found):
-            return None
         for read in e.reads:
             domain = self.domains.get(read.tensor, ())
             if domain is None:
@@ -97,8 +96,6 @@ class _Reading:
             len(self.cascade.writers[e.output.tensor]) == 1
             and out is not None
             and len(set(out)) == len(out)
-            and not any(isinstance(x, Coordinate) for x in leaves(e.expr))
-            and not any(a.through for a in e.reads)
             and len({r.op for r in e.reductions}) <= 1
             and all(r.op in ("sum", "max", "min") and not r.into for r in e.reductions)
         )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from accelsim.analysis.rewrite.algebra import of, times
 from accelsim.analysis.rewrite.forms import Atom, Sum
-from accelsim.analysis.rewrite.indices import plain_variables, renamed_access, with_accesses
+from accelsim.analysis.rewrite.indices import plain_variables, renamed
 from accelsim.analysis.rewrite.normal import reads, replaced
 from accelsim.analysis.rewrite.program import Def, Program, atom_of
 from accelsim.ir.cascade import Access, Size, rank_of
@@ -83,15 +83,6 @@ def _written_out(program: Program) -> Program:
         if new.is_map:
             maps[d.name] = new
     return replace(program, defs=defs, phrases=tuple(map(written, program.phrases)))
-
-
-def renamed(s: Sum, names: Mapping[str, str]) -> Sum | None:
-    """A normal form with variables renamed; None where an index has no such form."""
-    if all(v == w for v, w in names.items()):
-        return s
-    if any(renamed_access(a, names) is None for a in reads(s)):
-        return None
-    return with_accesses(s, lambda a: renamed_access(a, names) or a)
 
 
 def _one_for_equals(program: Program) -> Program:

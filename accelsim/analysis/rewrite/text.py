@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from fractions import Fraction
 
+from accelsim.analysis.rewrite.algebra import scaled
 from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term
 from accelsim.ir.cascade import Const, Expr, Map
 from accelsim.ir.show import show_expr
@@ -37,6 +38,8 @@ def expression(s: Sum, pairs: Collection[Sum] = ()) -> Expr:
         if pair != s:
             parts.append((False, expression(pair)))
             left = {k: t for k, t in left.items() if t not in pair.terms}
+    if len(left) == 1 and not parts:
+        left = {k: _turned(t) for k, t in left.items()}
     ordered = sorted(left.values(), key=lambda t: (t.coefficient < 0, -len(t.variables), t.like))
     for t in ordered:
         part = term_expression(Term(abs(t.coefficient), t.powers, t.exponent), pairs)
@@ -46,6 +49,15 @@ def expression(s: Sum, pairs: Collection[Sum] = ()) -> Expr:
     for minus, part in parts[1:]:
         found = Map("sub" if minus else "add", (found, part))
     return found
+
+
+def _turned(t: Term) -> Term:
+    """``-(a - b) * c`` as ``(b - a) * c``."""
+    for n, (base, q) in enumerate(t.powers):
+        if t.coefficient < 0 and isinstance(base, Sum) and base.terms and q == 1:
+            powers = (*t.powers[:n], (scaled(base, -1), q), *t.powers[n + 1 :])
+            return Term(-t.coefficient, powers, t.exponent)
+    return t
 
 
 def paired(s: Sum, pairs: Collection[Sum]) -> list[Sum]:

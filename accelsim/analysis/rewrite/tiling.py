@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from accelsim.analysis.rewrite.forms import Sum
-from accelsim.analysis.rewrite.indices import NoFormError, Split, with_accesses
+from accelsim.analysis.rewrite.indices import NoFormError, Split
 from accelsim.analysis.rewrite.program import Def, Program, sorted_where
 from accelsim.ir.cascade import Expr, rank_of
 
@@ -55,11 +55,11 @@ def split(program: Program, rank: str) -> Program | None:
     def moved(d: Def) -> Def:
         over = frozenset(cut.variables(d.over))
         where = sorted_where(cut.condition(c) for c in d.where)
-        body = with_accesses(d.body, cut.access)
+        body = cut.form(d.body)
         return replace(d, out=cut.variables(d.out), over=over, body=body, where=where)
 
     def text(pair: tuple[Sum, Expr]) -> tuple[Sum, Expr]:
-        return with_accesses(pair[0], cut.access), cut.expr(pair[1])
+        return cut.form(pair[0]), cut.expr(pair[1])
 
     try:
         defs = {n: moved(d) for n, d in program.defs.items()}
