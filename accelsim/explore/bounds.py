@@ -12,10 +12,10 @@ from accelsim import units
 from accelsim.analysis.live import Once, once
 from accelsim.analysis.slope import attainable
 from accelsim.analysis.statement import Program, program
-from accelsim.analysis.traffic import Traffic
+from accelsim.analysis.traffic import Lower, Traffic
 from accelsim.analysis.work import work
 from accelsim.errors import refuse
-from accelsim.ir.problem import bind, relevant, with_parts
+from accelsim.ir.problem import Problem, bind, relevant, with_parts
 from accelsim.load.cascade import load_cascade
 from accelsim.load.workload import asked, workload
 
@@ -155,8 +155,9 @@ def bounds(
         )
     statements = program(problem)
     traffic = Traffic(statements)
-    lower = traffic.lower(words)
-    best = attainable(statements, [words], every=True)
+    light, heavy = _element_bytes(problem, word_bytes)
+    lower = traffic.lower(int(capacity_bytes // light))
+    best = attainable(statements, [int(capacity_bytes // heavy)], every=True)
     ops: dict[str, int] = {}
     for einsum in text.einsums:
         for name, times in work(einsum).items():
@@ -166,9 +167,9 @@ def bounds(
         problem.sizes,
         word_bytes,
         capacity_bytes,
-        statements.compulsory * word_bytes,
-        lower.words * word_bytes,
-        best.words[0] * word_bytes,
+        compulsory(statements, word_bytes),
+        _lower(traffic, lower, word_bytes),
+        best.words[0] * heavy,
         once(text, problem.sizes),
         ops,
         tuple(a.text for a in lower.arguments),
@@ -177,8 +178,39 @@ def bounds(
     )
 
 
+def compulsory(statements: Program, word_bytes: float) -> float:
+    """Bytes that every schedule moves: inputs that are read once, outputs once, in their formats.
+
+    >>> from accelsim.analysis.statement import program
+    >>> c = load_cascade("matmul")
+    >>> compulsory(program(bind(c, dict.fromkeys(c.ranks, 4))), 2)
+    96.0
+    """
+    moved = (*statements.touched.items(), *statements.written.items())
+    return sum(n * statements.problem.bits(t, 8 * word_bytes) / 8 for t, n in moved)
+
+
+def _lower(traffic: Traffic, lower: Lower, word_bytes: float) -> float:
+    """Bytes of a lower bound: what is moved once in its format, each further word at its least."""
+    problem = traffic.program.problem
+    once = {**traffic.flow.sure, **traffic.program.written}
+    surely = sum(n * problem.bits(t, 8 * word_bytes) / 8 for t, n in once.items())
+    return surely + (lower.words - lower.compulsory_words) * _element_bytes(problem, word_bytes)[0]
+
+
+def _element_bytes(problem: Problem, word_bytes: float) -> tuple[float, float]:
+    """The least and the most bytes that an element of any tensor takes.
+
+    On chip as many words fit as the lightest would for a lower bound, as the
+    heaviest would for what is attainable: both hold whatever the formats.
+    """
+    found = [problem.bits(t, 8 * word_bytes) / 8 for t in problem.cascade.tensors]
+    return min(found), max(found)
+
+
 def _curve(statements: Program, traffic: Traffic, word_bytes: float) -> tuple[Point, ...]:
     """The ski slope: capacities in doublings, until nothing is gained any more."""
+    light, heavy = _element_bytes(statements.problem, word_bytes)
     everything = sum(
         statements.problem.tensor_elements(t) for t in statements.problem.cascade.tensors
     )
@@ -187,8 +219,8 @@ def _curve(statements: Program, traffic: Traffic, word_bytes: float) -> tuple[Po
     best = attainable(statements, capacities)
     points = []
     for words, moved in zip(capacities, best.words, strict=True):
-        low = traffic.lower(words).words
-        points.append(Point(words * word_bytes, low * word_bytes, moved * word_bytes))
+        low = _lower(traffic, traffic.lower(int(words * heavy // light)), word_bytes)
+        points.append(Point(words * heavy, low, moved * heavy))
         if moved == traffic.compulsory:
             break
     return tuple(points)

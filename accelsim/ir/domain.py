@@ -9,7 +9,7 @@ without one, so that then a count is an upper bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -25,6 +25,7 @@ from accelsim.ir.cascade import (
     Index,
     Last,
     Threshold,
+    rank_of,
     simple,
 )
 from accelsim.ir.lattice import Affine, Predicate, count
@@ -124,6 +125,14 @@ class Domains:
                 weight *= Fraction(str(self.cascade.density[tensor].value))
             total += weight * count(extents, predicates)
         return round(total)
+
+    def decided(self, einsum: Einsum, ranks: Collection[str]) -> frozenset[str]:
+        """Tensors with a density that decide alone, for coordinates of ``ranks``, about points."""
+        found = set[str]()
+        for clause in self.clauses(einsum):
+            if len(clause.alternatives) == 1 and all(rank_of(v) in ranks for v in clause.names):
+                found |= clause.alternatives[0].data & self.cascade.density.keys()
+        return frozenset(found)
 
     # -- conditions, reads and writes ------------------------------------------------------------
 

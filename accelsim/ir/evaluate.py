@@ -1,9 +1,9 @@
 """One Einsum at all points of its iteration space at once, by broadcasting.
 
-Every value has one axis for each variable of the Einsum, in one order, of
-length 1 where it does not depend on the variable.  Masks are kept apart, each
-with the variables that it depends on, because a mask on reduced variables
-restricts the reduction and any other leaves elements of the output undefined.
+Every value has one axis for each variable of the Einsum, of length 1 where it
+does not depend on it.  Masks are kept apart, each with its variables, because
+one on reduced variables restricts the reduction and any other leaves elements
+of the output undefined.
 """
 
 from __future__ import annotations
@@ -35,46 +35,12 @@ from accelsim.ir.cascade import (
     Threshold,
     rank_of,
 )
+from accelsim.ir.functions import OURS, RELATIONS, largest
 from accelsim.ir.lattice import Affine
 from accelsim.ir.ops import MAPS, REDUCTIONS
 from accelsim.ir.problem import Problem
 
 Array: TypeAlias = npt.NDArray[Any]
-
-_RELATIONS: dict[str, Callable[[Array, Array], Array]] = {
-    "<=": np.less_equal,
-    "<": np.less,
-    ">=": np.greater_equal,
-    ">": np.greater,
-    "==": np.equal,
-    "!=": np.not_equal,
-}
-
-
-def _sigmoid(x: Array) -> Array:
-    """``1 / (1 + exp(-x))`` without overflow."""
-    e = np.exp(-np.abs(x))
-    low: Array = np.where(x >= 0, 1, e) / (1 + e)
-    return low
-
-
-def _select(condition: Array, a: Array, b: Array) -> Array:
-    """``a`` where the condition is not zero, else ``b``."""
-    chosen: Array = np.where(condition != 0, a, b)
-    return chosen
-
-
-#: The operations of ``ir.ops`` that NumPy has no function of that name for.
-_OURS: dict[str, Callable[..., Array]] = {
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "sigmoid": _sigmoid,
-    "silu": lambda x: x * _sigmoid(x),
-    "relu": lambda x: np.maximum(x, 0),
-    "where": _select,
-    "less": lambda a, b: np.where(np.less(a, b), 1.0, 0.0),
-    "equal": lambda a, b: np.where(np.equal(a, b), 1.0, 0.0),
-    "reciprocal": lambda x: 1 / x,
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -94,10 +60,7 @@ class Stored:
 
 @dataclass(slots=True, eq=False)
 class _Field:
-    """A value at the points of an Einsum: one axis for each variable of it, of length 1 if absent.
-
-    ``variables`` are those it depends on (an extent may be 1 as well).
-    """
+    """A value at the points of an Einsum, and the variables that it depends on."""
 
     values: Array
     variables: frozenset[str]
@@ -168,7 +131,7 @@ class Points:
             return self._compare(condition)
         if isinstance(condition, Threshold):
             left, right = self._value(condition.left), self._value(condition.right)
-            holds = _RELATIONS[condition.relation](left.values, right.values)
+            holds = RELATIONS[condition.relation](left.values, right.values)
             return _Field(holds, left.variables | right.variables)
         there = self.reads[condition]
         return _Field(there.values != 0, there.variables)
@@ -176,7 +139,7 @@ class Points:
     def _compare(self, c: Compare) -> _Field:
         left, right = self.problem.affine(c.left), self.problem.affine(c.right)
         names = frozenset(v for v, _ in left.terms + right.terms) - self.fixed.keys()
-        return _Field(_RELATIONS[c.relation](self._affine(left), self._affine(right)), names)
+        return _Field(RELATIONS[c.relation](self._affine(left), self._affine(right)), names)
 
     def _read(self, read: Access) -> None:
         """A tensor's elements at every point; what is undefined or beyond it goes to the masks."""
@@ -333,7 +296,7 @@ class Points:
             return _Field(np.full(ones, size).astype(self.dtype), frozenset())
         args = [self._value(a) for a in expr.args]
         name = MAPS[expr.op].numpy
-        function: Callable[..., Array] = _OURS.get(name) or getattr(np, name)
+        function: Callable[..., Array] = OURS.get(name) or getattr(np, name)
         values = function(*(a.values for a in args)).astype(self.dtype, copy=False)
         return _Field(values, frozenset().union(*(a.variables for a in args)))
 
@@ -417,32 +380,6 @@ class Points:
             operands += [f.values.reshape([f.values.shape[n] for n in mine]), mine]
         total: Array = np.einsum(*operands, kept, optimize="greedy")
         return total.reshape([self.extent(v) if n in kept else 1 for n, v in enumerate(self.axes)])
-
-
-def largest(
-    values: Array, keep: Array | None, axis: int, slots: int, reach: Array | None = None
-) -> tuple[Array, Array]:
-    """Indices along ``axis`` of the largest values, in ``slots`` places, and which places are used.
-
-    ``keep``: the values to choose among.  ``reach``: choose the fewest whose
-    sum is at least this.
-
-    >>> found, used = largest(np.array([3.0, 5.0, 5.0, 1.0]), None, 0, 3)
-    >>> found.tolist(), used.tolist()
-    ([1, 2, 0], [True, True, True])
-    >>> largest(np.array([0.5, 0.3, 0.2]), None, 0, 3, np.array([0.7]))[1].tolist()
-    [True, True, False]
-    """
-    there = np.full(values.shape, True) if keep is None else np.broadcast_to(keep, values.shape)
-    order = np.lexsort((-values, ~there), axis=axis)
-    used = np.take_along_axis(there, order, axis)
-    if reach is not None:
-        ordered = np.where(used, np.take_along_axis(values, order, axis), 0.0)
-        used = used & (np.cumsum(ordered, axis) - ordered < reach)
-    room = [(0, 0)] * values.ndim
-    room[axis] = (0, max(0, slots - values.shape[axis]))
-    first = np.arange(slots)
-    return np.pad(order, room).take(first, axis), np.pad(used, room).take(first, axis)
 
 
 def _beyond(read: Access, shape: tuple[int, ...]) -> tuple[str, str, Place]:

@@ -82,7 +82,7 @@ def breakdown(format: Format, sizes: Mapping[str, int] | None = None) -> tuple[B
 
     >>> scale = Metadata("scale", 16, 128)
     >>> [(b.name, b.stored) for b in breakdown(Format("int4", (Part("", 4, 1, 1, (scale,)),)))]
-    [('elements', 4.0), ('scale', 0.125)]
+    [('elements', 4), ('scale', 0.125)]
     """
     known = sizes or {}
     lacking = [name for name in format.sizes if name not in known]

@@ -57,6 +57,16 @@ MAPS: dict[str, Operation] = {
         Operation("select", 3, "select", "where"),
         Operation("less", 2, "max", "less"),
         Operation("equal", 2, "max", "equal"),
+        Operation("sign", 1, "max", "sign"),
+        Operation("mod", 2, "round", "mod"),
+        Operation("elu", 1, "exp", "elu"),
+        Operation("gelu", 1, "exp", "gelu"),
+        Operation("softplus", 1, "exp", "softplus"),
+        Operation("sin", 1, "exp", "sin"),
+        Operation("cos", 1, "exp", "cos"),
+        Operation("quant", 3, "round", "quant"),
+        Operation("uquant", 3, "round", "uquant"),
+        Operation("dequant", 2, "mul", "multiply", fallback="mac"),
     )
 }
 

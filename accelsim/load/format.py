@@ -69,7 +69,7 @@ def format_from_text(text: str, file: str = "<text>") -> Format:
     """The format of a YAML text.  Raises ``InputError`` with every fault of it.
 
     >>> format_from_text("{format: half, source: IEEE 754-2008, bits: 16}").parts[0].bits
-    16
+    16.0
     """
     return format_from(from_text(text, file))
 

@@ -70,6 +70,9 @@ def group_transfers(
 ) -> tuple[Transfer, ...]:
     """Every transfer of a group; ``shares`` gives the spilled share by level.
 
+    Elements of a tensor with a format are as many words of the machine as
+    their bits fill.
+
     Here K, of 64 x 12 heads by 4096 keys by 64, comes from DRAM once:
 
     >>> from accelsim.explore.estimate import bind
@@ -85,7 +88,12 @@ def group_transfers(
         for use in uses:
             _count_leaf(nest, ledger, arch, tensor, use)
         _count_holds(nest, ledger, tensor, uses)
-    return tuple(ledger.transfers)
+    word = 8 * arch.word_bytes
+    return tuple(
+        t._replace(reads=t.reads * scale, writes=t.writes * scale)
+        for t in ledger.transfers
+        for scale in (nest.problem.bits(t.tensor, word) / word,)
+    )
 
 
 def _count_leaf(nest: Nest, ledger: Ledger, arch: Architecture, tensor: str, use: Use) -> None:
@@ -94,7 +102,8 @@ def _count_leaf(nest: Nest, ledger: Ledger, arch: Architecture, tensor: str, use
     words = time.words(span)
     chain = nest.chain(tensor, use.above)
     count, different = fetches(span, time.loops)
-    visits, first = count * words, different * words
+    share = nest.share(use.leaf.einsum, use.above)
+    visits, first = count * words * share, different * words
     if not use.writes:
         ledger.move(chain, tensor, use.leaf.einsum, visits, 0.0)
         return
@@ -117,8 +126,10 @@ def _count_holds(nest: Nest, ledger: Ledger, tensor: str, uses: list[Use]) -> No
             path = use.above[: depth + 1]
             words = nest.words(hold, path)
             count, different = fetches(nest.held_span(hold, node), loops_of(path))
-            visits, first = count * words, different * words
-            written = any(u.writes for u in nest.below[id(node), tensor])
+            below = nest.below[id(node), tensor]
+            share = max(nest.share(u.leaf.einsum, path) for u in below)
+            visits, first = count * words * share, different * words
+            written = any(u.writes for u in below)
             recurrent = tensor in nest.cascade.iterative
             fills = 0.0 if written and not recurrent else visits
             drains = visits if written else 0.0

@@ -83,7 +83,7 @@ def busy(nest: Nest, arch: Architecture) -> tuple[Busy, ...]:
         unit = arch.unit[leaf.unit]
         einsum = nest.steps[leaf.einsum]
         cost = cycles_a_point(unit, einsum, leaf)
-        steps = nest.time(leaf, above, arch).steps
+        steps = nest.time(leaf, above, arch).steps * nest.share(leaf.einsum, above)
         useful = nest.problem.points(einsum) * cost / unit.pes
         found.append(Busy(leaf.einsum, leaf.unit, steps * cost, useful))
     return tuple(found)

@@ -183,6 +183,27 @@ class Nest:
             found = self._times[key] = LeafTime(loops, sizes, ragged)
         return found
 
+    def share(self, einsum: str, above: tuple[Node, ...]) -> float:
+        """The share of the iterations of the loops above in which an Einsum has anything to do.
+
+        What data decides is skipped as a whole where the loops run over every
+        rank of the mask, down to single coordinates: its density.  A mask that
+        varies within an iteration skips nothing, and affine masks are not
+        skipped: a mapping has dense loops.
+        """
+        if not self.cascade.densities:
+            return 1.0
+        inside = dict(self.mapping.extent)
+        for loop in loops_of(above):
+            inside[loop.part] = 1
+        apart = {
+            rank for rank, parts in self.by_rank.items() if all(inside[p.part] == 1 for p in parts)
+        }
+        found = 1.0
+        for tensor in self.problem.domains.decided(self.steps[einsum], apart):
+            found *= self.cascade.density[tensor].value
+        return found
+
     def home(self, tensor: str) -> tuple[Node, Hold] | None:
         """The hold where an intermediate lives for good; None: the backing level.
 

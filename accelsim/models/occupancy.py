@@ -90,7 +90,8 @@ def moments(nest: Nest, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
         rooms: dict[str | int, Occupancy] = {}
         for n, hold in enumerate(holds):
             if hold.level == level:
-                size = nest.words(hold, path) * hold.copies * word_bytes
+                size = nest.words(hold, path) * hold.copies
+                size *= nest.problem.bits(hold.tensor, 8 * word_bytes) / 8
                 which = n if hold.staged is not None else hold.shares or hold.tensor
                 old = rooms.get(which, Occupancy())
                 size, spill = max(old.total_bytes, size), hold.spill or old.spillable_bytes > 0
