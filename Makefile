@@ -12,7 +12,7 @@ LENGTHS := 1K,4K,16K,64K,256K,1M
 SAY      = @printf '\n== %s ==\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long bench lint format clean
+.PHONY: help demo test test-long test-browser bench lint format clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,7 +40,10 @@ test: $(STAMP)  ## the tests that CI runs, doctests included
 	$(PYTEST) -n $(JOBS)
 
 test-long: $(STAMP)  ## every test on newly drawn examples, and property and replay runs of minutes
-	ACCELSIM_RANDOM=1 $(PYTEST) -n $(JOBS) -m "long or not bench"
+	ACCELSIM_RANDOM=1 $(PYTEST) -n $(JOBS) -m "not bench and not browser"
+
+test-browser: $(STAMP)  ## the report page in headless Chromium, which must be installed
+	$(PYTEST) -m browser
 
 bench: $(STAMP)  ## timings, printed
 	$(PYTEST) -m bench -s
