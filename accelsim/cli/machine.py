@@ -58,6 +58,10 @@ def estimate(
             help="Answer many requests: a JSON object of options a line (- is stdin).",
         ),
     ] = None,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Draw the schedule in time, as .png, .svg or .pdf."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Estimate latency, energy, area, traffic and utilisation, and say what bounds them."""
@@ -78,6 +82,10 @@ def estimate(
         choose=choices(choose),
         physical=physical,
     ).to_dict()
+    if plot is not None:
+        from accelsim.report.machine_plots import schedule_figure
+
+        note(f"drawn: {schedule_figure(found, plot)}")
     if as_json:
         return print_json(found)
     from accelsim.report import tables
@@ -152,12 +160,20 @@ def validate(
     brief: Annotated[
         bool, typer.Option("--brief", help="A line a table instead of every row.")
     ] = False,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Draw every row and the errors, as .png, .svg or .pdf."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show predictions beside published results; exit status 1 if one is out of its tolerance."""
     from accelsim.explore.evaluations import validate as confront
 
     found = confront(what)
+    if plot is not None:
+        from accelsim.report.machine_plots import errors_figure
+
+        note(f"drawn: {errors_figure(found.to_dict(), plot)}")
     if as_json:
         print_json(found.to_dict())
     else:
