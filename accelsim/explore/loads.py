@@ -83,7 +83,9 @@ def total(loads: Iterable[Load]) -> Load:
 def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     """Operations and compulsory bytes of one part."""
     problem = _bound(part, scope)
-    bits = {name: float(r.value(scope)) for name, r in part.bits}
+    given = {t.name for t in load_cascade(part.cascade).inputs}
+    bits = {t.name: 0.0 for t in problem.cascade.inputs if t.name not in given}
+    bits |= {name: float(r.value(scope)) for name, r in part.bits}
     times = float(part.times.value(scope))
     ops: dict[str, float] = {}
     for einsum in problem.cascade.einsums:
@@ -94,7 +96,7 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     moved = {
         name: times * n * bits.get(name, BITS) / BYTE
         for name, n in statements.touched.items()
-        if bits.get(name, BITS) > 0
+        if bits.get(name, BITS) > 0  # masks and tables known beforehand are made where needed
     }
     for name, n in statements.written.items():
         moved[name] = times * n * bits.get(name, BITS) / BYTE

@@ -63,9 +63,9 @@ def _passes(cascade: Cascade, tensor: str, rank: str) -> tuple[float, tuple[str,
     """Passes over the rank of a tensor's own fibers, and why; 1 where it is read once or not."""
     plan = Plan(cascade)
     found = [Sweeps(plan, r) for r in roots(plan) if (r.tensor, r.rank) == (tensor, rank)]
-    if not found:
+    most = max(found, key=lambda s: s.most, default=None)
+    if most is None or most.most <= 1:
         return 1, ()
-    most = max(found, key=lambda s: s.most)
     return most.most, tuple(str(step) for step in steps(most))
 
 

@@ -140,10 +140,43 @@ def self_score_attention(Q: Array, K: Array, V: Array) -> Array:
     return result
 
 
+def lightning_attention_2(Q: Array, K: Array, V: Array, GATE: Array) -> Array:
+    """Causal linear attention with weight lambda^(p-m); queries, outputs in blocks [B,H,M1,I,E].
+
+    Lightning Attention-2 (Qin et al., 2024); lambda of a head is sigmoid(GATE).
+    """
+    queries = Q.reshape(*K.shape[:3], Q.shape[-1])
+    at = np.arange(K.shape[2])
+    age = at[:, None] - at[None, :]
+    decay = (1 / (1 + np.exp(-GATE)))[:, None, None] ** np.maximum(age, 0) * (age >= 0)
+    result: Array = (queries @ K.swapaxes(-1, -2) * decay) @ V
+    return result.reshape(*Q.shape[:-1], V.shape[-1])
+
+
+def linear_step(Q: Array, K: Array, V: Array, S: Array, GATE: Array) -> tuple[Array, Array]:
+    """One position of decayed linear attention: the output, and the state after it."""
+    decay = (1 / (1 + np.exp(-GATE)))[:, None, None]
+    after = decay * S + K[..., :, None] * V[..., None, :]
+    return np.einsum("bhe,bhef->bhf", Q, after), after
+
+
+def attention_layer_causal(
+    X: Array, Y: Array, WQ: Array, WK: Array, WV: Array, WO: Array
+) -> Array:  # fmt: skip
+    """Projections of X and Y, attention of query p over keys m <= p, and its projection."""
+    q, k, v = (np.einsum("bmd,dhe->bhme", x, w) for x, w in ((X, WQ), (Y, WK), (Y, WV)))
+    scores = np.where(np.tri(X.shape[1], Y.shape[1]) > 0, q @ k.swapaxes(-1, -2), -np.inf)
+    weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    out = weight / weight.sum(axis=-1, keepdims=True) @ v
+    result: Array = np.einsum("bhpf,hfd->bpd", out, WO)
+    return result
+
+
 LINEAR: dict[str, Callable[..., Any]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         transnormer, hedgehog, mala, inline_attention, inline_local, local_enhancement,
-        approximate_attention, self_score_attention,
+        approximate_attention, self_score_attention, lightning_attention_2, linear_step,
+        attention_layer_causal,
     )
 }  # fmt: skip

@@ -164,16 +164,28 @@ def neighbourhood_3d(
     return masked(_flat(Q), _flat(K), _flat(V), keep).reshape(*Q.shape[:-1], V.shape[-1])
 
 
-def compensated_attention(Q: Array, K: Array, V: Array, KD: Array, VD: Array) -> Array:
-    """RazorAttention: attention over kept keys and the mean of the dropped, counted as often."""
-    dropped = KD.shape[2]
-    keys = np.concatenate([K, KD.mean(axis=2, keepdims=True)], axis=2)
-    values = np.concatenate([V, VD.mean(axis=2, keepdims=True)], axis=2)
-    scores = Q @ keys.swapaxes(-1, -2)
-    weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weight[..., -1] *= dropped
-    result: Array = (weight / weight.sum(axis=-1, keepdims=True)) @ values
-    return result
+def compensated_attention(
+    Q: Array, K: Array, V: Array, KC: Array, VC: Array, R: int
+) -> Array:  # fmt: skip
+    """RazorAttention: attention over the kept keys and R copies of the one for the dropped."""
+    copies = [np.repeat(x[:, :, None], R, axis=2) for x in (KC, VC)]
+    keys, values = (np.concatenate([x, c], axis=2) for x, c in zip((K, V), copies, strict=True))
+    return masked(Q, keys, values, np.ones(1, np.bool_))
+
+
+def delta_keys(Q: Array, K: Array, V: Array, W: int, THETA: float) -> Array:
+    """Causal attention over keys that move only by changes above THETA, exact within a window.
+
+    A labelled hypothesis about DeltaLLM, of which only the abstract is known.
+    """
+    held = np.zeros_like(K)
+    last = np.zeros_like(K[:, :, 0])
+    for m in range(K.shape[2]):
+        last = np.where(np.abs(K[:, :, m] - last) > THETA, K[:, :, m], last)
+        held[:, :, m] = last
+    age = np.arange(Q.shape[2])[:, None] - np.arange(K.shape[2])[None, :]
+    scores = np.where(age < W, Q @ K.swapaxes(-1, -2), Q @ held.swapaxes(-1, -2))
+    return _softmax(np.where(age >= 0, scores, -np.inf)) @ V
 
 
 def zero_tuning(Q: Array, K: Array, V: Array, GAMMA: Array) -> Array:
@@ -215,6 +227,6 @@ SPARSE: dict[str, Callable[..., Any]] = {
     for f in (
         attention_gqa_causal, sink_window, shifted_chunks, shifted_chunks_sinks, strided_blocks,
         paro_attention, neighbourhood_1d, neighbourhood_2d, neighbourhood_3d,
-        compensated_attention, zero_tuning, act, precomputed_attention,
+        compensated_attention, delta_keys, zero_tuning, act, precomputed_attention,
     )
 }  # fmt: skip

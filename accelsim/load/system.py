@@ -70,7 +70,7 @@ class PartText(_Record):
     sizes: dict[str, _Number] = Field({}, description="rules for ranks: {M: N, W: WINDOW}")
     times: _Number = Field(1, description="how often it runs in a layer, as a share of the heads")
     estimation: list[str] = Field([], description="Einsums that choose what the others compute")
-    bits: dict[str, _Number] = Field({}, description="bits an element of an input has; 16 else")
+    bits: dict[str, _Number] = Field({}, description="bits of elements of inputs and outputs; 16 else")
     density: dict[str, DensityText] = Field({}, description="shares that data leaves")
     key: str = Field("K", description="the input whose passes are counted as those over K")
     value: str = Field("V", description="and as those over V")
@@ -233,10 +233,10 @@ class _Loading:
         place = self.document.place((*path, "cascade"))
         try:
             cascade = load_cascade(text.cascade, place)
-            names = {t.name for t in cascade.inputs}
+            names = {t.name for t in cascade.inputs} | set(cascade.outputs)
             known = {
                 "estimation": (text.estimation, set(cascade.steps), "Einsum"),
-                "bits": (list(text.bits), names, "input"),
+                "bits": (list(text.bits), names, "input or output"),
                 "density": (list(text.density), set(cascade.tensors), "tensor"),
                 "rank": ([text.rank], set(cascade.ranks), "rank"),
             }

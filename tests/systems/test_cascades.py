@@ -38,7 +38,7 @@ OWN: dict[str, dict[str, int]] = {
     "act": {"N": 1},
     "inline-local": {"U": 3, "T": 3},
     "neighbourhood-3d": {"Y": 4, "X": 5, "PY": 4, "PX": 5},
-    "lightning-attention-2": {"P0": 6, "M0": 6},
+    "lightning-attention-2": {"I": 6, "M0": 6},
 }
 #: Where a sum of signed products is divided by another, positive inputs keep it away from 0.
 POSITIVE = {"approximate-attention"}
@@ -99,4 +99,4 @@ def test_neighbourhoods_of_any_window_and_stride(window: int, stride: int) -> No
 
 @pytest.mark.parametrize("tile", [1, 2, 12, 24])
 def test_lightning_in_blocks_of_any_size(tile: int) -> None:
-    assert error(bound("lightning-attention-2", P0=tile, M0=tile), 0) < 1e-10
+    assert error(bound("lightning-attention-2", I=tile, M0=tile), 0) < 1e-10
