@@ -44,6 +44,10 @@ def estimate(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="NAME", help="Cascade, architecture and mapping under one name."),
     ] = None,
+    kernel: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="A described GPU kernel, as `list kernels` names them."),
+    ] = None,
     model: Model = None,
     seq: Length = None,
     shape: Shape = None,
@@ -69,6 +73,8 @@ def estimate(
 
     if batch is not None:
         return _batch(batch)
+    if kernel is not None:
+        return _kernel(kernel, arch, shape, sets, as_json)
     found = price(
         cascade,
         arch=arch,
@@ -91,6 +97,20 @@ def estimate(
     from accelsim.report import tables
 
     return print_tables(tables.estimate(found))
+
+
+def _kernel(
+    kernel: str, arch: str | None, shape: str | None, sets: list[str] | None, as_json: bool
+) -> None:
+    """Predict a described GPU kernel."""
+    from accelsim.explore.estimate_gpu import estimate_kernel
+
+    found = estimate_kernel(kernel, arch=arch, shape=shape, sets=tuple(sets or ())).to_dict()
+    if as_json:
+        return print_json(found)
+    from accelsim.report import gpu
+
+    return print_tables(gpu.kernel(found))
 
 
 def _batch(file: Path) -> None:

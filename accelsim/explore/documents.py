@@ -22,6 +22,7 @@ LISTED: Final[dict[str, catalog.Kind]] = {
     "archs": "arch",
     "mappings": "mapping",
     "designs": "design",
+    "kernels": "kernel",
     "sweeps": "sweep",
     "systems": "system",
 }
@@ -32,6 +33,7 @@ KEYS: Final[dict[str, catalog.Kind]] = {
     "gpu": "arch",
     "mapping": "mapping",
     "design": "design",
+    "kernel": "kernel",
     "sweep": "sweep",
     "system": "system",
 }
@@ -118,6 +120,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
     from accelsim.load.arch import load_architecture
     from accelsim.load.design import load_design
     from accelsim.load.gpu import is_gpu, load_gpu
+    from accelsim.load.kernel import load_kernel
     from accelsim.load.mapping import load_mapping
     from accelsim.load.sweep import load_sweep
     from accelsim.load.system import load_system
@@ -128,6 +131,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
     loaders: dict[str, Callable[[Path], object]] = {
         "arch": load_architecture,
         "design": load_design,
+        "kernel": load_kernel,
         "mapping": load_mapping,
         "sweep": load_sweep,
         "system": load_system,
@@ -161,7 +165,7 @@ def _kind_of(document: Document) -> catalog.Kind:
 def schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of a kind of document.
 
-    ``arch``, ``gpu``, ``cascade``, ``mapping``, ``design``, ``sweep`` or ``system``.
+    ``arch``, ``gpu``, ``kernel``, ``cascade``, ``mapping``, ``design``, ``sweep``, ``system``.
 
     >>> schema("arch")["title"]
     'accelsim arch'
@@ -170,6 +174,7 @@ def schema(kind: str) -> dict[str, Any]:
     from accelsim.load.cascade_text import CascadeText
     from accelsim.load.design import DesignText
     from accelsim.load.gpu_text import GpuText
+    from accelsim.load.kernel import KernelText
     from accelsim.load.mapping_text import MappingText
     from accelsim.load.sweep import SweepText
     from accelsim.load.system import SystemText
@@ -179,6 +184,7 @@ def schema(kind: str) -> dict[str, Any]:
         "cascade": CascadeText,
         "design": DesignText,
         "gpu": GpuText,
+        "kernel": KernelText,
         "mapping": MappingText,
         "sweep": SweepText,
         "system": SystemText,

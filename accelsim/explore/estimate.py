@@ -97,7 +97,7 @@ def choice(text: str) -> tuple[str, str | int | float]:
 
 #: What a request of a batch may say, and the types that JSON gives it.
 _REQUEST: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("cascade", "arch", "mapping", "design", "model", "config"), (str,)),
+    **dict.fromkeys(("cascade", "arch", "mapping", "design", "model", "config", "kernel"), (str,)),
     "seq": (str, int),
     "shape": (str, dict),
     "sets": (list,),
@@ -122,9 +122,21 @@ def batch(file: Name) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                yield estimate(**_request(line, Place(str(file), number, 1))).to_dict()
+                yield _answer(_request(line, Place(str(file), number, 1)))
             except InputError as error:
                 yield {"line": number, "faults": [str(f) for f in error.faults]}
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The estimate of one request: of a described kernel where it names one."""
+    if "kernel" not in request:
+        return estimate(**request).to_dict()
+    from accelsim.explore.estimate_gpu import estimate_kernel
+
+    strange = [key for key in request if key not in ("kernel", "arch", "shape", "sets")]
+    if strange:
+        raise refuse(f"a kernel is asked without {strange[0]}", "kernel, arch, shape, sets")
+    return estimate_kernel(**request).to_dict()
 
 
 def _request(line: str, place: Place) -> dict[str, Any]:

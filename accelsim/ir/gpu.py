@@ -121,7 +121,8 @@ class Gpu:
     They run at most at ``clock_hz``, with tensor cores at work at most at
     ``tensor_clock_hz``.  ``tensor`` is FLOP a cycle a multiprocessor by path and type
     (``wgmma.bf16``), ``tensor_alone`` the same of one warp a scheduler, ``operations`` lane operations a cycle a multiprocessor,
-    ``shared_bandwidth`` bytes a cycle a multiprocessor.
+    ``shared_bandwidth`` bytes a cycle a multiprocessor.  ``l2_reach_bytes`` is the
+    size of a buffer that is still served by L2 alone when it is read again.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Gpu:
     operations: tuple[tuple[str, float], ...]
     shared_bandwidth: float
     l2_bytes: float
+    l2_reach_bytes: float
     l2_bandwidth: float
     memory: Memory
     waits: Waits

@@ -6,7 +6,7 @@ instruction path, what overlaps what.  It holds no time and no efficiency.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Family = Literal["attention", "unfused", "decode", "gemm", "rows", "copy", "linear", "gemv"]
@@ -21,7 +21,8 @@ class Tile:
     """A block: ``rows`` x ``columns`` of scores or products, a step of ``depth``, and its room.
 
     ``when`` holds for which sizes it is taken; ``row_tiles`` is 16-row
-    fragments a warp, ``blocks`` how many its registers let reside together.
+    fragments a warp, ``blocks`` how many its registers let
+    reside together, ``cluster`` blocks that share the columns they load.
     """
 
     rows: int
@@ -31,7 +32,7 @@ class Tile:
     row_tiles: int = 1
     blocks: int = 1
     stages: int = 2
-    shared_bytes: float = 0.0
+    cluster: int = 1
     when: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -51,6 +52,7 @@ class KernelDescriptor:
     ``overhead`` is instructions of a warp and tile that are no arithmetic of
     the algorithm (addresses, barriers, copies), ``load_bytes`` what one
     asynchronous copy instruction of a thread moves (0: a copy engine's).
+    ``instructions`` are counts of the compiled stream by variant.
     """
 
     name: str
@@ -63,13 +65,13 @@ class KernelDescriptor:
     correction: Correction = "always"
     longest_first: bool = False
     persistent: bool = False
-    skips_masked: bool = False
     overhead: float = 0.0
     load_bytes: int = 0
     padded_columns: int = 0
+    instructions: tuple[tuple[str, float], ...] = ()
     form: str = ""
     about: str = ""
-    sources: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    source: str = ""
 
     def __hash__(self) -> int:
         """By name, tiles and pipeline."""

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from accelsim.errors import Place, refuse
 from accelsim.load.source import closest
 
-Kind = Literal["cascade", "arch", "mapping", "design", "sweep", "system", "format"]
+Kind = Literal["cascade", "arch", "mapping", "design", "sweep", "system", "format", "kernel"]
 Folder = Literal["einsum_cascades", "arch_configs", "formats", "validation", "systems"]
 
 #: For each kind of document its data folder, and the folders in that (``**``: at any depth).
@@ -24,6 +24,7 @@ _WHERE: Final[dict[Kind, tuple[Folder, tuple[str, ...]]]] = {
     "arch": ("arch_configs", ("spatial", "gpu")),
     "mapping": ("arch_configs", ("mappings",)),
     "design": ("arch_configs", ("designs",)),
+    "kernel": ("arch_configs", ("kernels",)),
     "system": ("systems", (".",)),
     "sweep": ("arch_configs", ("sweeps",)),
     "format": ("formats", ("**",)),

@@ -149,7 +149,7 @@ class _Builder:
         waits: dict[str, units.Dimension] = {
             f: "count" for f in WaitsText.model_fields if f != "source"
         }
-        l2 = self.record("l2", {"capacity": "bytes", "bandwidth": "bytes_per_s"})
+        l2 = self.record("l2", {"capacity": "bytes", "reach": "bytes", "bandwidth": "bytes_per_s"})
         memory = self.record(
             "memory",
             {
@@ -186,6 +186,7 @@ class _Builder:
             operations=self.operations(),
             shared_bandwidth=self.record("shared", {"bandwidth": "count"})["bandwidth"],
             l2_bytes=l2["capacity"],
+            l2_reach_bytes=l2["reach"] or l2["capacity"],
             l2_bandwidth=l2["bandwidth"],
             memory=Memory(*memory.values()),
             waits=Waits(**self.record("waits", waits, False)),

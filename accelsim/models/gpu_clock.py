@@ -37,8 +37,8 @@ def seconds_at(gpu: Gpu, launch: Launch, clock_hz: float) -> tuple[float, str]:
     return times[bound], bound
 
 
-def joules_at(gpu: Gpu, launch: Launch, clock_hz: float) -> float:
-    """Energy of a launch above what the board draws awake.
+def joules_at(gpu: Gpu, launch: Launch, clock_hz: float) -> tuple[float, float]:
+    """Energy of a launch above what the board draws awake: of the core at a clock, of memory.
 
     The energy of a byte of memory includes its way through L2; only bytes
     that L2 serves by itself are added.  Memory keeps its own clock.
@@ -46,21 +46,23 @@ def joules_at(gpu: Gpu, launch: Launch, clock_hz: float) -> float:
     core = sum(n * gpu.joules(name, clock_hz) for name, n in launch.operations.items() if n)
     outside = launch.read_bytes + launch.write_bytes
     core += max(0.0, launch.l2_bytes - outside) * gpu.joules("l2", clock_hz)
-    moved = launch.read_bytes * gpu.joules("read", gpu.clock_hz)
-    return core + moved + launch.write_bytes * gpu.joules("write", gpu.clock_hz)
+    read = launch.read_bytes * gpu.joules("read", gpu.clock_hz)
+    return core, read + launch.write_bytes * gpu.joules("write", gpu.clock_hz)
 
 
 def settle(gpu: Gpu, launch: Launch, limit_w: float) -> Settled:
     """The launch at the highest clock at which its power is no more than ``limit_w``.
 
-    Power falls as the clock does: time does not fall, and energy goes with its
-    square.  So the clock is found by bisection.
+    Power falls as the clock does: time does not fall, and the core's energy
+    goes with its square.  So the clock is found by bisection.
     """
     top = gpu.tensor_clock_hz if launch.uses_tensor else gpu.clock_hz
+    core, outside = joules_at(gpu, launch, top)
 
     def at(clock_hz: float) -> Settled:
         seconds, bound = seconds_at(gpu, launch, clock_hz)
-        joules = joules_at(gpu, launch, clock_hz) + gpu.power.awake_w * seconds
+        dynamic = core * (clock_hz / top) ** 2 + outside
+        joules = dynamic + gpu.power.awake_w * seconds
         power = joules / seconds if seconds else gpu.power.idle_w
         return Settled(seconds, joules, clock_hz, power, bound)
 
@@ -68,7 +70,7 @@ def settle(gpu: Gpu, launch: Launch, limit_w: float) -> Settled:
     if found.power_w <= limit_w:
         return found
     low, high = LOWEST * top, top
-    for _ in range(24):
+    for _ in range(20):
         middle = (low + high) / 2
         if at(middle).power_w <= limit_w:
             low = middle

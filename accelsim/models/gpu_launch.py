@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from accelsim.ir.gpu import Gpu
 
@@ -31,9 +31,7 @@ class Launch:
     slots: int = 1
     stages: tuple[tuple[str, float, str], ...] = ()
     shape: str = ""
-    resident_bytes: float = 0.0
     lead_s: float = 0.0
-    write_kept: float = field(default=0.0)
 
     @property
     def waves(self) -> float:
@@ -44,6 +42,21 @@ class Launch:
     def uses_tensor(self) -> bool:
         """Whether it has tensor-core work."""
         return any("." in name and count for name, count in self.operations.items())
+
+
+def left_in_l2(gpu: Gpu, launch: Launch) -> float:
+    """Bytes written that have not reached memory when the launch ends.
+
+    L2 holds the lines that passed last, read and written as they came; no
+    more than half of them are written ones (each half of L2 keeps its own).
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> left_in_l2(load_gpu("h100-sxm"), Launch("k", 0.0, 1e9, 1e9, 2e9, {}))
+    21626880.0
+    """
+    passed = launch.read_bytes + launch.write_bytes
+    share = launch.write_bytes / passed if passed else 0.0
+    return min(launch.write_bytes, min(share, 0.5) * gpu.l2_reach_bytes)
 
 
 def ingest(gpu: Gpu, active: int) -> float:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import Overlap
 
-#: Pipes that a stage may ask for; ``shared`` runs beside the tensor core that it feeds.
-PIPES = ("tensor", "ex2", "alu", "issue", "shared")
+#: Pipes that a stage may ask for; ``shared`` runs beside the tensor core that it feeds, ``memory``
+#: is a scheduler's part of the bandwidth behind it.
+PIPES = ("tensor", "ex2", "alu", "issue", "shared", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Stage:
     alu: float = 0.0
     issue: float = 0.0
     shared: float = 0.0
+    memory: float = 0.0
     wait: float = 0.0
 
     def cycles(self, warps: float) -> float:
@@ -39,7 +41,7 @@ class Stage:
         >>> exp.cycles(1), exp.cycles(2)
         (120.0, 200.0)
         """
-        most = max(self.tensor, self.ex2, self.alu, self.issue, self.shared)
+        most = max(float(getattr(self, pipe)) for pipe in PIPES)
         return max(warps * most, most + self.wait)
 
     @property
@@ -90,7 +92,7 @@ def staggered(stages: Sequence[Stage], warps: int) -> float:
     """
     demands = [
         sum(max(s.tensor, s.shared if s.tensor else 0.0) for s in stages),
-        *(sum(getattr(s, pipe) for s in stages) for pipe in ("ex2", "alu", "issue")),
+        *(sum(getattr(s, pipe) for s in stages) for pipe in ("ex2", "alu", "issue", "memory")),
     ]
     wait = sum(s.wait for s in stages)
     waiting = [0.0] * len(demands)

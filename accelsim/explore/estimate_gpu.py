@@ -1,0 +1,220 @@
+"""``estimate --kernel``: a described kernel, sizes and a GPU in; time, bytes, energy, clock out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from accelsim.errors import one_of, refuse
+from accelsim.ir.gpu import Gpu
+from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.load.arch import scalar
+from accelsim.load.gpu import load_gpu
+from accelsim.load.kernel import load_kernel
+from accelsim.load.workload import workload
+from accelsim.models import gpu_attention, gpu_gemm, gpu_passes, gpu_stream
+from accelsim.models.gpu_estimate import KernelEstimate, price
+from accelsim.models.gpu_launch import Launch
+
+Value = str | int | float | bool
+
+#: Fields of a tile that ``--set`` may change, and the words that attention has for two of them.
+_TILE: Final = {
+    **{name: name for name in ("rows", "columns", "warps", "depth", "row_tiles", "blocks")},
+    "stages": "stages",
+    "queries": "rows",
+    "keys": "columns",
+}
+#: What a kernel of each family may be asked, with what is taken where nothing is said.
+_OPTIONS: Final[dict[str, dict[str, Value]]] = {
+    "attention": {"causal": False, "window": 0, "offset": 0, "dtype": "bf16", "kept": 1.0},
+    "unfused": {"causal": False, "offset": 0, "dtype": "bf16"},
+    "decode": {"bits": 16, "dtype": "f16"},
+    "gemm": {"dtype": "bf16"},
+    "rows": {"form": "", "dtype": "bf16"},
+    "copy": {"dtype": "bf16"},
+    "linear": {"dtype": "bf16"},
+    "gemv": {"format": "int4"},
+}
+#: Rank sizes of each family; those behind the bar may be left out.
+_RANKS: Final[dict[str, tuple[str, str]]] = {
+    "attention": ("B H P M E", "F HK G"),
+    "unfused": ("B H P M E", "F HK G"),
+    "decode": ("B H M E", "F HK G P"),
+    "gemm": ("M N K", "B"),
+    "rows": ("M N", ""),
+    "copy": ("M N", ""),
+    "linear": ("B H M E", "F P"),
+    "gemv": ("N K", "B"),
+}
+#: Bits of a weight, scales included, by format (gemv).
+WEIGHT_BITS: Final = {"int4": 4.125, "int3": 3.125, "int2": 2.125, "ternary": 1.7}
+
+
+def estimate_kernel(
+    kernel: str | Path,
+    *,
+    arch: str | Path | None = None,
+    shape: Mapping[str, int] | str | None = None,
+    sets: Iterable[str] = (),
+) -> KernelEstimate:
+    """Time, DRAM and L2 bytes, energy and clock of a described kernel on a GPU.
+
+    ``sets`` are options of the kernel (``causal=true``, ``dtype=f16``,
+    ``window=1024``, ``bits=4``), fields of its tile (``keys=64``), or fields of
+    the GPU (``memory.reads=4.8 TB/s``).  Raises InputError for sizes or
+    options that the kernel does not have.
+
+    >>> found = estimate_kernel(
+    ...     "cudnn-attention", arch="h100-sxm", shape="B=1,H=16,M=16384,P=16384,E=128,F=128"
+    ... )
+    >>> 2.5e-3 < found.latency_s < 4.5e-3
+    True
+    """
+    described = load_kernel(kernel)
+    if arch is None:
+        raise refuse(f"{described.name} needs a GPU", "--arch h100-sxm")
+    options, tile_fields, rest = _sorted_out(described, sets)
+    gpu = load_gpu(arch, rest)
+    sizes = _sizes(described, shape)
+    return predict(gpu, described, sizes, options, tile_fields)
+
+
+def predict(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    sizes: Mapping[str, int],
+    options: Mapping[str, Value] | None = None,
+    tile_fields: Mapping[str, int] | None = None,
+) -> KernelEstimate:
+    """The same for what is loaded already, with options and fields of the tile by name."""
+    asked = {**_OPTIONS[kernel.family], **(options or {})}
+    kind = str(asked.get("dtype", "f16"))
+    _check_kind(gpu, kernel, kind)
+    bits = {"bits": int(asked["bits"])} if "bits" in asked else {}
+    tile = kernel.tile({**sizes, **bits})
+    if tile_fields:
+        tile = replace(tile, **tile_fields)  # type: ignore[arg-type]
+    launches = _launches(gpu, kernel, tile, sizes, asked, kind)
+    found = price(gpu, kernel.name, launches)
+    shown = {"sizes": dict(sizes), "options": {k: v for k, v in asked.items() if v != ""}}
+    return replace(found, problem=tuple(shown.items()))
+
+
+def _check_kind(gpu: Gpu, kernel: KernelDescriptor, kind: str) -> None:
+    if kind not in kernel.kinds:
+        raise refuse(f"{kernel.name} has no dtype {kind!r}", one_of(kernel.kinds))
+    if kernel.path and kernel.family != "gemv" and not gpu.tensor_rate(kernel.path, kind):
+        there = one_of(f"{name}" for name, _ in gpu.tensor)
+        raise refuse(f"{kernel.name} needs {kernel.path}.{kind}, {gpu.name} has none", there)
+
+
+def _launches(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    tile: Tile,
+    sizes: Mapping[str, int],
+    asked: Mapping[str, Value],
+    kind: str,
+) -> list[Launch]:
+    """The launches of a kernel of any family."""
+    if kernel.family == "gemm":
+        case = gpu_gemm.Gemm(sizes["M"], sizes["N"], sizes["K"], kind, sizes.get("B", 1))
+        return [gpu_gemm.launch(gpu, kernel, case)]
+    if kernel.family in ("rows", "copy"):
+        of = gpu_stream.Rows(sizes["M"], sizes["N"], str(asked.get("form", "")), kind)
+        return [(gpu_stream.rows if kernel.family == "rows" else gpu_stream.copy)(gpu, kernel, of)]
+    if kernel.family == "gemv":
+        form = str(asked["format"])
+        if form not in WEIGHT_BITS:
+            raise refuse(f"{kernel.name} has no format {form!r}", one_of(WEIGHT_BITS))
+        return [gpu_stream.gemv(gpu, kernel, sizes["N"], sizes["K"], WEIGHT_BITS[form])]
+    heads = sizes["H"]
+    keys = sizes.get("HK") or (heads // sizes["G"] if sizes.get("G") else heads)
+    if keys < 1 or heads % keys:
+        raise refuse(f"{heads} query heads do not share {keys} key heads", "a divisor of H")
+    if kernel.family == "decode":
+        step = gpu_stream.Decode(
+            sizes["B"], heads, keys, sizes["M"], sizes["E"], int(asked["bits"]), kind
+        )
+        return gpu_stream.decode(gpu, kernel, tile, step)
+    problem = gpu_attention.Attention(
+        sizes["B"],
+        heads,
+        keys,
+        sizes.get("P", sizes["M"]),
+        sizes["M"],
+        sizes["E"],
+        sizes.get("F", sizes["E"]),
+        causal=bool(asked.get("causal", True)),
+        window=int(asked.get("window", 0)),
+        offset=int(asked.get("offset", 0)),
+        kind=kind,
+        kept=float(asked.get("kept", 1.0)),
+    )
+    if problem.window and not problem.causal:
+        raise refuse("a window needs a causal mask", "causal=true")
+    if kernel.family == "linear":
+        return gpu_passes.linear(gpu, kernel, tile, problem)
+    if kernel.family == "unfused":
+        return gpu_passes.unfused(gpu, kernel, load_kernel("softmax"), tile, problem)
+    return [gpu_attention.launch(gpu, kernel, tile, problem)]
+
+
+def _sizes(kernel: KernelDescriptor, shape: Mapping[str, int] | str | None) -> dict[str, int]:
+    """Sizes of the ranks that the kernel's family has."""
+    found = dict(workload(shape=shape)) if shape is not None else {}
+    needed, extra = (names.split() for names in _RANKS[kernel.family])
+    missing = [name for name in needed if name not in found]
+    if missing:
+        text = f"{kernel.name} needs {', '.join(f'{m}=' for m in missing)}"
+        raise refuse(text, "--shape " + ",".join(f"{n}=..." for n in needed))
+    strange = [name for name in found if name not in (*needed, *extra)]
+    if strange:
+        raise refuse(f"{kernel.name} has no rank {strange[0]}", one_of((*needed, *extra)))
+    return found
+
+
+def _sorted_out(
+    kernel: KernelDescriptor, sets: Iterable[str]
+) -> tuple[dict[str, Value], dict[str, int], tuple[str, ...]]:
+    """``path=value`` texts as the kernel's options, fields of its tile, and those of the GPU."""
+    options: dict[str, Value] = {}
+    fields: dict[str, int] = {}
+    rest = []
+    known = _OPTIONS[kernel.family]
+    for text in sets:
+        name, _, given = text.partition("=")
+        name, value = name.strip(), scalar(given)
+        if name in known:
+            options[name] = _option(name, value, known[name])
+        elif name.removeprefix("tile.") in _TILE:
+            if not isinstance(value, int) or value < 1:
+                raise refuse(f"{name} cannot be {given!r}", "a whole number of 1 or more")
+            fields[_TILE[name.removeprefix("tile.")]] = value
+        elif "." in name or name in ("clock", "multiprocessors", "tensor_clock"):
+            rest.append(text)
+        else:
+            raise refuse(
+                f"{kernel.name} has no option {name!r}",
+                f"{one_of([*known, *_TILE])}, or a field of the GPU as memory.reads",
+            )
+    return options, fields, tuple(rest)
+
+
+def _option(name: str, value: str | int | float, default: Value) -> Value:
+    """The value of an option in the type that it has."""
+    if isinstance(default, bool):
+        if str(value).lower() not in ("true", "false"):
+            raise refuse(f"{name} cannot be {value!r}", "true, false")
+        return str(value).lower() == "true"
+    if isinstance(default, str):
+        return str(value)
+    if isinstance(value, str) or value < 0 or (isinstance(default, int) and value != int(value)):
+        wanted = "a whole number, 0 or more" if isinstance(default, int) else "a share, 0 to 1"
+        raise refuse(f"{name} cannot be {value!r}", wanted)
+    if isinstance(default, float) and not 0 < value <= 1:
+        raise refuse(f"{name} cannot be {value!r}", "a share, above 0, at most 1")
+    return value

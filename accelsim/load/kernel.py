@@ -1,0 +1,97 @@
+"""Kernel descriptors: YAML to ``ir.kernel.KernelDescriptor``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from accelsim.errors import Fault, InputError, one_of
+from accelsim.ir.gpu import TENSOR_PATHS, TENSOR_TYPES
+from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.load import catalog
+from accelsim.load.arch import Record
+from accelsim.load.source import Document, read, salvage, told_once
+
+
+class TileText(Record):
+    """A block's tile and the sizes for which it is taken."""
+
+    when: dict[str, int] = Field(default_factory=dict, description="rank sizes, all of them")
+    rows: int = Field(ge=1, description="queries, or rows of a product")
+    columns: int = Field(ge=1, description="keys, or columns of a product")
+    warps: int = Field(ge=1, le=32, description="warps that compute")
+    depth: int = Field(0, ge=0, description="of a step of a product")
+    row_tiles: int = Field(1, ge=1, description="fragments of 16 rows of a warp")
+    blocks: int = Field(1, ge=1, le=32, description="blocks that its registers let reside")
+    stages: int = Field(2, ge=1, description="tiles in flight")
+    cluster: int = Field(1, ge=1, description="blocks that share the columns they load")
+
+
+class KernelText(Record):
+    """A kernel as its source has it: no times, no efficiencies."""
+
+    kernel: str
+    about: str = ""
+    family: Literal["attention", "unfused", "decode", "gemm", "rows", "copy", "linear", "gemv"]
+    source: str = Field(min_length=1, description="where tile and pipeline stand")
+    path: str = Field("", description="instructions of the tensor cores: mma, wgmma")
+    kinds: list[str] = Field(default_factory=lambda: ["bf16", "f16"])
+    passes: int = Field(1, ge=1, le=3)
+    overlap: Literal["in phase", "staggered"] = "in phase"
+    correction: Literal["always", "when moved", "never"] = "always"
+    longest_first: bool = Field(False, description="longest blocks of a head are dealt first")
+    persistent: bool = Field(False, description="one block a multiprocessor takes tile after tile")
+    overhead: float = Field(
+        0, ge=0, description="instructions of a warp and tile beside arithmetic"
+    )
+    load_bytes: int = Field(0, ge=0, description="bytes of a copy instruction; 0: a copy engine")
+    padded_columns: int = Field(0, ge=0, description="head dimension is padded to a multiple")
+    instructions: dict[str, float] = Field(
+        default_factory=dict, description="counted instructions of a warp, by variant"
+    )
+    form: str = ""
+    tiles: list[TileText] = Field(min_length=1)
+
+
+def kernel_from(document: Document) -> KernelDescriptor:
+    """The descriptor of a document.  Raises InputError with every fault."""
+    text, faults = salvage(document, KernelText)
+    if text is None:
+        raise InputError(faults)
+    more = []
+    if text.path and text.path not in TENSOR_PATHS:
+        message = f"no instructions {text.path!r}"
+        more.append(Fault(document.place(["path"]), message, one_of(TENSOR_PATHS)))
+    for number, kind in enumerate(text.kinds):
+        if kind not in TENSOR_TYPES:
+            place = document.place(["kinds", number])
+            more.append(Fault(place, f"no type {kind!r}", one_of(TENSOR_TYPES)))
+    if faults or more:
+        raise told_once(faults, more)
+    fields = text.model_dump(exclude={"kernel", "tiles", "source", "kinds", "instructions"})
+    return KernelDescriptor(
+        text.kernel,
+        tiles=tuple(Tile(**{**t.model_dump(), "when": tuple(t.when.items())}) for t in text.tiles),
+        kinds=tuple(text.kinds),
+        instructions=tuple(text.instructions.items()),
+        source=text.source,
+        **fields,
+    )
+
+
+def load_kernel(name: str | Path) -> KernelDescriptor:
+    """The descriptor of a name or a file; cached until the file changes.
+
+    >>> load_kernel("attention-1pass-wgmma").tile({"E": 128}).columns
+    80
+    """
+    path = catalog.find("kernel", name)
+    return _loaded(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _loaded(path: Path, _changed: int) -> KernelDescriptor:
+    return kernel_from(read(path))

@@ -1,0 +1,133 @@
+"""The price of a described kernel on a GPU: its launches, their clock, time, bytes and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from accelsim.ir.gpu import Gpu
+from accelsim.models.gpu_clock import Settled, settle, settle_as_timed
+from accelsim.models.gpu_launch import Launch, left_in_l2
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A launch with what it comes to: as timed in a short train, and sustained."""
+
+    launch: Launch
+    timed: Settled
+    sustained: Settled
+    dram_bytes: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The launch as a JSON object."""
+        one = self.launch
+        return {
+            "name": one.name,
+            "seconds": self.timed.seconds,
+            "sustained_s": self.sustained.seconds,
+            "sm_hz": self.timed.sm_hz,
+            "bound_by": self.timed.bound_by,
+            "tile": one.shape,
+            "blocks": one.blocks,
+            "slots": one.slots,
+            "waves": one.waves,
+            "dram_bytes": self.dram_bytes,
+            "l2_bytes": one.l2_bytes,
+            "stages": [{"name": n, "cycles": c, "pipe": p} for n, c, p in one.stages],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class KernelEstimate:
+    """A kernel's price: ``latency_s`` between two events, launch cost included.
+
+    ``energy_j`` and ``sm_hz`` are those of the kernel launched back to back,
+    where the board's cap holds; ``latency_s`` that of a short train of launches.
+    """
+
+    kernel: str
+    arch: str
+    launches: tuple[Priced, ...]
+    launch_s: float
+    problem: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from one event to the next around the kernel."""
+        return self.launch_s + sum(p.timed.seconds for p in self.launches)
+
+    @property
+    def sustained_s(self) -> float:
+        """Seconds of each of many launches back to back, under the cap."""
+        return sum(p.sustained.seconds for p in self.launches)
+
+    @property
+    def energy_j(self) -> float:
+        """Joules of the board for each of many launches back to back."""
+        return sum(p.sustained.joules for p in self.launches)
+
+    @property
+    def sm_hz(self) -> float:
+        """Clock of the multiprocessors in many launches back to back, weighted by time."""
+        total = self.sustained_s
+        return sum(p.sustained.sm_hz * p.sustained.seconds for p in self.launches) / total
+
+    @property
+    def dram_bytes(self) -> float:
+        """Bytes that memory moves in one launch from an empty L2."""
+        return sum(p.dram_bytes for p in self.launches)
+
+    @property
+    def l2_bytes(self) -> float:
+        """Bytes between L2 and the multiprocessors."""
+        return sum(p.launch.l2_bytes for p in self.launches)
+
+    @property
+    def bound_by(self) -> str:
+        """What bounds the longest launch: memory, L2, or the pipe that its stages ask most of."""
+        longest = max(self.launches, key=lambda p: p.timed.seconds)
+        if longest.timed.bound_by != "multiprocessors" or not longest.launch.stages:
+            return longest.timed.bound_by
+        asked: dict[str, float] = {}
+        for _, cycles, pipe in longest.launch.stages:
+            asked[pipe] = asked.get(pipe, 0.0) + cycles
+        return max(asked, key=lambda pipe: asked[pipe])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``accelsim estimate --kernel``."""
+        return {
+            "kernel": self.kernel,
+            "arch": self.arch,
+            **dict(self.problem),
+            "latency_s": self.latency_s,
+            "dram_bytes": self.dram_bytes,
+            "l2_bytes": self.l2_bytes,
+            "energy_j": self.energy_j,
+            "sm_hz": self.sm_hz,
+            "sustained_s": self.sustained_s,
+            "power_w": self.energy_j / self.sustained_s,
+            "launch_s": self.launch_s,
+            "bound_by": self.bound_by,
+            "launches": [p.to_dict() for p in self.launches],
+        }
+
+
+def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
+    """The launches of a kernel, one behind the other, inputs where the launch before left them."""
+    found = []
+    for one in launches:
+        warm = _warm(gpu, one)
+        dram = one.read_bytes + one.write_bytes - left_in_l2(gpu, one)
+        timed = settle_as_timed(gpu, warm)
+        found.append(Priced(one, timed, settle(gpu, warm, gpu.power.cap_w), dram))
+    cost = gpu.launch.first_s + (len(launches) - 1) * gpu.launch.next_s
+    return KernelEstimate(kernel, gpu.name, tuple(found), cost)
+
+
+def _warm(gpu: Gpu, launch: Launch) -> Launch:
+    """The launch as it is repeated: what fits L2 is there, and memory has nothing to do."""
+    if launch.read_bytes + launch.write_bytes <= gpu.l2_reach_bytes:
+        return replace(launch, read_bytes=0.0, write_bytes=0.0)
+    return launch

@@ -1,0 +1,171 @@
+"""Kernels that stream memory: row operations, copies, decoding, weight-only products.
+
+Time is the largest of what memory takes, what L2 takes, and what instructions
+take; bytes begin to flow one latency after the launch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelsim.errors import refuse
+from accelsim.ir.gpu import Gpu
+from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.models.gpu_launch import Launch
+from accelsim.models.gpu_pipeline import Stage, staggered
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """An operation on the rows of a matrix of 16-bit numbers."""
+
+    rows: int
+    columns: int
+    form: str = ""
+    kind: str = "bf16"
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """One query a head over a cache of ``bits`` a number, scales of integers beside."""
+
+    B: int
+    H: int
+    HK: int
+    M: int
+    E: int
+    bits: int = 16
+    kind: str = "f16"
+
+    @property
+    def cache_bytes(self) -> float:
+        """K and V, with a 16-bit scale a key and head for each where they are integers."""
+        scale = 2.0 if self.bits < 16 else 0.0
+        return 2.0 * self.B * self.HK * self.M * (self.E * self.bits / 8 + scale)
+
+
+def _lead(gpu: Gpu) -> float:
+    """Seconds until the first bytes of a streaming kernel arrive."""
+    return gpu.waits.memory / gpu.clock_hz
+
+
+def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
+    """A block a row: as many blocks as fit at once, each a chain of loads and reductions."""
+    form = case.form or kernel.form
+    counts = dict(kernel.instructions)
+    if form not in counts:
+        raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(sorted(counts)))
+    threads = 32
+    while threads < 1024 and threads * 16 < case.columns:
+        threads *= 2
+    limit = gpu.multiprocessor
+    together = max(1, min(limit.blocks, limit.threads // threads))
+    chunks = -(-case.columns // 8)
+    each = counts[form] * -(-chunks // threads)  # instructions of a warp
+    warps = threads / 32
+    wait = gpu.waits
+    reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
+    chain = wait.memory + kernel.passes * wait.l2 * (form != "held") + 2 * reduction + each
+    issue = case.rows * warps * each / (gpu.multiprocessors * limit.schedulers)
+    waves = -(-case.rows // (together * gpu.multiprocessors))
+    numbers = 2.0 * case.rows * case.columns
+    again = 1.0 if form == "held" else float(kernel.passes)
+    return Launch(
+        kernel.name,
+        max(issue, waves * chain),
+        numbers,
+        numbers,
+        l2_bytes=numbers * (1 + again),
+        operations={
+            "ex2": 2.0 * case.rows * case.columns if "softmax" in kernel.name else 0.0,
+            "fma": case.rows * warps * each * 32,
+        },
+        blocks=case.rows,
+        slots=together * gpu.multiprocessors,
+        stages=(("instructions", issue, "issue"), ("chain", waves * chain, "latency")),
+        shape=f"{threads} threads a row",
+        lead_s=_lead(gpu),
+    )
+
+
+def copy(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
+    """A copy of a matrix."""
+    numbers = 2.0 * case.rows * case.columns
+    return Launch(
+        kernel.name, 0.0, numbers, numbers, 2 * numbers, {}, lead_s=_lead(gpu), shape="stream"
+    )  # fmt: skip
+
+
+def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list[Launch]:
+    """Split keys over blocks, then merge: the stream of the cache beside what is done with it.
+
+    A warp takes ``columns`` keys at a time, waits for them, and works; the
+    warps of a scheduler share its issue slots and its part of memory's
+    bandwidth (processor sharing).
+    """
+    counts = dict(kernel.instructions)
+    if str(case.bits) not in counts:
+        bits = ", ".join(sorted(counts, key=int))
+        raise refuse(f"{kernel.name} reads no cache of {case.bits} bits", bits)
+    heads = case.B * case.HK
+    groups = -(-(case.H // case.HK) // 16)
+    slots = gpu.multiprocessors * tile.blocks
+    least = tile.columns * tile.warps
+    splits = max(1, min(slots // heads, -(-case.M // least))) if tile.depth else 1
+    length = -(-case.M // splits // 16) * 16
+    splits = -(-case.M // length)
+    blocks = heads * splits * groups
+    schedulers = gpu.multiprocessor.schedulers
+    rounds = -(-length // least)
+    held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
+    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / schedulers
+    each = counts[str(case.bits)] * tile.columns / 32 * case.E / 128
+    together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
+    warps = max(1, together * tile.warps // schedulers)
+    walk = [Stage("keys", memory=held / width, issue=each, wait=gpu.waits.memory)]
+    one = max(staggered(walk, warps), warps * max(held / width, each))
+    ending = gpu.waits.memory + 4 * (gpu.waits.barrier + 2 * tile.warps) + 16 * case.E / 4
+    cycles = -(-blocks // slots) * (rounds * one + ending)
+    outputs = 2.0 * case.B * case.H * case.E
+    partial = 4.0 * case.B * case.H * splits * (case.E + 2) if splits > 1 else 0.0
+    found = [
+        Launch(
+            kernel.name,
+            cycles,
+            case.cache_bytes * groups + outputs,
+            0.0 if splits > 1 else outputs,
+            case.cache_bytes * groups + 2 * outputs + partial,
+            {
+                "mma.f16": 4.0 * 16 * heads * groups * case.M * case.E,
+                "fma": each / tile.columns * 32 * heads * groups * case.M,
+            },
+            blocks=blocks,
+            slots=slots,
+            stages=(
+                ("memory", warps * held / width, "memory"),
+                ("instructions", warps * each, "issue"),
+            ),
+            shape=f"{tile.columns} keys a warp, {splits} splits",
+            lead_s=_lead(gpu),
+        )
+    ]
+    if splits > 1:
+        chain = gpu.waits.l2 * (2 + splits / 4)
+        found.append(Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu)))
+    return found
+
+
+def gemv(gpu: Gpu, kernel: KernelDescriptor, rows: int, columns: int, bits: float) -> Launch:
+    """A few vectors times ``rows`` x ``columns`` weights of ``bits`` each, scales included."""
+    weights = rows * columns * bits / 8
+    vectors = 2.0 * (rows + columns)
+    return Launch(
+        kernel.name,
+        2.0 * gpu.waits.memory,
+        weights + 2.0 * columns,
+        2.0 * rows,
+        weights + vectors,
+        {},
+        lead_s=_lead(gpu),
+        shape=f"{bits:g} bits a weight",
+    )

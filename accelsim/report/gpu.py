@@ -1,0 +1,61 @@
+"""Tables of GPU kernels: one prediction, and predictions beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from accelsim.report.numbers import amount, percent
+from accelsim.report.tables import _table as table
+
+Result = Mapping[str, Any]
+
+
+def kernel(result: Result) -> Iterable[RenderableType]:
+    """One kernel: the answer, its launches, and the stages of a tile."""
+    summary = Table(box=None, show_header=False, pad_edge=False)
+    summary.add_column(style="bold")
+    summary.add_column()
+    for name in ("kernel", "arch"):
+        summary.add_row(name, escape(str(result[name])))
+    for name in ("sizes", "options"):
+        summary.add_row(name, " ".join(f"{k}={v}" for k, v in result.get(name, {}).items()))
+    summary.add_row("latency", amount(result["latency_s"], "seconds"))
+    summary.add_row("DRAM", amount(result["dram_bytes"], "bytes"))
+    summary.add_row("L2", amount(result["l2_bytes"], "bytes"))
+    summary.add_row("sustained", amount(result["sustained_s"], "seconds"))
+    summary.add_row("energy", amount(result["energy_j"], "joules"))
+    summary.add_row("power", amount(result["power_w"], "watts"))
+    summary.add_row("clock", amount(result["sm_hz"], "hertz"))
+    summary.add_row("bound by", Text(str(result["bound_by"]), style="bold yellow"))
+    yield summary
+    columns = ("launch", "tile", "time", "blocks", "waves", "clock", "bound by")
+    launches = table("Launches", *columns, left=2)
+    for one in result["launches"]:
+        launches.add_row(
+            one["name"],
+            one["tile"],
+            amount(one["seconds"], "seconds"),
+            str(one["blocks"]),
+            f"{one['waves']:.2f}",
+            amount(one["sm_hz"], "hertz"),
+            one["bound_by"],
+        )
+    yield launches
+    stages = table("Stages of a tile", "launch", "stage", "pipe", "cycles", "share", left=3)
+    for one in result["launches"]:
+        total = sum(stage["cycles"] for stage in one["stages"])
+        for number, stage in enumerate(one["stages"]):
+            stages.add_row(
+                "" if number else one["name"],
+                stage["name"],
+                stage["pipe"],
+                f"{stage['cycles']:.0f}",
+                percent(stage["cycles"] / total if total else None),
+            )
+    yield stages
