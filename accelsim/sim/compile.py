@@ -239,9 +239,7 @@ class _Compiler:
         if not buffer.fill:
             return buffer
         if buffer.drain:
-            visits = buffer.visits
-            kept = all(visits.moving) and not visits.inside  # no tile comes a second time
-            once = kept and all(way.which == "again" for way in buffer.fill)
+            once = buffer.visits.once and all(way.which == "again" for way in buffer.fill)
             return replace(buffer, sources=() if once or buffer.copies == 1 else (number,))
         around = [n for n, b in enumerate(self.buffers) if b.hold and b.hold == buffer.outside]
         sources: list[int | str] = []

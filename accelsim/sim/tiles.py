@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -198,6 +199,21 @@ class Visits:
             for n in range(len(self.steps))
         )
         self._known: dict[Key, Visit] = {}
+
+    @cached_property
+    def once(self) -> bool:
+        """Whether no tile comes a second time; not said of quotients, nor of lines that meet."""
+        if not all(self.moving) or any(x.divisor > 1 for x in self.lines):
+            return False
+        for line, by_step in zip(self.lines, self._by_step, strict=True):
+            reach = 0
+            own = [(c, loop.trips) for c, loop in zip(by_step, self.steps, strict=True)]
+            own += [(line.coefficient(r.part) * r.stride, r.trips) for r in self.inside]
+            for c, trips in sorted((abs(c), trips) for c, trips in own if c):
+                if c <= reach:
+                    return False
+                reach += c * (trips - 1)
+        return not self.inside or not self.visit((0,) * len(self.steps)).again
 
     def first(self, at: Sequence[int]) -> tuple[int, ...]:
         """The first tile of the step with loop indices ``at``: the values of its lines."""
