@@ -174,9 +174,9 @@ def attention_row(case: AttentionCase, seed: int = 0) -> dict[str, Any]:
     return row
 
 
-def decode_row(cache: Cache, seed: int = 0) -> dict[str, Any]:
+def decode_row(cache: Cache, seed: int = 0, walk: decode.Walk | None = None) -> dict[str, Any]:
     """Check a decoding step on fresh inputs, then time it."""
-    step, walk = Step(cache, seed), decode.walk_of(cache)
+    step, walk = Step(cache, seed), walk or decode.walk_of(cache)
     run = decode.decode(step, walk)
     check = step.check(run)
     row = {"cache": asdict(cache), "kernel": decode.kernel(step, walk).as_dict()}

@@ -75,7 +75,7 @@ def response_s(spans: list[float], slower: float = 1.04) -> float | None:
     """When launches first stay slower than the first ones: seconds since the start; None if never.
 
     >>> response_s([1.0] * 9 + [1.2, 1.0] + [1.2] * 9)
-    11.0
+    11.2
     """
     first = sorted(spans[:8])[len(spans[:8]) // 2]
     late = [span > slower * first for span in spans]

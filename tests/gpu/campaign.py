@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import random
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
-from accelsim.gpu import attention, decode, library, linear, measure, rows
-from accelsim.gpu.attention import Problem, Shape, Variant
-from accelsim.gpu.decode import Step
+from accelsim.gpu import (
+    attention,
+    decode,
+    gemv,
+    halves,
+    library,
+    linear,
+    linear_full,
+    measure,
+    neighbourhood,
+    rows,
+    sparse,
+)
+from accelsim.gpu.attention import Mask, Problem, Shape, Variant
+from accelsim.gpu.decode import Cache, Step, Walk
 from accelsim.gpu.device import cupy, device
 from accelsim.gpu.grid import (
     AttentionCase,
@@ -18,12 +33,30 @@ from accelsim.gpu.grid import (
     decode_cases,
     decode_row,
     rows_row,
+    times,
 )
 from accelsim.gpu.record import document, fields, write
-from tests.gpu.cases import ALL, CACHES, CAUSAL, COUNTED, GRID_COUNT, GRID_SEED, MMA, ROWS
+from tests.gpu.cases import (
+    ALL,
+    CACHES,
+    CAUSAL,
+    COUNTED,
+    COUNTED_SEED,
+    GRID_COUNT,
+    GRID_SEED,
+    GRIDS,
+    JUDGED_COUNT,
+    JUDGED_SEED,
+    MATRICES,
+    MMA,
+    ROWS,
+    SEQUENCES,
+    TILINGS,
+    WALKS,
+)
 
 
-def counters(out: Path) -> None:
+def counters(out: Path, seed: int = COUNTED_SEED) -> None:
     """Launches for a profiler, in the order that counters.json tells."""
     told = []
 
@@ -32,8 +65,8 @@ def counters(out: Path) -> None:
         cupy().cuda.runtime.deviceSynchronize()
         told.append({"case": case, "kernels": kernels})
 
-    small = [c for c in attention_cases(5, 200) if c.shape.flops < 2e12][:14]
-    for case in COUNTED + small:
+    small = [c for c in attention_cases(seed, 200) if c.shape.flops < 2e12][:14]
+    for case in (COUNTED if seed == COUNTED_SEED else []) + small:
         names = ["scores", "rows", "values"] if case.variant.passes == 3 else ["attention"]
         run = attention.run_of(Problem(case.shape, case.mask, case.dtype, 2), case.variant)
         tell(case.as_dict(), run, names)
@@ -52,71 +85,294 @@ def counters(out: Path) -> None:
 
 
 def steadily(out: Path, name: str, made: Iterator[dict], **more: object) -> None:
-    """Measure rows one after the other; a case that fails says so and is left out."""
-    found = []
-    for row in made:
-        found.append(row)
-        if not row.get("check", {"holds": True})["holds"]:
-            print("WRONG", row)
-        cupy().get_default_memory_pool().free_all_blocks()
-        if len(found) % 20 == 0:
-            write(out / f"{name}.json", document(name, found, **more))
-            print(name, len(found), "rows", flush=True)
-    write(out / f"{name}.json", document(name, found, **more))
-    worst = max((r["hot"]["spread"] for r in found if "hot" in r), default=0)
-    errors = max((r["check"]["relative_error"] for r in found if "check" in r), default=0)
-    print(name, len(found), "rows, worst spread", worst, "largest error", errors)
+    """Measure rows one after the other, each written as soon as it is there.
+
+    One file takes the rows of all sets, a JSON object a line; ``tests.gpu.assembled`` sorts them.
+    """
+    count, worst, error, start = 0, 0.0, 0.0, time.time()
+    with (out / "rows.jsonl").open("a", encoding="utf-8") as file:
+        head = {k: v for k, v in document(name, [], **more).items() if k != "rows"}
+        file.write(json.dumps({"set": name, "head": head}) + "\n")
+        for row in made:
+            file.write(json.dumps({"set": name, "row": row}) + "\n")
+            file.flush()
+            count += 1
+            worst = max(worst, (row.get("hot") or {}).get("spread", 0.0))
+            check = row.get("check")
+            if check is not None:
+                error = max(error, check["relative_error"])
+                if not halves.Check(**{k: check[k] for k in FIELDS}).holds:
+                    print("WRONG", row, flush=True)
+            cupy().get_default_memory_pool().free_all_blocks()
+    print(name, count, "rows in", f"{time.time() - start:.1f} s, worst spread {worst:.3f},",
+          f"largest error {error:.2e}", flush=True)  # fmt: skip
+
+
+FIELDS = tuple(halves.Check.__dataclass_fields__)
 
 
 def grid(out: Path, part: int) -> None:
     cases = attention_cases(GRID_SEED, GRID_COUNT)[part::2]
-    steadily(out, f"attention-grid-{part}", (attention_row(c, 21) for c in cases))
+    steadily(out, f"attention-grid-{part}", (attention_row(c, 21) for c in cases), seed=GRID_SEED)
+
+
+def judged(out: Path) -> None:
+    """The grid that the model is judged on: cases never used while it was built."""
+    cases = attention_cases(JUDGED_SEED, JUDGED_COUNT)
+    made = (attention_row(c, 31) for c in cases)
+    steadily(out, "judged-attention-grid", made, seed=JUDGED_SEED)
+
+
+def walk_found(out: Path, cache: Cache) -> Walk:
+    """The walk that ``decoding`` found best in this run, where it ran."""
+    path = out / "walks.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    given = found.get(f"{cache.bits}-{cache.E}") if cache.group <= 8 else None
+    return Walk(**given) if given else decode.walk_of(cache)
 
 
 def decode_grid(out: Path) -> None:
-    steadily(out, "decode-grid", (decode_row(c, 22) for c in decode_cases(GRID_SEED, 60)))
+    cases = decode_cases(GRID_SEED, 60)
+    made = (decode_row(c, 22, walk_found(out, c)) for c in cases)
+    steadily(out, "decode-grid", made, seed=GRID_SEED)
+
+
+def judged_decode(out: Path) -> None:
+    cases = decode_cases(JUDGED_SEED, 45)
+    made = (decode_row(c, 32, walk_found(out, c)) for c in cases)
+    steadily(out, "judged-decode-grid", made, seed=JUDGED_SEED)
 
 
 def rows_grid(out: Path) -> None:
     steadily(out, "rows-grid", (rows_row(*r, "bf16") for r in ROWS))
 
 
-def library_grid(out: Path) -> None:
-    def made() -> Iterator[dict[str, object]]:
-        names = ("flash-attention-2", "cudnn-attention")
-        seen = set()
-        for case in attention_cases(GRID_SEED + 1, 400):
-            shape, mask = case.shape, case.mask
-            if mask.window or shape in seen or shape.flops > 2e13 or len(seen) >= 50:
-                continue
-            seen.add(shape)
-            for name in names:
-                run = library.attention(name, shape, mask, case.dtype)
-                yield library.row(name, run, shape=shape, mask=mask, dtype=case.dtype)
-        draw = random.Random(GRID_SEED)
-        for _ in range(60):
-            sizes = [round(2 ** draw.uniform(7, 13.5)) for _ in range(3)]
-            sizes = (
-                [x // 64 * 64 for x in sizes]
-                if draw.random() < 0.7
-                else [x // 8 * 8 for x in sizes]
-            )
-            problem = library.Gemm(*sizes)
-            yield library.row(
-                "cublas-gemm", library.gemm(problem, "bf16"), gemm=problem, dtype="bf16"
-            )
-        for name in ("torch-softmax", "torch-copy"):
-            for count, columns in (
-                (65536, 1024),
-                (8192, 8192),
-                (3001, 5000),
-                (1024, 65536),
-                (512, 2048),
-            ):
-                run = library.elementwise(name, count, columns, "bf16")
-                yield library.row(name, run, rows=count, columns=columns, dtype="bf16")
+def library_rows(seed: int, shapes: int, products: int) -> Iterator[dict[str, object]]:
+    """Attention by two libraries, matrix products, softmax and copy."""
+    seen: set[Shape] = set()
+    for case in attention_cases(seed, 8 * shapes):
+        shape, mask = case.shape, case.mask
+        if mask.window or shape in seen or shape.flops > 2e13 or len(seen) >= shapes:
+            continue
+        seen.add(shape)
+        for name in ("flash-attention-2", "cudnn-attention"):
+            run = library.attention(name, shape, mask, case.dtype)
+            yield library.row(name, run, shape=shape, mask=mask, dtype=case.dtype)
+    draw = random.Random(seed)
+    for _ in range(products):
+        sizes = [round(2 ** draw.uniform(7, 13.5)) for _ in range(3)]
+        step = 64 if draw.random() < 0.7 else 8
+        problem = library.Gemm(*(x // step * step for x in sizes))
+        run = library.gemm(problem, "bf16")
+        yield library.row("cublas-gemm", run, gemm=problem, dtype="bf16")
+    for name in ("torch-softmax", "torch-copy"):
+        for _ in range(4):
+            columns = round(2 ** draw.uniform(8, 16))
+            count = round(2 ** draw.uniform(22, 28) / columns)
+            run = library.elementwise(name, count, columns, "bf16")
+            yield library.row(name, run, rows=count, columns=columns, dtype="bf16")
 
-    steadily(out, "library-grid", made(), libraries=library.versions())
+
+def library_grid(out: Path) -> None:
+    made = library_rows(GRID_SEED + 1, 50, 60)
+    steadily(out, "library-grid", made, libraries=library.versions(), seed=GRID_SEED + 1)
+
+
+def judged_library(out: Path) -> None:
+    made = library_rows(JUDGED_SEED + 1, 36, 40)
+    seed = JUDGED_SEED + 1
+    steadily(out, "judged-library-grid", made, libraries=library.versions(), seed=seed)
+
+
+def speedup_shapes(seed: int, count: int) -> list[Shape]:
+    """Shapes whose scores fit device memory, so that every variant runs on them."""
+    draw, found = random.Random(seed), []
+    while len(found) < count:
+        length = round(1024 * 16 ** draw.random())
+        length = length // 128 * 128 if draw.random() < 0.5 else length
+        heads = draw.choice((8, 16, 32))
+        shape = Shape(draw.choice((1, 2, 4)), heads, length, length, draw.choice((64, 96, 128)))
+        if shape.B * heads * length**2 < 4e9:
+            found.append(shape)
+    return found
+
+
+def variants_of(shape: Shape) -> Iterator[tuple[dict[str, object], object, object]]:
+    """Every way to compute attention of one shape: what it is, its launch, its check."""
+    wgmma, mma = (attention.best_tile(path, shape.E) for path in ("wgmma", "mma"))
+    dense = Problem(shape, ALL, "bf16", 41)
+    told = (
+        (dense, Variant(1, wgmma)), (dense, Variant(1, mma)), (dense, Variant(2, mma)),
+        (dense, Variant(3, None)), (Problem(shape, CAUSAL, "bf16", 41), Variant(1, wgmma)),
+        (Problem(shape, CAUSAL, "bf16", 41), Variant(3, None)),
+        (Problem(shape, Mask(True, 512), "bf16", 41), Variant(1, wgmma)),
+    )  # fmt: skip
+    for problem, variant in told:
+        run = attention.run_of(problem, variant)
+        row = AttentionCase(shape, problem.mask, "bf16", variant).as_dict()
+        yield row | {"flops": problem.flops}, run, partial(problem.check, run)
+    for share in (0.1, 0.3, 0.5):
+        keep = sparse.random_tiles(dense, wgmma, share, 1)
+        run = sparse.sparse(dense, wgmma, keep)
+        row = {"name": "block-sparse", "tile": asdict(wgmma), "asked": share}
+        row |= {"share": float(keep.mean()), "mask": asdict(ALL), "dtype": "bf16"}
+        yield row, run, partial(sparse.check, dense, wgmma, keep, run)
+    for name, module, problem in (
+        ("linear-decay", linear, linear.Decayed(shape, "bf16", 41)),
+        ("linear-full", linear_full, linear_full.Featured(shape, "bf16", 41)),
+    ):
+        run = module.linear(problem)
+        yield {"name": name, "flops": problem.flops}, run, partial(problem.check, run)
+
+
+def judged_speedups(out: Path) -> None:
+    """Variants beside their dense baselines, and caches of 16, 8 and 4 bits."""
+
+    def made() -> Iterator[dict[str, object]]:
+        for shape in speedup_shapes(JUDGED_SEED + 2, 7):
+            for row, run, check in variants_of(shape):
+                found = check()
+                yield {"shape": asdict(shape), **row, "check": fields(found)} | times(run)
+        for cache in decode_cases(JUDGED_SEED + 2, 30):
+            if cache.bits == 16 and cache.cache_bytes > 1 << 26:
+                for bits in (16, 8, 4):
+                    one = replace(cache, bits=bits)
+                    yield decode_row(one, 42, walk_found(out, one))
+
+    steadily(out, "judged-speedups", made(), seed=JUDGED_SEED + 2)
+
+
+def persistents(out: Path) -> None:
+    """Tiles in a queue beside the same tiles in a grid, short and long."""
+
+    def made() -> Iterator[dict[str, object]]:
+        for B, H, n, dim, mask in (
+            (16, 16, 512, 64, ALL), (16, 16, 512, 128, ALL), (16, 16, 1024, 128, CAUSAL),
+            (64, 12, 512, 64, ALL), (8, 16, 2048, 128, ALL), (4, 16, 2048, 128, CAUSAL),
+            (4, 16, 4096, 96, ALL), (2, 16, 8192, 128, CAUSAL), (1, 16, 16384, 128, ALL),
+            (3, 7, 777, 96, CAUSAL), (1, 16, 16384, 128, CAUSAL), (2, 5, 1000, 64, Mask(True, 100)),
+        ):  # fmt: skip
+            shape, best = Shape(B, H, n, n, dim), attention.best_tile("wgmma", dim)
+            for tile in (best, replace(best, persistent=True)):
+                yield attention_row(AttentionCase(shape, mask, "bf16", Variant(1, tile)), 51)
+
+    steadily(out, "persistent", made())
+
+
+def nears(out: Path) -> None:
+    """Neighbourhood attention in one and two dimensions."""
+
+    def made() -> Iterator[dict[str, object]]:
+        for grid in GRIDS:
+            problem = neighbourhood.Near(grid, "bf16", 61)
+            tile = neighbourhood.tile_of(grid)
+            run = neighbourhood.neighbourhood(problem, tile)
+            yield {
+                "name": "neighbourhood", "grid": asdict(grid), "tile": asdict(tile),
+                "flops": grid.flops, "kernel": neighbourhood.kernel(problem, tile).as_dict(),
+                "check": fields(problem.check(run)),
+            } | times(run)  # fmt: skip
+
+    steadily(out, "neighbourhood", made())
+
+
+def linear_fulls(out: Path) -> None:
+    """Linear attention without a mask."""
+
+    def made() -> Iterator[dict[str, object]]:
+        for shape, dtype, _ in (*SEQUENCES, (Shape(1, 2, 100, 777, 128), "bf16", None)):
+            problem = linear_full.Featured(shape, dtype, 71)
+            run = linear_full.linear(problem)
+            yield {
+                "name": "linear-full", "shape": asdict(shape), "dtype": dtype,
+                "flops": problem.flops, "check": fields(problem.check(run)),
+            } | times(run)  # fmt: skip
+
+    steadily(out, "linear-full", made())
+
+
+def decoding(out: Path) -> None:
+    """Every cache and walk, checked; large ones timed cold; the best walks kept for the grids."""
+    spent: dict[str, dict[Walk, float]] = {}
+
+    def made() -> Iterator[dict[str, object]]:
+        for cache in CACHES:
+            step = Step(cache, 9)
+            walks = WALKS[cache.bits] if cache.group <= 8 else [decode.walk_of(cache)]
+            for walk in walks:
+                run = decode.decode(step, walk)
+                check = step.check(run)
+                row = {"cache": asdict(cache), "walk": asdict(walk), "check": fields(check)}
+                row["kernel"] = decode.kernel(step, walk).as_dict()
+                if cache.cache_bytes > 1 << 26 and check.holds:
+                    timing = measure.timed(run, cold=True, budget_s=0.05)
+                    row["cold"] = fields(timing)
+                    mine = spent.setdefault(f"{cache.bits}-{cache.E}", {})
+                    mine[walk] = mine.get(walk, 0.0) + timing.median_s / cache.cache_bytes
+                    print(cache, walk, f"{cache.cache_bytes / timing.median_s / 1e12:.3f} TB/s",
+                          row["kernel"]["spilled_bytes"], flush=True)  # fmt: skip
+                yield row
+
+    steadily(out, "decode-walks", made())
+    best = {key: asdict(min(found, key=found.__getitem__)) for key, found in spent.items()}
+    (out / "walks.json").write_text(json.dumps(best))
+
+
+def gemvs(out: Path) -> None:
+    """Weight-only products; the large ones in every tiling."""
+
+    def made() -> Iterator[dict[str, object]]:
+        for weights in MATRICES:
+            problem = gemv.Problem(weights, 3)
+            tilings = [gemv.tiling_of(weights, device().multiprocessors)]
+            if weights.N >= 14336 and weights.batch == 1:
+                tilings += [t for t in TILINGS if t != tilings[0]]
+            for tiling in tilings:
+                run = gemv.gemv(problem, tiling)
+                check = problem.check(run)
+                kernel = gemv.kernel(weights, tiling).as_dict()
+                cold = measure.timed(run, cold=True, budget_s=0.05)
+                print(weights, tiling, f"{check.relative_error:.1e} {cold.median_s * 1e6:.1f} us",
+                      f"{weights.bytes / cold.median_s / 1e12:.2f} TB/s", flush=True)  # fmt: skip
+                yield {
+                    "weights": asdict(weights), "tiling": asdict(tiling), "bytes": weights.bytes,
+                    "check": fields(check), "kernel": kernel, "cold": fields(cold),
+                    "hot": fields(measure.timed(run, budget_s=0.05)),
+                }  # fmt: skip
+
+    steadily(out, "gemv", made())
+
+
+def judged_energy(out: Path) -> None:
+    """Kernels back to back at shapes of their own."""
+
+    def told() -> Iterator[tuple[dict[str, object], object, object]]:
+        for B, n, dim, mask, passes, path in (
+            (1, 12000, 128, ALL, 1, "wgmma"), (2, 9001, 96, CAUSAL, 1, "wgmma"),
+            (4, 5000, 64, ALL, 1, "wgmma"), (1, 10000, 128, ALL, 1, "mma"),
+            (3, 4000, 64, CAUSAL, 1, "mma"), (1, 7000, 96, ALL, 2, "mma"),
+            (1, 5120, 128, ALL, 3, ""),
+        ):  # fmt: skip
+            problem = Problem(Shape(B, 16, n, n, dim), mask, "bf16", 81)
+            variant = Variant(passes, attention.best_tile(path, dim) if path else None)
+            run = attention.run_of(problem, variant)
+            row = AttentionCase(problem.shape, mask, "bf16", variant).as_dict()
+            yield row | {"flops": problem.flops}, run, partial(problem.check, run)
+        for bits in (16, 4):
+            cache = Cache(48, 32, 8, 6000, 128, bits)
+            step, walk = Step(cache, 82), walk_found(out, cache)
+            run = decode.decode(step, walk)
+            yield {"cache": asdict(cache), "walk": asdict(walk)}, run, partial(step.check, run)
+        problem = linear.Decayed(Shape(2, 16, 30000, 30000, 128), seed=83)
+        run = linear.linear(problem)
+        yield {"linear": asdict(problem.shape)}, run, partial(problem.check, run)
+
+    def made() -> Iterator[dict[str, object]]:
+        for row, run, check in told():
+            found = check()
+            yield row | {"check": fields(found), "sustained": fields(measure.sustained(run))}
+
+    steadily(out, "judged-energy", made())
 
 
 def attention_energy(out: Path) -> None:

@@ -8,9 +8,14 @@ from accelsim.gpu.decode import Cache, Walk
 from accelsim.gpu.estimation import Quantised
 from accelsim.gpu.gemv import Tiling, Weights
 from accelsim.gpu.grid import AttentionCase
+from accelsim.gpu.neighbourhood import Axis, Grid
 
 #: The grid that the model is built on; the one it is judged on has another seed.
 GRID_SEED, GRID_COUNT = 1, 220
+#: Drawn once the model stood; nothing was looked at before.
+JUDGED_SEED, JUDGED_COUNT = 20261122, 190
+#: Of the small cases whose counters are read.
+COUNTED_SEED = 5
 
 ALL, CAUSAL = Mask(), Mask(causal=True)
 MMA = Tile("mma", 64, 4, row_tiles=2, blocks=2)
@@ -151,3 +156,22 @@ ROWS = [
 
 #: Tilings of the weight-only product that are tried on its large matrices.
 TILINGS = [Tiling(4), Tiling(2, 2), Tiling(2, 4), Tiling(2, 1, 3), Tiling(4, 2)]
+
+
+#: Neighbourhoods: videos' and images' sizes, odd ones, strides, one dimension and two.
+GRIDS = [
+    Grid(B, H, Axis(*y), Axis(*x), dim)
+    for B, H, y, x, dim in (
+        (1, 2, (1, 1), (100, 7), 64),
+        (1, 2, (1, 1), (1001, 64, 3), 128),
+        (2, 3, (13, 5), (19, 7), 96),
+        (1, 2, (30, 13, 4), (45, 12, 5), 64),
+        (1, 1, (8, 8), (8, 8, 8), 128),
+        (1, 16, (1, 1), (16384, 1024), 128),
+        (1, 16, (1, 1), (16384, 1024, 256), 64),
+        (1, 24, (128, 33), (128, 33), 64),
+        (1, 24, (128, 32, 16), (128, 32, 16), 128),
+        (8, 4, (56, 7), (56, 7), 64),
+        (4, 8, (64, 13), (64, 13), 96),
+    )
+]

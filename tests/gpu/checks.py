@@ -9,9 +9,7 @@ from pathlib import Path
 
 from accelsim.gpu import (
     attention,
-    decode,
     estimation,
-    gemv,
     linear,
     measure,
     microbench,
@@ -19,20 +17,16 @@ from accelsim.gpu import (
     sparse,
 )
 from accelsim.gpu.attention import Problem, Shape, Tile, Variant
-from accelsim.gpu.decode import Step
 from accelsim.gpu.device import cupy
 from accelsim.gpu.record import document, fields, write
 from tests.gpu.cases import (
     ALL,
-    CACHES,
     CANDIDATES,
     CAUSAL,
     ESTIMATES,
-    MATRICES,
     MMA,
     ODD,
     SEQUENCES,
-    WALKS,
 )
 
 
@@ -117,29 +111,6 @@ def row_forms(out: Path) -> None:
                 print(op, form, count, columns, dtype, f"{check.relative_error:.2e}", check.holds)
 
 
-def decoding(out: Path) -> None:
-    """Every cache and walk: checked, and timed cold."""
-    found = []
-    for cache in CACHES:
-        step = Step(cache, seed=9)
-        for walk in WALKS[cache.bits]:
-            run = decode.decode(step, walk)
-            check = step.check(run)
-            text = f"decode {cache} {walk} err {check.relative_error:.2e} {check.holds}"
-            row = {"cache": asdict(cache), "walk": asdict(walk), "check": fields(check)}
-            row["kernel"] = decode.kernel(step, walk).as_dict()
-            if cache.cache_bytes > 1 << 26 and check.holds:
-                timing = measure.timed(run, cold=True)
-                row["time"] = fields(timing)
-                text += f" {timing.median_s * 1e6:.1f} us"
-                text += f" {cache.cache_bytes / timing.median_s / 1e12:.3f} TB/s"
-            print(text, row["kernel"]["spilled_bytes"])
-            found.append(row)
-        del step
-        cupy().get_default_memory_pool().free_all_blocks()
-    write(out / "decode.json", document("decode", found))
-
-
 def linears(out: Path) -> None:
     found = []
     for shape, dtype, each in SEQUENCES:
@@ -158,23 +129,6 @@ def linears(out: Path) -> None:
                   f"{timing.median_s * 1e6:.1f} us {moved / timing.median_s / 1e12:.2f} TB/s",
                   f"{problem.flops / timing.median_s / 1e12:.1f} TF")  # fmt: skip
     write(out / "linear.json", document("linear attention with decay", found))
-
-
-def gemvs(out: Path) -> None:
-    found = []
-    for weights in MATRICES:
-        problem = gemv.Problem(weights, 3)
-        run = gemv.gemv(problem)
-        check = problem.check(run)
-        timing = measure.timed(run, cold=True)
-        text = f"{weights} {check.relative_error:.2e} {check.holds} {timing.median_s * 1e6:.1f} us"
-        print(text, f"{weights.bytes / timing.median_s / 1e12:.2f} TB/s")
-        found.append(
-            {"weights": asdict(weights), "bytes": weights.bytes, "check": fields(check),
-             "kernel": gemv.kernel(weights).as_dict(), "cold": fields(timing),
-             "hot": fields(measure.timed(run))}
-        )  # fmt: skip
-    write(out / "gemv.json", document("weight-only products", found))
 
 
 def estimates(out: Path) -> None:

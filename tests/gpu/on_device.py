@@ -1,7 +1,7 @@
 """Checks and measurements on a real GPU: ``python -m tests.gpu.on_device STEP... --out DIR``.
 
 Not a test that CI runs (it has no GPU).  Every step runs in a process of its
-own under a time limit, so that a fault in one leaves the others.  ``compile``
+own under a time limit (``STEP:SECONDS``), so that a fault in one leaves the others.  ``compile``
 compiles what the steps need, on all cores.
 """
 
@@ -13,25 +13,37 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from accelsim.gpu import attention, decode, estimation, gemv, microbench
-from accelsim.gpu.attention import Problem, Shape
+from accelsim.gpu import (
+    attention,
+    decode,
+    estimation,
+    gemv,
+    microbench,
+    neighbourhood,
+    waits,
+)
+from accelsim.gpu.attention import Mask, Problem, Shape, Variant
 from accelsim.gpu.grid import attention_cases, decode_cases
 from accelsim.gpu.kernel import Build, compiled
-from tests.gpu import campaign, checks
+from tests.gpu import campaign, checks, interpreted
 from tests.gpu.cases import (
     ALL,
     CACHES,
     CANDIDATES,
     CAUSAL,
+    COUNTED_SEED,
     ESTIMATES,
     GRID_COUNT,
     GRID_SEED,
+    GRIDS,
+    JUDGED_COUNT,
+    JUDGED_SEED,
     MATRICES,
     MMA,
     ODD,
-    SEQUENCES,
     TILINGS,
     WALKS,
 )
@@ -41,54 +53,92 @@ def build(source: str, entry: str, defines: dict[str, int]) -> Build:
     return Build(source, entry, "sm_90a", tuple(sorted(defines.items())))
 
 
-def builds() -> list[Build]:
-    """What the steps will compile, for compiling it beforehand."""
+def fused(problem: Problem, variant: Variant, sparse: bool = False) -> list[Build]:
+    """What a variant of attention is built from."""
+    if variant.tile is None:
+        base = {"D": problem.shape.E, "BF16": int(problem.dtype == "bf16")}
+        base |= {"CAUSAL": int(problem.mask.causal)}
+        return [build("attention_unfused.cu", x, base) for x in ("scores", "values")]
+    defines = attention.macros(problem, variant.tile, variant.passes, sparse)
+    return [build(f"attention_{variant.tile.path}.cu", "attention", defines)]
+
+
+def of_attention() -> list[Build]:
+    """Grids, pairs, odd shapes, tiles that are tried."""
     found = []
     for dim, tiles in CANDIDATES.items():
         for mask in (ALL, CAUSAL):
-            found += [(tile, Problem(Shape(1, 1, 8, 8, dim), mask), 1, False) for tile in tiles]
+            problem = Problem(Shape(1, 1, 8, 8, dim), mask)
+            for tile in tiles:
+                found += fused(problem, Variant(1, tile))
+            for path in ("mma", "wgmma"):
+                best = Variant(1, attention.best_tile(path, dim))
+                for dtype in ("bf16", "f16"):
+                    found += fused(replace(problem, dtype=dtype), best)
+                found += fused(problem, best, sparse=True)
+            wgmma = replace(attention.best_tile("wgmma", dim), persistent=True)
+            found += fused(problem, Variant(1, wgmma))
+            found += fused(problem, Variant(2, attention.best_tile("mma", dim)))
+            found += fused(problem, Variant(3, None))
+        window = Problem(Shape(1, 1, 8, 8, dim), Mask(True, 100))
+        found += fused(window, Variant(1, attention.best_tile("wgmma", dim)))
     for shape, mask, dtype in ODD:
         problem = Problem(shape, mask, dtype)
         best = attention.best_tile("wgmma", shape.E)
-        found += [(MMA, problem, 1, False), (best, problem, 1, False), (MMA, problem, 2, False)]
-        found += [(MMA, problem, 1, True), (best, problem, 1, True)]
-    made = [
-        build(f"attention_{t.path}.cu", "attention", attention.macros(p, t, n, sparse))
-        for t, p, n, sparse in found
-    ]
-    for op in microbench.OPS:
+        for variant in (Variant(1, MMA), Variant(1, best), Variant(2, MMA)):
+            found += fused(problem, variant)
+    for seed, count in ((GRID_SEED, GRID_COUNT), (COUNTED_SEED, 200), (JUDGED_SEED, JUDGED_COUNT)):
+        for case in attention_cases(seed, count):
+            found += fused(Problem(case.shape, case.mask, case.dtype), case.variant)
+    return found
+
+
+def of_decode() -> list[Build]:
+    """Every walk on every cache, and the grids with any walk."""
+    found = []
+    cases = [*CACHES, *decode_cases(GRID_SEED, 60), *decode_cases(JUDGED_SEED, 45)]
+    for cache in cases:
+        walks = [decode.walk_of(cache), *(WALKS[cache.bits] if cache.group <= 8 else [])]
+        for walk in walks:
+            defines = decode.macros(cache, walk, "f16")
+            found += [build("decode.cu", x, defines) for x in ("split", "merge")]
+    return found
+
+
+def of_ceilings() -> list[Build]:
+    """Microbenchmarks and tools."""
+    found = [build("microbench.cu", x, {}) for x in ("read", "write", "copy", "level2", "chase")]
+    found += [build("tools.cu", x, {}) for x in ("empty", "delay", "sweep", "probe")]
+    for op in (*microbench.OPS, *waits.WAITS):
         for n in op.threads:
             defines = {"ILP": op.ilp, "OP": op.number, "REPEAT": op.repeat, "THREADS": n}
-            made.append(build("microbench.cu", "rate", defines))
-    made += [build("microbench.cu", x, {}) for x in ("read", "write", "copy", "level2", "chase")]
-    made += [build("tools.cu", x, {}) for x in ("empty", "delay", "sweep", "probe")]
-    for cache in CACHES:
-        for walk in WALKS[cache.bits]:
-            defines = decode.macros(cache, walk, "f16")
-            made += [build("decode.cu", x, defines) for x in ("split", "merge")]
-    for shape, dtype, _ in SEQUENCES:
-        base = {"D": shape.E, "BF16": int(dtype == "bf16")}
-        made += [build("linear.cu", "chunks", base | {"OUTPUT": i}) for i in (0, 1)]
-        made.append(build("linear.cu", "prefix", base | {"OUTPUT": 0}))
-    for dim in (64, 96, 128):
-        for flags in range(4):
-            base = {"D": dim, "BF16": flags & 1, "CAUSAL": flags >> 1}
-            made += [build("attention_unfused.cu", x, base) for x in ("scores", "values")]
-    for case in attention_cases(GRID_SEED, GRID_COUNT) + attention_cases(5, 200):
-        if case.variant.tile:
-            defines = attention.macros(
-                Problem(case.shape, case.mask, case.dtype), case.variant.tile, case.variant.passes
-            )
-            made.append(build(f"attention_{case.variant.tile.path}.cu", "attention", defines))
+            found.append(build("microbench.cu", "rate", defines))
+    return found
+
+
+def of_others() -> list[Build]:
+    """Linear attention, neighbourhoods, products, estimates, rows."""
+    found = []
+    for dim in attention.HEAD_DIMS:
+        for flag in (0, 1):
+            base = {"D": dim, "BF16": flag}
+            found += [build("linear.cu", "chunks", base | {"OUTPUT": i}) for i in (0, 1)]
+            found.append(build("linear.cu", "prefix", base | {"OUTPUT": 0}))
+            found += [build("linear_full.cu", x, base) for x in ("states", "total", "outputs")]
+    for grid in GRIDS:
+        defines = neighbourhood.macros(grid, neighbourhood.tile_of(grid), "bf16")
+        found.append(build("neighbourhood.cu", "neighbourhood", defines))
     for weights in MATRICES:
         for tiling in (gemv.tiling_of(weights, 132), *TILINGS):
-            made.append(build("gemv.cu", "gemv", gemv.macros(weights, tiling)))
+            found.append(build("gemv.cu", "gemv", gemv.macros(weights, tiling)))
     for problem in ESTIMATES:
-        made.append(build("estimation.cu", "estimate", estimation.macros(problem)))
-    for cache in decode_cases(GRID_SEED, 60):
-        defines = decode.macros(cache, decode.walk_of(cache), "f16")
-        made += [build("decode.cu", x, defines) for x in ("split", "merge")]
-    return list(dict.fromkeys(made))
+        found.append(build("estimation.cu", "estimate", estimation.macros(problem)))
+    return found
+
+
+def builds() -> list[Build]:
+    """What the steps will compile, for compiling it beforehand."""
+    return list(dict.fromkeys([*of_ceilings(), *of_attention(), *of_decode(), *of_others()]))
 
 
 def one(build: Build) -> int:
@@ -98,7 +148,7 @@ def one(build: Build) -> int:
 def compile_all() -> None:
     start = time.time()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        sizes = list(pool.map(one, builds(), chunksize=4))
+        sizes = list(pool.map(one, builds(), chunksize=2))
     print(f"{len(sizes)} kernels in {time.time() - start:.1f} s")
 
 
@@ -114,12 +164,22 @@ STEPS = {
     },
     "passes": checks.passes,
     "rows": checks.row_forms,
-    "decode": checks.decoding,
+    "decode": campaign.decoding,
     "linear": checks.linears,
-    "gemv": checks.gemvs,
+    "linear-full": campaign.linear_fulls,
+    "neighbourhood": campaign.nears,
+    "persistent": campaign.persistents,
+    "gemv": campaign.gemvs,
     "estimation": checks.estimates,
     "sparse": checks.sparses,
     "counters": campaign.counters,
+    "judged-counters": lambda o: campaign.counters(o, JUDGED_SEED),
+    "judged-attention": campaign.judged,
+    "judged-decode": campaign.judged_decode,
+    "judged-library": campaign.judged_library,
+    "judged-speedups": campaign.judged_speedups,
+    "judged-energy": campaign.judged_energy,
+    "interpreter": interpreted.main,
     "grid-0": lambda o: campaign.grid(o, 0),
     "grid-1": lambda o: campaign.grid(o, 1),
     "decode-grid": campaign.decode_grid,
@@ -144,12 +204,13 @@ def main() -> None:
         for step in given.steps:
             STEPS[step](given.out)
         return None
-    for step in given.steps:
+    for told in given.steps:
+        step, _, own = told.partition(":")
         start = time.time()
         command = [sys.executable, "-u", "-m", "tests.gpu.on_device", step, "--here", "--out",
                    str(given.out)]  # fmt: skip
         try:
-            subprocess.run(command, timeout=given.limit, check=True)
+            subprocess.run(command, timeout=int(own or given.limit), check=True)
             ended = "done"
         except subprocess.TimeoutExpired:
             ended = "TIMED OUT"
