@@ -122,7 +122,7 @@ def _launches(
     """The launches of a kernel of any family."""
     if kernel.family == "gemm":
         case = gpu_gemm.Gemm(sizes["M"], sizes["N"], sizes["K"], kind, sizes.get("B", 1))
-        return [gpu_gemm.launch(gpu, kernel, case)]
+        return gpu_gemm.launch(gpu, kernel, case)
     if kernel.family in ("rows", "copy"):
         of = gpu_stream.Rows(sizes["M"], sizes["N"], str(asked.get("form", "")), kind)
         return [(gpu_stream.rows if kernel.family == "rows" else gpu_stream.copy)(gpu, kernel, of)]

@@ -138,6 +138,7 @@ class Gpu:
     l2_bytes: float
     l2_reach_bytes: float
     l2_bandwidth: float
+    l2_shared_bandwidth: float
     memory: Memory
     waits: Waits
     launch: Launch

@@ -52,6 +52,7 @@ class KernelDescriptor:
     ``overhead`` is instructions of a warp and tile that are no arithmetic of
     the algorithm (addresses, barriers, copies), ``load_bytes`` what one
     asynchronous copy instruction of a thread moves (0: a copy engine's).
+    With a ``column_step`` narrower tiles are there as well, in such steps.
     ``instructions`` are counts of the compiled stream by variant.
     """
 
@@ -68,6 +69,7 @@ class KernelDescriptor:
     overhead: float = 0.0
     load_bytes: int = 0
     padded_columns: int = 0
+    column_step: int = 0
     instructions: tuple[tuple[str, float], ...] = ()
     form: str = ""
     about: str = ""

@@ -149,7 +149,15 @@ class _Builder:
         waits: dict[str, units.Dimension] = {
             f: "count" for f in WaitsText.model_fields if f != "source"
         }
-        l2 = self.record("l2", {"capacity": "bytes", "reach": "bytes", "bandwidth": "bytes_per_s"})
+        l2 = self.record(
+            "l2",
+            {
+                "capacity": "bytes",
+                "reach": "bytes",
+                "bandwidth": "bytes_per_s",
+                "shared_bandwidth": "bytes_per_s",
+            },
+        )
         memory = self.record(
             "memory",
             {
@@ -188,6 +196,7 @@ class _Builder:
             l2_bytes=l2["capacity"],
             l2_reach_bytes=l2["reach"] or l2["capacity"],
             l2_bandwidth=l2["bandwidth"],
+            l2_shared_bandwidth=l2["shared_bandwidth"] or l2["bandwidth"],
             memory=Memory(*memory.values()),
             waits=Waits(**self.record("waits", waits, False)),
             launch=Launch(launch["first"], launch["next"], launch["host"]),

@@ -51,7 +51,10 @@ class L2Text(Record):
     reach: Number | None = Field(
         None, description="largest buffer that is read again from L2 alone; the capacity if none"
     )
-    bandwidth: Number = Field(description="read by all multiprocessors at once")
+    bandwidth: Number = Field(description="read by all multiprocessors at once, each its own")
+    shared_bandwidth: Number | None = Field(
+        None, description="the same lines read by all of them; the bandwidth if none"
+    )
     source: str | None = None
 
 

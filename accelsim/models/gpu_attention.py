@@ -245,7 +245,7 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
             cycles += max(one, residents * size / share)
             masked += tile_cycles([*part, mask], warps, residents, kernel.overlap) - one
             first += in_phase(part, warps) - one if kernel.overlap == "staggered" else 0.0
-        around = first + _around(gpu, tile, case, residents, warps, share)
+        around = first + _around(gpu, kernel, tile, case, residents, warps, share)
         return [around + s.tiles * cycles + s.masked * masked for s in walked]
 
     full = durations(together)
@@ -275,7 +275,13 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
 
 
 def _around(
-    gpu: Gpu, tile: Tile, case: Attention, together: int, warps: int, share: float
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    tile: Tile,
+    case: Attention,
+    together: int,
+    warps: int,
+    share: float,
 ) -> float:
     """Cycles of a block before its first tile and after its last."""
     first = 2.0 * (tile.rows * case.E + tile.columns * case.E)
@@ -289,7 +295,8 @@ def _around(
         wait=2 * gpu.waits.shuffle + gpu.waits.shared,
     )
     stored = together * 2.0 * tile.rows * case.F / share
-    return gpu.waits.memory + together * first / share + last.cycles(warps) + stored
+    lead = gpu.waits.memory * (2 if kernel.load_bytes == 0 else 1)  # the copy's descriptor first
+    return lead + together * first / share + last.cycles(warps) + stored + gpu.waits.l2
 
 
 def _l2_bytes(case: Attention, tile: Tile, score_tiles: float, tile_bytes: float) -> float:

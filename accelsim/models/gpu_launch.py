@@ -67,3 +67,13 @@ def ingest(gpu: Gpu, active: int) -> float:
     (64.0, 28.9)
     """
     return min(PORT_BYTES, gpu.l2_bandwidth / gpu.clock_hz / max(1, active))
+
+
+def shared_ingest(gpu: Gpu, active: int) -> float:
+    """The same of lines that all of them read at about the same time, at the tensor clock.
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> round(shared_ingest(load_gpu("h100-sxm"), 132), 1)
+    37.6
+    """
+    return min(PORT_BYTES, gpu.l2_shared_bandwidth / gpu.tensor_clock_hz / max(1, active))

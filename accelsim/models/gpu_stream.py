@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
-from accelsim.models.gpu_launch import Launch
-from accelsim.models.gpu_pipeline import Stage, staggered
+from accelsim.models.gpu_launch import Launch, ingest
+from accelsim.models.gpu_pipeline import Stage, staggered, tile_cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +50,52 @@ def _lead(gpu: Gpu) -> float:
 
 
 def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
-    """A block a row: as many blocks as fit at once, each a chain of loads and reductions."""
+    """A block a row: it reads, reduces, computes and writes, one after the other.
+
+    Blocks of one multiprocessor overlap these phases where three or more
+    reside; one or two run in phase, and memory idles while they compute.
+    """
     form = case.form or kernel.form
     counts = dict(kernel.instructions)
     if form not in counts:
         raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(sorted(counts)))
+    limit = gpu.multiprocessor
     threads = 32
     while threads < 1024 and threads * 16 < case.columns:
         threads *= 2
-    limit = gpu.multiprocessor
-    together = max(1, min(limit.blocks, limit.threads // threads))
-    chunks = -(-case.columns // 8)
-    each = counts[form] * -(-chunks // threads)  # instructions of a warp
     warps = threads / 32
+    together = max(1, min(limit.blocks, limit.threads // threads))
+    together = min(together, -(-case.rows // gpu.multiprocessors))
+    slots = together * gpu.multiprocessors
+    each = counts[form] * -(-case.columns // 8 // threads)  # instructions of a warp
+    size = 2.0 * case.columns
+    active = min(case.rows, gpu.multiprocessors)
+    share = gpu.memory.copy / gpu.clock_hz / active
+    again = 0 if form == "held" else kernel.passes - 1
     wait = gpu.waits
     reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
-    chain = wait.memory + kernel.passes * wait.l2 * (form != "held") + 2 * reduction + each
-    issue = case.rows * warps * each / (gpu.multiprocessors * limit.schedulers)
-    waves = -(-case.rows // (together * gpu.multiprocessors))
-    numbers = 2.0 * case.rows * case.columns
-    again = 1.0 if form == "held" else float(kernel.passes)
+    reduction += wait.shared + warps * wait.alu
+    walk = [
+        Stage("read", memory=size / share, wait=wait.memory),
+        Stage("compute", issue=warps * each / limit.schedulers, wait=2 * reduction),
+        Stage("read again", memory=again * size / ingest(gpu, active), wait=again * wait.l2),
+        Stage("write", memory=size / share),
+    ]
+    waves = max(1.0, case.rows / slots)
+    numbers = size * case.rows
     return Launch(
         kernel.name,
-        max(issue, waves * chain),
+        waves * tile_cycles(walk, together, together, "in phase"),
         numbers,
         numbers,
-        l2_bytes=numbers * (1 + again),
+        l2_bytes=numbers * (2 + again),
         operations={
             "ex2": 2.0 * case.rows * case.columns if "softmax" in kernel.name else 0.0,
-            "fma": case.rows * warps * each * 32,
+            "fma": case.rows * warps * each * 16,  # half of the instructions, by their energy
         },
         blocks=case.rows,
-        slots=together * gpu.multiprocessors,
-        stages=(("instructions", issue, "issue"), ("chain", waves * chain, "latency")),
+        slots=slots,
+        stages=tuple((s.name, s.cycles(together), s.busiest) for s in walk),
         shape=f"{threads} threads a row",
         lead_s=_lead(gpu),
     )
@@ -120,12 +133,15 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
     width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / schedulers
     each = counts[str(case.bits)] * tile.columns / 32 * case.E / 128
-    together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
-    warps = max(1, together * tile.warps // schedulers)
-    walk = [Stage("keys", memory=held / width, issue=each, wait=gpu.waits.memory)]
-    one = max(staggered(walk, warps), warps * max(held / width, each))
-    ending = gpu.waits.memory + 4 * (gpu.waits.barrier + 2 * tile.warps) + 16 * case.E / 4
-    cycles = -(-blocks // slots) * (rounds * one + ending)
+    active = min(blocks, slots) / gpu.multiprocessors
+    warps = active * tile.warps / schedulers
+    wait = gpu.waits
+    chain = wait.memory + case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
+    chain += 2 * wait.ex2 + wait.mma * tile.columns / 16
+    walk = [Stage("keys", memory=held / width, issue=each, wait=chain)]
+    one = between(walk, warps)
+    ending = wait.memory + 4 * (wait.barrier + wait.barrier_warp * tile.warps) + 4 * case.E
+    cycles = max(1.0, blocks / slots) * (rounds * one + ending)
     outputs = 2.0 * case.B * case.H * case.E
     partial = 4.0 * case.B * case.H * splits * (case.E + 2) if splits > 1 else 0.0
     found = [
@@ -153,6 +169,13 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
         chain = gpu.waits.l2 * (2 + splits / 4)
         found.append(Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu)))
     return found
+
+
+def between(walk: list[Stage], warps: float) -> float:
+    """``staggered`` for a mean number of warps that is no whole number."""
+    low = max(1, int(warps))
+    rest = max(0.0, warps - low)
+    return staggered(walk, low) * (1 - rest) + staggered(walk, low + 1) * rest
 
 
 def gemv(gpu: Gpu, kernel: KernelDescriptor, rows: int, columns: int, bits: float) -> Launch:
