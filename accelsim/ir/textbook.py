@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from accelsim.ir.textbook_dynamic import DYNAMIC
 from accelsim.ir.textbook_linear import LINEAR
 from accelsim.ir.textbook_systems import SPARSE
 
@@ -217,4 +218,4 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
         linear_attention_causal, linear_attention_decay, matmul, encoder_linear_layers, mlp,
         swiglu, variance, layernorm, rmsnorm, rmsnorm_matmul,
     )
-} | LINEAR | SPARSE  # fmt: skip
+} | DYNAMIC | LINEAR | SPARSE  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-#: What ``ir.textbook_systems`` and ``ir.textbook_linear`` define.
+#: What ``ir.textbook_systems``, ``ir.textbook_linear`` and ``ir.textbook_dynamic`` define.
 SYSTEMS: Final = frozenset((
     "act", "approximate-attention", "attention-gqa-causal", "attention-layer-causal",
-    "compensated-attention", "delta-keys", "hedgehog", "inline-attention", "inline-local",
-    "lightning-attention-2", "linear-step", "local-enhancement", "mala", "neighbourhood-1d",
-    "neighbourhood-2d",    "neighbourhood-3d", "paro-attention", "precomputed-attention", "self-score-attention",
-    "shifted-chunks", "shifted-chunks-sinks", "sink-window", "strided-blocks", "transnormer",
-    "zero-tuning",
+    "biformer", "block-topk", "compensated-attention", "delta-keys", "delta-layer", "dhsa",
+    "dynamic-mask", "hedgehog", "inline-attention", "inline-local", "lightning-attention-2",
+    "linear-step", "local-enhancement", "mala", "neighbourhood-1d", "neighbourhood-2d",
+    "neighbourhood-3d", "page-mean-topk", "paged-attention", "paro-attention",
+    "precomputed-attention", "quest", "routing-attention", "sale", "self-score-attention",
+    "shifted-chunks", "shifted-chunks-sinks", "sink-window", "spatten", "strided-blocks",
+    "transnormer", "vertical-slash", "zero-tuning", "zipcache", "zipvl",
 ))  # fmt: skip
