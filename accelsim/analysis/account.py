@@ -21,6 +21,9 @@ LEVELS: Final = 5
 #: At most so many intermediate operands of one statement are resolved; others are left out.
 MOST_RESOLVED: Final = 2
 
+#: What ends the name under which partial sums of a tensor are counted.
+PARTIAL: Final = " stored in parts"
+
 #: Terms of one kind of points, and whether words on chip at the end of a block count too.
 _Counted: TypeAlias = tuple[tuple[Term, ...], bool]
 
@@ -70,7 +73,7 @@ class Account:
 
 def stores_of(tensor: str) -> str:
     """The name under which only stores of a tensor's partial sums are counted."""
-    return f"{tensor} stored in parts"
+    return tensor + PARTIAL
 
 
 def accounts(flow: Flow) -> list[Account]:

@@ -53,7 +53,10 @@ def steps(sweeps: Sweeps) -> tuple[Step, ...]:
     return tuple(
         Step(
             number,
-            _names(sweeps, [node for node, _ in path[opened[number - 1] : opened[number] + 1]]),
+            (
+                *_names(sweeps, [node for node, _ in path[opened[number - 1] : opened[number]]]),
+                sweeps.plan.names[path[opened[number]][0][0]],
+            ),
             _visited(sweeps, path[opened[number]][0]),
             sweeps.root.rank,
             _barrier(sweeps, path[opened[number - 1] : opened[number]]),
@@ -63,9 +66,20 @@ def steps(sweeps: Sweeps) -> tuple[Step, ...]:
 
 
 def _barrier(sweeps: Sweeps, path: Sequence[tuple[Node, bool]]) -> str:
-    """The first Einsum whose result waits for the whole fiber (a recurrence's last slot: last)."""
-    (n, _), _ = next((at for at in path if not at[1]), path[-1])
-    return sweeps.plan.names[n]
+    """The Einsum of a path whose completion waits for the whole fiber, the first of them.
+
+    That which reads the last slot of a recurrence waits for it; the recurrence is complete.
+    """
+    at = next((i for i, (_, stream) in enumerate(path) if not stream), len(path))
+    if at == len(path):
+        return sweeps.plan.names[path[-1][0][0]]
+    (n, stand), _ = path[at]
+    before = path[at - 1][0] if at else None
+    ends = any(
+        before in use.sources and (use.last or use.all_slots) and not use.dropped
+        for use in sweeps.uses[n, stand]
+    )
+    return sweeps.plan.names[before[0] if before is not None and ends else n]
 
 
 def _path(sweeps: Sweeps) -> list[tuple[Node, bool]]:

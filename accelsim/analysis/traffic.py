@@ -55,7 +55,8 @@ count w; the rest, 1 - w of what is compulsory for it, is added: Q = w Q + (1-w)
 Q.  For a matrix product with K < sqrt(S) that gives MN(1 + K^2/S), which is
 what holding K x (S/K) of one factor moves.
 
-**Together.**  Bounds on the traffic of disjoint sets of tensors add.
+**Together.**  Bounds on the traffic of disjoint sets of tensors add; where two
+products count the same tensors, ``joint`` bounds both at once.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ import numpy as np
 from accelsim.analysis.account import Account, accounts
 from accelsim.analysis.flow import Flow
 from accelsim.analysis.hbl import SLACK, Array, Term
+from accelsim.analysis.joint import Joint, pairs
 from accelsim.analysis.reread import rereads
 from accelsim.analysis.statement import Program
 
@@ -138,6 +140,7 @@ class Traffic:
             for share in SHARES if wanted else ():
                 argument = self._best(account, capacity_words, dict.fromkeys(wanted, share))
                 found += [argument] if argument is not None else []
+        found += [a for a in (self._jointly(j, capacity_words) for j in self._joints) if a]
         for r in rereads(self.flow, capacity_words):
             claims = tuple((t, 1.0) for t in sorted(r.tensors))
             found.append(Argument(r.einsum, claims, r.words, r.text))
@@ -148,6 +151,25 @@ class Traffic:
     @cached_property
     def _accounts(self) -> list[Account]:
         return accounts(self.flow)
+
+    @cached_property
+    def _joints(self) -> list[Joint]:
+        return list(pairs(self._accounts))
+
+    def _jointly(self, joint: Joint, capacity: int) -> Argument | None:
+        """The bound on two statements at once, if it forces more than what is compulsory."""
+        found = joint.least(capacity)
+        once = self._once(joint.tensors & {*self.program.inputs, *self.program.outputs})
+        if found is None or found.words <= once:
+            return None
+        names = [a.statement.name for a in joint.accounts]
+        weighed = ", ".join(f"{w:.3g} for {n}" for w, n in zip(found.shares, names, strict=True))
+        text = (
+            f"{' and '.join(names)}: points that weigh more than {found.weight:.4g} ({weighed}) "
+            f"touch more words than the {capacity} on chip and {found.arrivals:.0f} that arrive"
+        )
+        claims = tuple((t, 1.0) for t in sorted(joint.tensors))
+        return Argument(" ".join(names), claims, found.words - once, text)
 
     def _once(self, tensors: Iterable[str]) -> int:
         known = {**self.flow.sure, **self.program.written}

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from accelsim.analysis.account import accounts
 from accelsim.analysis.hbl import Term, exponents
+from accelsim.analysis.joint import Joint, pairs
 from accelsim.analysis.reread import rereads, sweeps
 from accelsim.analysis.slope import attainable
 from accelsim.analysis.statement import program
@@ -273,6 +275,23 @@ def test_fused_attention_has_the_order_of_flash_attention() -> None:
         assert 0.3 * known <= words <= flash
 
 
+def test_fused_attention_lies_within_three_of_its_bound_at_every_capacity() -> None:
+    bound = traffic("attention-3pass", B=1, H=1, P=4096, M=4096, E=64, F=64)
+    capacities = [1 << log for log in range(4, 21)]
+    best = attainable(bound.program, capacities).words
+    for capacity, words in zip(capacities, best, strict=True):
+        assert bound.lower(capacity).words <= words <= 3 * bound.lower(capacity).words
+
+
+def test_below_a_square_of_the_head_both_products_of_attention_count() -> None:
+    """3.5 MPE/sqrt(S) and more, where each product alone gives 2."""
+    bound = traffic("attention-3pass", B=1, H=1, P=2048, M=2048, E=64, F=64)
+    for capacity in (16, 64, 256):
+        (argument,) = bound.lower(capacity).arguments
+        assert argument.einsum == "QK AV"
+        assert bound.lower(capacity).words > 2.8 * 2048**2 * 64 / math.sqrt(capacity)
+
+
 def test_fusing_beats_the_sum_of_the_bounds_of_the_products() -> None:
     """So that sum is no bound, and is not claimed."""
     p = m = 2048
@@ -332,6 +351,65 @@ def test_what_a_sweep_sees() -> None:
 def test_masks_end_the_claim_of_rereads() -> None:
     text = SHARE.replace("X[m] / D", "X[m] / D where m <= 2")
     assert rereads(traffic(cascade_from_text(text), M=8).flow, 3) == []
+
+
+# -- two products at once -------------------------------------------------------------------------
+
+
+def joint_of(name: str) -> tuple[Traffic, Joint]:
+    cascade, sizes = tried(name)
+    bound = traffic(cascade, **sizes)
+    return bound, next(pairs(accounts(bound.flow)))
+
+
+def test_no_schedule_beats_two_products_at_once() -> None:
+    """Where the bound on both is not the best there is, ``lower`` does not show it."""
+    cascade, sizes = tried("two")
+    _, joint = joint_of("two")
+    for seed in range(14):
+        capacity = (4, 5, 6, 8, 11, 16, 24)[seed % 7]
+        words, found = words_moved(cascade, sizes, capacity, seed), joint.least(capacity)
+        if words is not None and found is not None:
+            assert found.words <= words, (capacity, seed)
+
+
+@pytest.mark.parametrize("capacity", [3, 4, 5, 6])
+@pytest.mark.parametrize("sizes", [(2, 2, 1, 1), (3, 1, 1, 1), (2, 1, 2, 1), (2, 1, 1, 2)])
+def test_two_products_at_once_against_the_pebble_game(
+    sizes: tuple[int, int, int, int], capacity: int
+) -> None:
+    cascade = cascade_from_text(TWO)
+    shape = dict(zip("MPEF", sizes, strict=True))
+    optimum = fewest_words(cascade, shape, capacity, most_states=60_000)
+    for joint in pairs(accounts(traffic(cascade, **shape).flow)):
+        found = joint.least(capacity)
+        assert found is None or optimum is None or found.words <= optimum
+
+
+def test_words_of_both_products_are_shared_out_by_class() -> None:
+    _, joint = joint_of("two")
+    assert [sorted(c) for c in joint.classes] in (
+        [["K", "Q"], ["S", "V", "Y"]],
+        [["K", "Q"], ["S"], ["V", "Y"]],
+        [["K", "Q"], ["S", "Y"], ["V"]],
+    )
+
+
+@settings(max_examples=10, **SLOW)
+@given(st.data())
+def test_points_of_both_products_weigh_no_more_than_is_said(data: st.DataObject) -> None:
+    """Scores computed whole from rows, and outputs from them: a block that does what it can."""
+    m, p, e, f = (data.draw(st.integers(1, 6)) for _ in range(4))
+    cascade = cascade_from_text(TWO)
+    bound = traffic(cascade, M=m, P=p, E=e, F=f)
+    keys, queries, columns = (data.draw(st.integers(1, n)) for n in (m, p, f))
+    words = (keys + queries) * e + keys * columns + queries * columns
+    shares = (data.draw(st.sampled_from((0.1, 1.0, 7.0))), 1.0)
+    for joint in pairs(accounts(bound.flow)):
+        names = [a.statement.name for a in joint.accounts]
+        points = {"S": keys * queries * e, "Y": keys * queries * columns}
+        weight = sum(s * points[n] for s, n in zip(shares, names, strict=True))
+        assert weight <= joint.heaviest(0, words, shares) * (1 + 1e-9)
 
 
 # -- exponents ------------------------------------------------------------------------------------
