@@ -72,12 +72,24 @@ class Account:
 
 
 def stores_of(tensor: str) -> str:
-    """The name under which only stores of a tensor's partial sums are counted."""
+    """The name under which only stores of a tensor's partial sums are counted.
+
+    >>> stores_of("QK")
+    'QK stored in parts'
+    """
     return tensor + PARTIAL
 
 
 def accounts(flow: Flow) -> list[Account]:
-    """The accounts of all statements whose traffic no later statement's account covers."""
+    """The accounts of all statements whose traffic no later statement's account covers.
+
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> from accelsim.analysis.statement import program
+    >>> matmul = program(bind(load_cascade("matmul"), {"M": 4, "N": 4, "K": 4}))
+    >>> [(a.statement.name, a.points, sorted(a.tensors)) for a in accounts(Flow(matmul))]
+    [('C', 64, ['A', 'B', 'C'])]
+    """
     found = []
     for s in flow.program.statements:
         points = flow.needed(s)

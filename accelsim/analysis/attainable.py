@@ -83,7 +83,16 @@ class _Rank:
 
 
 class Mapspace:
-    """All tilings of one statement."""
+    """All tilings of one statement.
+
+    >>> from accelsim.analysis.statement import program
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> matmul = program(bind(load_cascade("matmul"), {"M": 4, "N": 4, "K": 4}))
+    >>> words, how = Mapspace(matmul, matmul.statements[0]).slope([3, 48])
+    >>> words.tolist(), str(how[0])
+    ([144.0, 48.0], 'loops over tiles m:1, n:1, k:1; A streams')
+    """
 
     def __init__(self, program: Program, statement: Statement) -> None:
         self.program = program

@@ -143,6 +143,10 @@ def roots(plan: Plan) -> Iterator[Root]:
     same rank, where Y is at X's own coordinate of every anchor of X: the
     family of X then contains that of Y, and an Einsum that stays on the fiber
     of Y stays on that of X.
+
+    >>> from accelsim.load.cascade import load_cascade
+    >>> [(root.tensor, root.rank) for root in roots(Plan(load_cascade("softmax")))]
+    [('X', 'B'), ('X', 'M')]
     """
     varying = _varying(plan)
     first: dict[str, int] = {t.name: -1 for t in plan.cascade.inputs}

@@ -50,7 +50,16 @@ class Source:
 
 
 class Flow:
-    """Ways and sources of the tensors of a program."""
+    """Ways and sources of the tensors of a program.
+
+    >>> from accelsim.analysis.statement import program
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> sizes = {"B": 1, "H": 1, "P": 8, "M": 8, "E": 2, "F": 2}
+    >>> flow = Flow(program(bind(load_cascade("attention-3pass"), sizes)))
+    >>> sorted(flow.ways["QK"].label), flow.sure
+    (['b', 'h', 'p'], {'Q': 16, 'K': 16, 'V': 16})
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -82,7 +82,19 @@ class Slope:
 
 
 def slope(group: Group, capacities_words: Sequence[int]) -> Slope:
-    """The least traffic of a group's statements run together, at each capacity in words."""
+    """The least traffic of a group's statements run together, at each capacity in words.
+
+    A softmax of 50 elements: with 4 words X is read in each of three passes,
+    with 200 once.
+
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> from accelsim.analysis.statement import program
+    >>> softmax = program(bind(load_cascade("softmax"), {"B": 2, "M": 50}))
+    >>> found = slope(Group(softmax, softmax.statements, frozenset({"Y"})), [1, 4, 200])
+    >>> found.words.tolist(), str(found.how[2])
+    ([inf, 400.0, 200.0], 'tiles of 1 of b; 3 passes over m in blocks of 1; Y held; SN kept')
+    """
     caps = np.asarray(capacities_words, dtype=float)
     best = Slope(np.full(len(caps), inf), [None] * len(caps))
     for loops in group.loops():

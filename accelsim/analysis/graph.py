@@ -135,7 +135,11 @@ def _may_meet(read: Position, write: Position) -> bool:
 
 
 def least(index: Index) -> float:
-    """The least value of an index, variables counted from 0; minus infinity where one may fall."""
+    """The least value of an index, variables counted from 0; minus infinity where one may fall.
+
+    >>> least(Index((("m", 2),), 3)), least(Index((("m", -1),)))
+    (3, -inf)
+    """
     if any(str(c).startswith("-") for _, c in index.terms) or index.border:
         return float("-inf")
     return index.offset // index.divisor if isinstance(index.divisor, int) else 0

@@ -22,7 +22,16 @@ class Loops:
 
 
 class Group:
-    """Statements that run together; ``wanted``: tensors that they write and others read."""
+    """Statements that run together; ``wanted``: tensors that they write and others read.
+
+    >>> from accelsim.analysis.statement import program
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> softmax = program(bind(load_cascade("softmax"), {"B": 2, "M": 50}))
+    >>> group = Group(softmax, softmax.statements, frozenset({"Y"}))
+    >>> sorted(group.inner), group.floor, next(group.loops())
+    (['GM', 'SD', 'SN'], 200.0, Loops(outer=(), tile=('b',), stream='m'))
+    """
 
     def __init__(
         self, program: Program, statements: Sequence[Statement], wanted: frozenset[str]

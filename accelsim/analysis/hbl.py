@@ -75,6 +75,10 @@ class Exponents:
         to the s_j is greatest where ``w_j d_j = X s_j / sum(s)`` (weighted
         inequality of the means), for each row of exponents; the least over
         the rows is a bound.
+
+        >>> half, log_n = np.array([[0.5, 0.5]]), np.log([8.0])
+        >>> Exponents(half, np.array([[0.5]]), log_n).most(np.array([4.0, 8.0]), np.ones(2)).round(3)
+        array([ 5.657, 11.314])
         """
         every = np.ones(self.s.shape[1], dtype=bool)
         log = (self.t @ self.extents)[:, None] + self._log(touched, weights, every)
@@ -82,7 +86,12 @@ class Exponents:
         return found
 
     def most_apart(self, first: Array, rest: Array, weights: Array) -> Array:
-        """``most`` where term 0 has ``first`` words and the other terms have ``rest`` in all."""
+        """``most`` where term 0 has ``first`` words and the other terms have ``rest`` in all.
+
+        >>> of = Exponents(np.array([[0.5, 0.5]]), np.array([[0.0]]), np.log([8.0]))
+        >>> of.most_apart(np.array([4.0]), np.array([9.0]), np.ones(2)).round(6).tolist()
+        [6.0]
+        """
         own = np.arange(self.s.shape[1]) == 0
         log = (self.t @ self.extents)[:, None]
         log = log + self._log(first, weights, own) + self._log(rest, weights, ~own)
@@ -110,6 +119,15 @@ def exponents(
     polytope of the module's text.  Frank-Wolfe steps from there towards the
     least ``most`` add points inside the polytope.  Any of them is valid, so
     none of this can make the bound wrong.
+
+    The three planes of a matrix product, of each 100 words at most, hold 1000
+    points at most (Loomis and Whitney); under 300 words in all as many.
+
+    >>> sides = (("m", "k"), ("k", "n"), ("m", "n"))
+    >>> planes = [Term(tuple(((v, 1),) for v in s), 1.0, frozenset(s)) for s in sides]
+    >>> found = exponents(planes, {"m": 99, "n": 99, "k": 99}, [[np.log(100)] * 3])
+    >>> found.most(np.array([300.0]), np.ones(3)).round(2).tolist()
+    [1000.0]
     """
     names = tuple(sizes)
     rows = tuple(term.rows for term in terms)

@@ -227,6 +227,19 @@ def _greatest(value: Callable[[Array], Array], count: int) -> float:
 
 
 def pairs(accounts: Sequence[Account]) -> Iterator[Joint]:
+    """Pairs of accounts of different products that count some of the same tensors.
+
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> from accelsim.analysis.account import accounts
+    >>> from accelsim.analysis.flow import Flow
+    >>> from accelsim.analysis.statement import program
+    >>> sizes = {"B": 1, "H": 1, "P": 64, "M": 64, "E": 8, "F": 8}
+    >>> flow = Flow(program(bind(load_cascade("attention-3pass"), sizes)))
+    >>> both = list(pairs(accounts(flow)))[-1]
+    >>> [a.statement.name for a in both.accounts], both.least(16).words
+    (['QK', 'AV'], 21040.0)
+    """
     """Pairs of accounts of different products that count some of the same tensors."""
     found = 0
     for one, other in combinations(accounts, 2):

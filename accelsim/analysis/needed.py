@@ -20,6 +20,15 @@ def needed_points(problem: Problem, einsum: Einsum, path: Iterable[Einsum]) -> i
 
     The masks of all of them hold at once, for some value of the variables
     that the first Einsum does not have (see ``fewest``).
+
+    Scores above the diagonal are not needed once a causal mask follows:
+
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> sizes = {"B": 1, "H": 1, "P": 4, "M": 4, "E": 2, "F": 2}
+    >>> causal = bind(load_cascade("attention-causal"), sizes)
+    >>> needed_points(causal, causal.cascade.einsums[0], causal.cascade.einsums[1:2])
+    20
     """
     sizes = {r.lower(): n for r, n in problem.sizes.items()}
     predicates = dict.fromkeys(
@@ -51,6 +60,16 @@ def fewest(
     Never more than there are: each other variable is put at an end of its
     range, or made equal to one that is kept (the diagonal of a causal or
     local mask), and the best such choice counts.
+
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> i, j = Affine((("i", 1),)), Affine((("j", 1),))
+    >>> below = Predicate(j, "<=", i)
+    >>> anything = bind(load_cascade("matmul"), {"M": 1, "N": 1, "K": 1})
+    >>> fewest(anything, (below,), {"i": 3, "j": 3}, ["i", "j"])
+    6
+    >>> fewest(anything, (below,), {"i": 3, "j": 3}, ["j"])  # each j for some i
+    3
     """
     box = {v: sizes[v] for v in kept}
     others = sorted({v for p in predicates for v in p.variables} - set(box))

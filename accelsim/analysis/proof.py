@@ -42,7 +42,14 @@ class Step:
 
 
 def steps(sweeps: Sweeps) -> tuple[Step, ...]:
-    """One step for each pass after the first, along one chain of Einsums."""
+    """One step for each pass after the first, along one chain of Einsums.
+
+    >>> from accelsim.analysis.fibers import Plan, roots
+    >>> from accelsim.load.cascade import load_cascade
+    >>> plan = Plan(load_cascade("softmax-naive"))
+    >>> [s.chain for root in roots(plan) if root.rank == "M" for s in steps(Sweeps(plan, root))]
+    [('SN', 'SD', 'Y')]
+    """
     if sweeps.most == UNBOUNDED:
         return (_each(sweeps),)
     path = _path(sweeps)

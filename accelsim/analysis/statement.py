@@ -229,7 +229,14 @@ class Program:
 
 
 def program(problem: Problem) -> Program:
-    """The statements of a problem."""
+    """The statements of a problem.
+
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> found = program(bind(load_cascade("matmul"), {"M": 4, "N": 5, "K": 6}))
+    >>> [(s.name, s.points, sorted(s.reduced)) for s in found.statements], found.compulsory
+    ([('C', 120, ['k'])], 74)
+    """
     graph = dependence_graph(problem.cascade)
     groups = _head_groups(problem)
     return Program(

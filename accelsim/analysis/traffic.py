@@ -115,7 +115,17 @@ class Lower:
 
 
 class Traffic:
-    """Lower bounds on the traffic of a program; everything that no capacity changes is kept."""
+    """Lower bounds on the traffic of a program; everything that no capacity changes is kept.
+
+    Three words force two more for every point of a matrix product after the first:
+
+    >>> from accelsim.analysis.statement import program
+    >>> from accelsim.ir.problem import bind
+    >>> from accelsim.load.cascade import load_cascade
+    >>> bound = Traffic(program(bind(load_cascade("matmul"), {"M": 4, "N": 4, "K": 4})))
+    >>> bound.compulsory, bound.lower(3).words, bound.lower(48).words
+    (48, 129, 48)
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
