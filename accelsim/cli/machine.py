@@ -176,7 +176,12 @@ def compare(
 
 
 def validate(
-    what: Annotated[str, typer.Argument(help="The published evaluation: fusemax.")] = "fusemax",
+    what: Annotated[
+        str, typer.Argument(help="A published evaluation: fusemax; or gpu: recorded runs.")
+    ] = "fusemax",
+    gpu: Annotated[
+        str, typer.Option(metavar="NAME", help="The GPU whose recorded runs are replayed.")
+    ] = "h100-sxm",
     brief: Annotated[
         bool, typer.Option("--brief", help="A line a table instead of every row.")
     ] = False,
@@ -189,6 +194,8 @@ def validate(
     """Show predictions beside published results; exit status 1 if one is out of its tolerance."""
     from accelsim.explore.evaluations import validate as confront
 
+    if what == "gpu":
+        return _replay(gpu, brief, as_json)
     found = confront(what)
     if plot is not None:
         from accelsim.report.machine_plots import errors_figure
@@ -200,4 +207,18 @@ def validate(
         from accelsim.report import tables
 
         print_tables(tables.validation(found.to_dict(), brief=brief))
+    finish(found.holds)
+
+
+def _replay(gpu: str, brief: bool, as_json: bool) -> None:
+    """Predictions beside the recorded runs of a GPU."""
+    from accelsim.explore.validate_gpu import validate_gpu
+
+    found = validate_gpu(gpu)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        from accelsim.report import gpu as layout
+
+        print_tables(layout.validation(found.to_dict(), brief=brief))
     finish(found.holds)

@@ -18,5 +18,5 @@ def validate(what: str = "fusemax") -> Validation:
     True
     """
     if what not in EVALUATIONS:
-        raise refuse(f"no evaluation {what!r}", one_of(EVALUATIONS))
+        raise refuse(f"no evaluation {what!r}", one_of([*EVALUATIONS, "gpu"]))
     return EVALUATIONS[what]()

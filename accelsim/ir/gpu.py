@@ -122,7 +122,8 @@ class Gpu:
     ``tensor_clock_hz``.  ``tensor`` is FLOP a cycle a multiprocessor by path and type
     (``wgmma.bf16``), ``tensor_alone`` the same of one warp a scheduler, ``operations`` lane operations a cycle a multiprocessor,
     ``shared_bandwidth`` bytes a cycle a multiprocessor.  ``l2_reach_bytes`` is the
-    size of a buffer that is still served by L2 alone when it is read again.
+    size of a buffer that is still served by L2 alone when it is read again,
+    ``sheet_flops`` and ``sheet_bandwidth`` what the data sheet promises.
     """
 
     name: str
@@ -144,6 +145,8 @@ class Gpu:
     launch: Launch
     power: Power
     energy: tuple[tuple[str, Joules], ...]
+    sheet_flops: float = 0.0
+    sheet_bandwidth: float = 0.0
     basis: Basis = "measured"
     about: str = ""
     sources: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -173,6 +173,9 @@ class _Builder:
         peak = self.number(("power", "peak"), given.peak, "watts", given.source)
         response = self.number(("power", "response"), given.response, "seconds", given.source)
         tensor_clock = self.number(("tensor_clock",), text.tensor_clock, "hertz")
+        sheet = {"flops": 0.0, "bandwidth": 0.0}
+        if text.sheet is not None:
+            sheet = self.record("sheet", {"flops": "count", "bandwidth": "bytes_per_s"})
         found = Gpu(
             name=text.gpu,
             capability=text.capability,
@@ -208,6 +211,8 @@ class _Builder:
                 response_s=response,
             ),
             energy=self.energies(clock),
+            sheet_flops=sheet["flops"],
+            sheet_bandwidth=sheet["bandwidth"],
             basis=text.basis,
             about=text.about,
             sources=tuple(self.sources),

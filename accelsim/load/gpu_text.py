@@ -104,6 +104,14 @@ class EnergyText(Record):
     bytes: dict[str, JoulesText] = Field(default_factory=dict)
 
 
+class SheetText(Record):
+    """What the data sheet promises, for a roofline to compare with."""
+
+    flops: Number = Field(description="FLOP a second of dense 16-bit products")
+    bandwidth: Number = Field(description="bytes a second of memory")
+    source: str | None = None
+
+
 class GpuText(Record):
     """A GPU; rates are a cycle and a multiprocessor."""
 
@@ -129,5 +137,6 @@ class GpuText(Record):
     waits: WaitsText
     launch: LaunchText
     power: PowerText
+    sheet: SheetText | None = None
     energy: EnergyText = Field(default_factory=EnergyText)
     source: str | None = None

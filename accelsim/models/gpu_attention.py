@@ -245,13 +245,16 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
             cycles += max(one, residents * size / share)
             masked += tile_cycles([*part, mask], warps, residents, kernel.overlap) - one
             first += in_phase(part, warps) - one if kernel.overlap == "staggered" else 0.0
-        around = first + _around(gpu, kernel, tile, case, residents, warps, share)
+        before, after = _around(gpu, kernel, tile, case, residents, warps, share)
+        around = first + after + (0.0 if kernel.persistent else before)
         return [around + s.tiles * cycles + s.masked * masked for s in walked]
 
     full = durations(together)
     if kernel.longest_first and case.causal:
         full.reverse()
     total = makespan(full, copies, gpu.multiprocessors * together)
+    if kernel.persistent:  # only the first tile of queries is waited for
+        total += _around(gpu, kernel, tile, case, together, 1, share)[0]
     rest = blocks % (gpu.multiprocessors * together)
     last = -(-rest // gpu.multiprocessors)
     if not case.causal and rest and last < together:  # the last round has room to itself
@@ -282,8 +285,8 @@ def _around(
     together: int,
     warps: int,
     share: float,
-) -> float:
-    """Cycles of a block before its first tile and after its last."""
+) -> tuple[float, float]:
+    """Cycles before the first tile of a block, and after its last."""
     first = 2.0 * (tile.rows * case.E + tile.columns * case.E)
     numbers = 16 * tile.row_tiles * case.F / 32  # of a lane, of the output
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
@@ -296,7 +299,7 @@ def _around(
     )
     stored = together * 2.0 * tile.rows * case.F / share
     lead = gpu.waits.memory * (2 if kernel.load_bytes == 0 else 1)  # the copy's descriptor first
-    return lead + together * first / share + last.cycles(warps) + stored + gpu.waits.l2
+    return lead + together * first / share, last.cycles(warps) + stored + gpu.waits.l2
 
 
 def _l2_bytes(case: Attention, tile: Tile, score_tiles: float, tile_bytes: float) -> float:

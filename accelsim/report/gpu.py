@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from accelsim.report.numbers import amount, percent
+from accelsim.report.numbers import amount, deviation, percent
 from accelsim.report.tables import _table as table
 
 Result = Mapping[str, Any]
@@ -59,3 +59,67 @@ def kernel(result: Result) -> Iterable[RenderableType]:
                 percent(stage["cycles"] / total if total else None),
             )
     yield stages
+
+
+def validation(result: Result, brief: bool = False) -> Iterable[RenderableType]:
+    """Rows beside what was measured, unless ``brief``; then errors by band and by quantity."""
+    if not brief:
+        yield _measured(result)
+        yield _quantities_by_row(result)
+    models = dict.fromkeys(
+        name for bands in result["errors"].values() for one in bands.values() for name in one
+    )
+    columns = [f"{name}: mean, 90th, max" for name in models]
+    bands = table("Error of time, by measured time", "rows of", "band", "rows", *columns, left=2)
+    for kind, found in result["errors"].items():
+        for number, (band, errors) in enumerate(found.items()):
+            cells = [_three(errors.get(name)) for name in models]
+            bands.add_row("" if number else kind, band, str(errors["ours"]["rows"]), *cells)
+    yield bands
+    kernels = table("Error of time, rows of 20 us and more", "kernel", "rows", *columns)
+    for name, errors in result["by_kernel"].items():
+        cells = [_three(errors.get(model)) for model in models]
+        kernels.add_row(name, str(errors["ours"]["rows"]), *cells)
+    yield kernels
+    other = table("Error of other quantities", "quantity", "rows", "mean", "90th", "largest")
+    for name, found in result["quantities"].items():
+        numbers = [percent(found[part]) for part in ("mean", "p90", "max")]
+        other.add_row(name, str(found["rows"]), *numbers)
+    yield other
+
+
+def _three(errors: Mapping[str, float] | None) -> str:
+    if errors is None:
+        return "-"
+    return ", ".join(percent(errors[part]) for part in ("mean", "p90", "max"))
+
+
+def _measured(result: Result) -> Table:
+    rows = table(
+        f"{result['gpu']}: time", "kernel", "what", "measured", "predicted", "error", left=2
+    )
+    for row in result["rows"]:
+        rows.add_row(
+            row["kernel"],
+            escape(row["what"]),
+            amount(row["measured_s"], "seconds"),
+            amount(row["predicted_s"], "seconds"),
+            deviation(row["error"]),
+        )
+    return rows
+
+
+def _quantities_by_row(result: Result) -> Table:
+    rows = table(
+        f"{result['gpu']}: bytes, energy, clock, speedups",
+        "quantity", "what", "measured", "predicted", "error", left=2,
+    )  # fmt: skip
+    for pair in result["pairs"]:
+        rows.add_row(
+            pair["quantity"],
+            escape(pair["what"]),
+            f"{pair['measured']:.4g}",
+            f"{pair['predicted']:.4g}",
+            deviation(pair["error"]),
+        )
+    return rows
