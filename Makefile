@@ -12,7 +12,7 @@ LENGTHS := 1K,4K,16K,64K,256K,1M
 SAY      = @printf '\n== %s ==\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-browser bench lint format clean
+.PHONY: help demo test test-long test-browser test-peer bench lint format clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,10 +40,13 @@ test: $(STAMP)  ## the tests that CI runs, doctests included
 	$(PYTEST) -n $(JOBS)
 
 test-long: $(STAMP)  ## every test on newly drawn examples, and property and replay runs of minutes
-	ACCELSIM_RANDOM=1 $(PYTEST) -n $(JOBS) -m "not bench and not browser"
+	ACCELSIM_RANDOM=1 $(PYTEST) -n $(JOBS) -m "not bench and not browser and not peer"
 
 test-browser: $(STAMP)  ## the report page in headless Chromium, which must be installed
 	$(PYTEST) -m browser
+
+test-peer: $(STAMP)  ## counts against AccelForge, in the Python 3.12 that ACCELFORGE_PYTHON names
+	$(PYTEST) -m peer
 
 bench: $(STAMP)  ## timings, printed
 	$(PYTEST) -m bench -s

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from accelsim.explore.documents import show as show
     from accelsim.explore.estimate import estimate as estimate
     from accelsim.explore.evaluations import validate as validate
+    from accelsim.explore.exchange import import_ as import_
+    from accelsim.explore.export import export as export
     from accelsim.explore.language import check as check
     from accelsim.explore.language import passes as passes
     from accelsim.explore.map import map_ as map_
@@ -38,6 +40,8 @@ _VERBS = {
     "compare": "accelsim.explore.compare",
     "derive": "accelsim.explore.derive",
     "estimate": "accelsim.explore.estimate",
+    "export": "accelsim.explore.export",
+    "import_": "accelsim.explore.exchange",
     "list_names": "accelsim.explore.documents",
     "map_": "accelsim.explore.map",
     "passes": "accelsim.explore.language",

@@ -24,6 +24,7 @@ from accelsim.cli import (
     calibrate,
     derive,
     documents,
+    exchange,
     language,
     machine,
     map,
@@ -98,6 +99,8 @@ app.command("sweep")(sweep.sweep)
 app.command("systems")(systems.systems)
 app.command("report")(report.report)
 app.command("validate")(machine.validate)
+app.command("import")(exchange.import_)
+app.command("export")(exchange.export)
 app.command("schema")(documents.schema)
 
 
