@@ -187,8 +187,7 @@ def _reductions(einsum: Einsum) -> Iterator[Fault]:
                 seen.add(variable)
                 continue
             yield Fault(place, message, one_of(right - set(left) - seen) or "no reduction")
-        chooses = reduction.op == "argmax" or reduction.into
-        if chooses and len(reduction.over) != 1:
+        if reduction.op == "argmax" and len(reduction.over) > 1:
             yield Fault(place, f"{called} has no one index", f"{reduction.op} over one variable")
         if reduction.into:
             yield from _selection(einsum, reduction, place)

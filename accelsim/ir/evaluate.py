@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,16 @@ from accelsim.ir.cascade import (
     Threshold,
     rank_of,
 )
-from accelsim.ir.functions import OURS, RELATIONS, largest
+from accelsim.ir.functions import OURS, RELATIONS, first_inside, largest
 from accelsim.ir.lattice import Affine
 from accelsim.ir.ops import MAPS, REDUCTIONS
 from accelsim.ir.problem import Problem
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+#: What an index beyond a tensor needs.
+_WITHIN: Final = "clamp(...) or zero(...) around the index, or a where that excludes the point"
 
 
 @dataclass(slots=True, eq=False)
@@ -189,7 +193,9 @@ class Points:
             if out.any():
                 border = at.border if isinstance(at, Index) else ""
                 if border == "":
-                    self._wrong.append((out, *_beyond(read, shape)))
+                    extent = "x".join(map(str, shape))
+                    message = f"reads {read.tensor} beyond its extent {extent}"
+                    self._wrong.append((out, message, _WITHIN, read.place))
                 elif border == "zero":
                     outside = out if outside is None else outside | out
             where.append(np.clip(index, 0, shape[n] - 1))
@@ -198,15 +204,10 @@ class Points:
     def _window(self, at: Index, line: Affine, extent: int) -> Array:
         """Coordinates of a window that is moved inside the tensor by multiples of its dilation."""
         ((variable, dilation),) = self.problem.affine(Index(at.terms[-1:])).terms
-        size = self.extent(variable)
-        centre = Affine(tuple(t for t in line.terms if t[0] != variable), line.offset, line.divisor)
-        first = self._affine(centre) - dilation * (size // 2)
-        last = extent - 1 - dilation * (size - 1)
-        first = np.where(first < 0, first % dilation, first)
-        over = np.maximum(first - last, 0)
-        first = first - -(-over // dilation) * dilation
-        found: Array = first + dilation * self._along(variable)
-        return found
+        others = tuple(t for t in line.terms if t[0] != variable)
+        centre = self._affine(Affine(others, line.offset, line.divisor))
+        first = first_inside(centre, dilation, self.extent(variable), extent)
+        return np.asarray(first + dilation * self._along(variable))
 
     def coordinates(self, index: Position) -> Array:
         """The elements of an index tensor at every point, as whole numbers; undefined ones as 0."""
@@ -336,19 +337,30 @@ class Points:
 
         Where it chooses fewer than there is room for, the rest is undefined.
         """
-        (over,), into = reduction.over, reduction.into
-        if over in self.fixed or into in self.fixed:
+        over, into = reduction.over, reduction.into
+        if self.fixed.keys() & {*over, into}:
             raise refuse(
                 f"{self.einsum.name} selects along a recurrence",
                 f"{reduction.op} over a rank that no recurrence runs along",
                 self.einsum.place,
             )
-        axis, slots = self.axes.index(over), self.extent(into)
-        least = None if reduction.reach is None else self._value(reduction.reach).values
-        chosen, some = largest(values, keep, axis, slots, least)
-        to = self.axes.index(into)
-        self.masks.append(_Field(np.swapaxes(some, axis, to), frozenset(self.kept)))
-        return np.swapaxes(chosen, axis, to).astype(values.dtype)
+        axes = [self.axes.index(v) for v in over]
+        rest = [n for n in range(values.ndim) if n not in axes]
+        reach = None if reduction.reach is None else self._value(reduction.reach).values
+
+        def together(a: Array) -> Array:
+            moved = a.transpose([*rest, *axes])
+            return moved.reshape(*moved.shape[: len(rest)], -1)
+
+        mask = None if keep is None else together(np.broadcast_to(keep, values.shape))
+        limit = None if reach is None else together(reach)
+        found = largest(together(values), mask, self.extent(into), limit)
+        to = rest.index(self.axes.index(into))
+        chosen, used = (
+            np.expand_dims(np.swapaxes(a, to, -1)[..., 0], tuple(sorted(axes))) for a in found
+        )
+        self.masks.append(_Field(used, frozenset(self.kept)))
+        return chosen.astype(values.dtype)
 
     def _contract(self, reduction: Reduction) -> Array | None:
         """A sum of products by ``np.einsum``, without the product over all points in memory.
@@ -380,15 +392,6 @@ class Points:
             operands += [f.values.reshape([f.values.shape[n] for n in mine]), mine]
         total: Array = np.einsum(*operands, kept, optimize="greedy")
         return total.reshape([self.extent(v) if n in kept else 1 for n, v in enumerate(self.axes)])
-
-
-def _beyond(read: Access, shape: tuple[int, ...]) -> tuple[str, str, Place]:
-    """What to say of a read beyond a tensor."""
-    return (
-        f"reads {read.tensor} beyond its extent {'x'.join(map(str, shape))}",
-        "clamp(...) or zero(...) around the index, or a where that excludes the point",
-        read.place,
-    )
 
 
 def _factors(expr: Expr) -> Iterable[Expr]:

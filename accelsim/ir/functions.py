@@ -66,27 +66,38 @@ OURS: dict[str, Callable[..., Array]] = {
 }
 
 
+def first_inside(centre: Array, dilation: int, size: int, extent: int) -> Array:
+    """Where windows begin that are moved inside a tensor by multiples of their dilation.
+
+    >>> first_inside(np.array([0, 1, 3, 4]), 1, 3, 5).tolist()
+    [0, 0, 2, 2]
+    """
+    first = centre - dilation * (size // 2)
+    first = np.where(first < 0, first % dilation, first)
+    over = np.maximum(first + dilation * (size - 1) - (extent - 1), 0)
+    found: Array = first - -(-over // dilation) * dilation
+    return found
+
+
 def largest(
-    values: Array, keep: Array | None, axis: int, slots: int, reach: Array | None = None
+    values: Array, keep: Array | None, slots: int, reach: Array | None = None
 ) -> tuple[Array, Array]:
-    """Indices along ``axis`` of the largest values, in ``slots`` places, and which places are used.
+    """Indices along the last axis of the largest, in ``slots`` places, and which places are used.
 
     ``keep``: the values to choose among.  ``reach``: choose the fewest whose
-    sum is at least this.
+    sum is at least this.  Of equal values the first comes first.
 
-    >>> found, used = largest(np.array([3.0, 5.0, 5.0, 1.0]), None, 0, 3)
+    >>> found, used = largest(np.array([3.0, 5.0, 5.0, 1.0]), None, 3)
     >>> found.tolist(), used.tolist()
     ([1, 2, 0], [True, True, True])
-    >>> largest(np.array([0.5, 0.3, 0.2]), None, 0, 3, np.array([0.7]))[1].tolist()
+    >>> largest(np.array([0.5, 0.3, 0.2]), None, 3, np.array([0.7]))[1].tolist()
     [True, True, False]
     """
-    there = np.full(values.shape, True) if keep is None else np.broadcast_to(keep, values.shape)
-    order = np.lexsort((-values, ~there), axis=axis)
-    used = np.take_along_axis(there, order, axis)
+    there = np.full(values.shape, True) if keep is None else keep
+    order = np.lexsort((-values, ~there), axis=-1)
+    used = np.take_along_axis(there, order, -1)
     if reach is not None:
-        ordered = np.where(used, np.take_along_axis(values, order, axis), 0.0)
-        used = used & (np.cumsum(ordered, axis) - ordered < reach)
-    room = [(0, 0)] * values.ndim
-    room[axis] = (0, max(0, slots - values.shape[axis]))
-    first = np.arange(slots)
-    return np.pad(order, room).take(first, axis), np.pad(used, room).take(first, axis)
+        ordered = np.where(used, np.take_along_axis(values, order, -1), 0.0)
+        used = used & (np.cumsum(ordered, -1) - ordered < reach)
+    room = [(0, 0)] * (values.ndim - 1) + [(0, max(0, slots - values.shape[-1]))]
+    return np.pad(order, room)[..., :slots], np.pad(used, room)[..., :slots]

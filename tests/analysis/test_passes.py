@@ -24,7 +24,7 @@ from accelsim.ir.cascade import (
 )
 from accelsim.load import catalog
 from accelsim.load.cascade import cascade_from_text, load_cascade
-from tests.oracle.cascades import RANKS, cascades, masked, plain, split
+from tests.oracle.cascades import RANKS, cascades, choosing, masked, plain, split
 from tests.oracle.passes import oracle, passes_at
 
 SLOW = list(HealthCheck)
@@ -405,6 +405,26 @@ def test_passes_equal_the_oracle_thousands(its: Cascade, rank: str) -> None:
 @given(cascades())
 def test_passes_over_a_split_rank_equal_the_oracle_thousands(its: Cascade) -> None:
     agree(split(its), "R")
+
+
+def agree_on_choices(its: Cascade, rank: str) -> None:
+    sizes = (
+        dict.fromkeys((*RANKS, "R"), 2) | {rank: 4} | dict.fromkeys("JR", 4 if rank in "JR" else 2)
+    )
+    assert passes(its)[rank] == passes_at(its, sizes, rank), rank
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@given(choosing(), st.sampled_from(("J", "R", "J", "R", "I")))
+def test_passes_with_selections_equal_the_oracle(its: Cascade, rank: str) -> None:
+    agree_on_choices(its, rank)
+
+
+@pytest.mark.long
+@settings(max_examples=3000, deadline=None, suppress_health_check=SLOW)
+@given(choosing(), st.sampled_from(("J", "R", "I")))
+def test_passes_with_selections_equal_the_oracle_thousands(its: Cascade, rank: str) -> None:
+    agree_on_choices(its, rank)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=SLOW)

@@ -13,7 +13,7 @@ from accelsim.ir.order import order
 from accelsim.ir.problem import bind, relevant, with_parts
 from accelsim.ir.reference import check, random_inputs, run, whole
 from accelsim.load.cascade import cascade_from_text, load_cascade
-from tests.oracle.cascades import RANKS, cascades, masked
+from tests.oracle.cascades import RANKS, cascades, choosing, masked
 from tests.oracle.values import Values
 
 
@@ -66,6 +66,12 @@ CONDITIONS = st.builds(
 @given(cascades(), st.tuples(*(st.integers(1, 3) for _ in RANKS)), st.integers(0, 99))
 def test_random_cascades_agree_with_the_oracle(text, sizes, seed):
     agrees_with_oracle(bind(text, dict(zip(RANKS, sizes, strict=True))), seed)
+
+
+@settings(deadline=None)
+@given(choosing(), st.tuples(*(st.integers(1, 3) for _ in (*RANKS, "R"))), st.integers(0, 99))
+def test_random_selections_agree_with_the_oracle(text, sizes, seed):
+    agrees_with_oracle(bind(text, dict(zip((*RANKS, "R"), sizes, strict=True))), seed)
 
 
 @settings(deadline=None)
@@ -159,13 +165,77 @@ ONE_BY_ONE = {
         "S[i,0] = 0\nS[i,t+1] = S[i,t] + X[i,t] where t <= i\nY[i,t] = S[i,t] * 2",
         "X: [I, T]",
     ),
+    "top-k": ("Y[i,k] = X[i,j] :: topk(j -> k)", "X: [I, J]"),
+    "top-k of fewer than it has room for": (
+        "Y[i,k] = X[i,j] :: topk(j -> k) where j < i",
+        "X: [I, J]",
+    ),
+    "top-k of what is summed first": (
+        "Y[i,k] = X[i,j] * W[j,t] :: sum(t), topk(j -> k)",
+        "X: [I, J], W: [J, T]",
+    ),
+    "top-k over two ranks": ("Y[i,k] = X[i,j,t] :: topk(j, t -> k)", "X: [I, J, T]"),
+    "top-k of equals": ("S[i,j] = floor(X[i,j])\nY[i,k] = S[i,j] :: topk(j -> k)", "X: [I, J]"),
+    "top-p": (
+        "S[i,j] = exp(X[i,j])\nY[i,k] = S[i,j] :: topp(j -> k, 1.5)",
+        "X: [I, J]",
+    ),
+    "top-p of a mass for each row, under a mask": (
+        "S[i,j] = exp(X[i,j])\nY[i,k] = S[i,j] :: topp(j -> k, W[i] + 1) where j <= i",
+        "X: [I, J], W: [I]",
+    ),
+    "gather": (
+        "Y[i,k] = X[i,j] :: topk(j -> k)\nZ[i,k,t] = W[Y[i,k],t] * X[i,Y[i,k]]",
+        "X: [I, J], W: [J, T]",
+    ),
+    "a sum over what is gathered": (
+        "Y[i,k] = X[i,j] :: topk(j -> k) where j < i\nZ[i,t] = W[Y[i,k],t]",
+        "X: [I, J], W: [J, T]",
+    ),
+    "gather by an input, twice": ("Z[k] = X[N[O[k]]]", "X: [I], N: [J], O: [K]"),
+    "scatter": ("Z[N[j],k] = X[j,k]\nY[i,k] = Z[i,k] * W[i]", "X: [J, K], N: [J], W: [I]"),
+    "a mask out of a list": (
+        "Y[i,k] = X[i,j] :: topk(j -> k) where j <= i\nM[i,Y[i,k]] = 1\n"
+        "Z[i,j] = X[i,j] where M[i,j]",
+        "X: [I, J]",
+    ),
+    "a threshold of a statistic": (
+        "G[i] = X[i,j] :: max(j)\nY[i,j] = exp(X[i,j]) where X[i,j] >= G[i] - 1\nZ[i] = Y[i,j]",
+        "X: [I, J]",
+    ),
+    "a threshold of a reduction": (
+        "Y[i] = X[i,j] * W[j] where X[i,j] > 2 * W[j]",
+        "X: [I, J], W: [J]",
+    ),
+    "alternatives": (
+        "Y[i] = X[i,j] where (j <= i - 1 or j == 2 and i > 0 or M[i,j]) and j < 3",
+        "X: [I, J], M: [I, J]",
+    ),
+    "alternatives of the output": (
+        "Y[i,j] = X[i,j] where (j < i or X[i,j] >= W[i])\nZ[i] = Y[i,j] :: max(j)",
+        "X: [I, J], W: [I]",
+    ),
+    "coordinates": ("Y[i,j] = exp(W[i] * (j - i)) * I where j <= i", "W: [I]"),
+    "a window": ("Y[i] = X[window(i,k)] * W[k]", "X: [I], W: [K]"),
+    "a dilated window": ("Y[j] = X[window(j,2*k)]", "X: [J]"),
+    "quantisers": (
+        "S[i] = abs(X[i,j]) :: max(j)\nN[i,j] = quant(X[i,j], S[i] / 7, 4)\n"
+        "U[i,j] = uquant(X[i,j] + S[i], S[i] / 8, 4)\n"
+        "Y[i,j] = dequant(N[i,j], S[i] / 7) - U[i,j]",
+        "X: [I, J]",
+    ),
+    "maps": (
+        "Y[i] = sign(X[i]) + mod(X[i], 2) + elu(X[i]) + gelu(X[i]) + softplus(X[i]) + sin(X[i])",
+        "X: [I]",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_each_construct_agrees_with_the_oracle(name):
     einsums, inputs = ONE_BY_ONE[name]
-    agrees_with_oracle(bound_to(cascade(einsums, inputs)))
+    more = "indexes: {N: I}\n" if name == "scatter" else ""
+    agrees_with_oracle(bound_to(cascade(einsums, inputs, more=more)))
 
 
 SMALL = [

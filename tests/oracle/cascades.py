@@ -22,6 +22,7 @@ from accelsim.ir.cascade import (
     Position,
     Reduction,
     Tensor,
+    Threshold,
 )
 
 RANKS = ("I", "J", "K", "T")
@@ -168,6 +169,63 @@ def cascades(draw: st.DrawFn, most: int = 6, recurrences: bool = True) -> Cascad
         einsums=tuple(build.einsums),
         outputs=tuple(sorted(outputs)),
     )
+
+
+@st.composite
+def choosing(draw: st.DrawFn, most: int = 3) -> Cascade:
+    """A random cascade, then a selection of J into R, gathers through it, and a pass over those.
+
+    ``S :: topk(j -> r)`` for each of some other ranks, maybe under a threshold; elements of
+    inputs at the chosen coordinates; a map and a reduction of these, read again.  Nothing is
+    read at j and at a chosen j at once: two indices of one fiber are reuse.
+    """
+    build = _Builder(draw)
+    for _ in range(draw(st.integers(1, 3))):
+        build.input()
+    build.inputs.append(Tensor("XJ", tuple(sorted({"J", *draw(st.sets(st.sampled_from(RANKS)))}))))
+    build.ranks["XJ"] = build.inputs[-1].ranks
+    for _ in range(draw(st.integers(1, most))):
+        build.again(list(build.ranks)) if draw(st.booleans()) else build.map(list(build.ranks))
+    scored = build.operand([t for t, ranks in build.ranks.items() if "J" in ranks])
+    others = tuple(r for r in build.ranks[scored.tensor] if r != "J")
+    op = draw(st.sampled_from(("topk", "topk", "topp")))
+    reach: Expr | None = Const(0.5) if op == "topp" else None
+    where: tuple[Threshold, ...] = ()
+    bounds = [t for t, ranks in build.ranks.items() if set(ranks) <= set(others)]
+    if bounds and draw(st.booleans()):
+        least = build.read(draw(st.sampled_from(bounds)))
+        where = (Threshold(scored, draw(st.sampled_from((">=", "<"))), least),)
+    listed = Access("I", tuple(plain(r) for r in (*others, "R")))
+    chosen = (Reduction(op, ("j",), "r", reach=reach),)
+    build.einsums.append(Einsum(listed, scored, chosen, where))
+    name = draw(st.sampled_from([t for t, ranks in build.ranks.items() if "J" in ranks]))
+    at = tuple(listed if r == "J" else plain(r) for r in build.ranks[name])
+    operands = [Access(name, at)]
+    apart = [t for t, ranks in build.ranks.items() if "J" not in ranks]
+    if apart and draw(st.booleans()):
+        operands.append(build.operand(apart))
+    known = sorted({v.upper() for a in operands for v in a.variables} - {"R", "J"})
+    kept = (*(r for r in known if draw(st.integers(0, 3))), "R")
+    gathered = Access("G", tuple(plain(r) for r in kept))
+    build.write(gathered, build.expr(operands), operands)
+    build.ranks["G"] = kept
+    if draw(st.booleans()):
+        build.again(["G"])
+    written = list(dict.fromkeys(e.output.tensor for e in build.einsums))
+    if draw(st.integers(0, 3)) == 0:
+        to = tuple(listed if r == "R" else plain(r) for r in dict.fromkeys((*others, *kept)))
+        build.einsums.append(Einsum(Access("SC", to), gathered))
+        rows = tuple(plain("J" if r == "R" else r) for r in dict.fromkeys((*others, *kept)))
+        top = Reduction("max", ("j",))
+        left = tuple(i for i in rows if i.plain != "j")
+        build.einsums.append(Einsum(Access("TOP", left), Access("SC", rows), (top,)))
+        share = Map("sub", (Access("SC", rows), Access("TOP", left)))
+        build.einsums.append(Einsum(Access("LESS", rows), share))
+        written.append("LESS")
+    outputs = {written[-1]} | draw(st.sets(st.sampled_from(written), max_size=1))
+    read = {a.tensor for e in build.einsums for a in e.reads}
+    inputs = tuple(t for t in build.inputs if t.name in read)
+    return Cascade("choosing", (*RANKS, "R"), inputs, tuple(build.einsums), tuple(sorted(outputs)))
 
 
 def split(cascade: Cascade) -> Cascade:

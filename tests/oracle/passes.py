@@ -46,11 +46,18 @@ def unroll(cascade: Cascade, sizes: Mapping[str, int]) -> Unrolled:
     """The cascade element by element."""
     points: dict[Element, list[Point]] = {}
     for e in cascade.einsums:
+        counts = cascade.counts
         last = [frozenset(i.rank for i in a.indices if isinstance(i, Last)) for a in e.reads]
         for at in _space(e, sizes):
-            target = (e.output.tensor, _coordinates(e.output, at, sizes))
             reads = [(a.tensor, _coordinates(a, at, sizes)) for a in e.reads]
-            points.setdefault(target, []).append(Point(at, reads, last))
+            own = _coordinates(e.output, at, sizes)
+            slots = [  # of a scatter every point may be written everywhere
+                range(sizes[counts[i.tensor]]) if isinstance(i, Access) else (c,)
+                for i, c in zip(e.output.indices, own, strict=True)
+            ]
+            for target in product(*slots):
+                point = Point(at, reads, last)
+                points.setdefault((e.output.tensor, target), []).append(point)
     found = Unrolled(points)
     seen: set[Element] = set()
     for first in [x for x in points if x[0] in cascade.outputs]:
@@ -67,7 +74,7 @@ def unroll(cascade: Cascade, sizes: Mapping[str, int]) -> Unrolled:
 
 
 def _space(e: Einsum, sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    names = e.variables
+    names = tuple(dict.fromkeys((*e.variables, *e.output.variables)))
     for values in product(*(range(sizes[v.upper()]) for v in names)):
         at = dict(zip(names, values, strict=True))
         if all(_holds(c, at) for c in e.where if isinstance(c, Compare)):
@@ -89,24 +96,44 @@ def _value(index: Index, at: Mapping[str, int]) -> int:
 def _coordinates(
     access: Access, at: Mapping[str, int], sizes: Mapping[str, int]
 ) -> tuple[int, ...]:
-    return tuple(sizes[i.rank] if isinstance(i, Last) else _value(i, at) for i in access.indices)
+    found = []
+    for i in access.indices:
+        if isinstance(i, Access):  # the r-th chosen is element r: there are as many as elements
+            found.append(at[i.variables[-1]])
+        else:
+            found.append(sizes[i.rank] if isinstance(i, Last) else _value(i, at))
+    return tuple(found)
 
 
 def varying(cascade: Cascade, unrolled: Unrolled) -> dict[Element, object]:
-    """A name for each element's value, the same for elements that a broadcast made equal."""
+    """A name for each element's value, the same for elements that a broadcast made equal.
+
+    What is listed by a selection, or scattered, differs from place to place.
+    """
     numbers: dict[object, int] = {}
     found: dict[Element, object] = {}
+    free = {e.output.tensor: _free(e) for e in cascade.einsums}
     for element in unrolled.order:
         if element in unrolled.points:
             its = unrolled.points[element]
             value: object = (
                 element[0],
+                tuple(element[1][k] for k in free[element[0]]),
                 tuple(sorted(tuple(found[r] for r in p.reads) for p in its)),
             )
         else:
             value = element
         found[element] = numbers.setdefault(value, len(numbers))
     return found
+
+
+def _free(e: Einsum) -> list[int]:
+    """The positions along which a selection lists, or a scatter writes."""
+    return [
+        k
+        for k, i in enumerate(e.output.indices)
+        if isinstance(i, Access) or (e.selects and i.plain == e.selects)
+    ]
 
 
 def sweeps(

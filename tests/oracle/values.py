@@ -12,7 +12,22 @@ import operator
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from accelsim.ir.cascade import Access, Compare, Const, Einsum, Expr, Index, Last, Map, Size
+from accelsim.ir.cascade import (
+    Access,
+    Compare,
+    Condition,
+    Const,
+    Coordinate,
+    Einsum,
+    Either,
+    Expr,
+    Index,
+    Last,
+    Map,
+    Reduction,
+    Size,
+    Threshold,
+)
 from accelsim.ir.problem import Problem
 
 RELATIONS = {
@@ -46,6 +61,10 @@ def _min(a: float, b: float) -> float:
     return math.nan if math.isnan(a) or math.isnan(b) else min(a, b)
 
 
+def _grid(x: float, scale: float, least: float, most: float) -> float:
+    return min(max(round(x / scale) if scale else 0, least), most)
+
+
 OPERATIONS = {
     "add": operator.add,
     "sub": operator.sub,
@@ -63,6 +82,17 @@ OPERATIONS = {
     "equal": lambda a, b: float(a == b),
     "select": lambda c, a, b: a if c != 0 else b,
     "sigmoid": lambda x: 1 / (1 + _exp(-x)),
+    "sign": lambda x: float((x > 0) - (x < 0)),
+    "mod": lambda a, b: a - b * math.floor(a / b),
+    "floor": math.floor,
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "softplus": lambda x: math.log(1 + _exp(x)),
+    "sin": math.sin,
+    "cos": math.cos,
+    "quant": lambda x, s, b: _grid(x, s, 1 - 2 ** (b - 1), 2 ** (b - 1) - 1),
+    "uquant": lambda x, s, b: _grid(x, s, 0, 2**b - 1),
+    "dequant": operator.mul,
 }
 REDUCED = {
     "sum": (0.0, operator.add),
@@ -110,6 +140,8 @@ class Values:
                 value = value[position]  # type: ignore[index]
             return float(value)  # type: ignore[arg-type]
         for einsum in self.cascade.writers[tensor]:
+            if any(isinstance(i, Access) for i in einsum.output.indices):
+                return self._scattered(einsum, at)
             point: dict[str, int] = {}
             for index, slot in zip(einsum.output.indices, at, strict=True):
                 assert isinstance(index, Index)
@@ -125,6 +157,20 @@ class Values:
                 return self._einsum(einsum, point)
         return None
 
+    def _scattered(self, e: Einsum, at: Element) -> float:
+        """The sum of all points that are written at an element."""
+        total = 0.0
+        names = e.output.variables
+        for values in product(*(range(self.size(v)) for v in names)):
+            point = dict(zip(names, values, strict=True))
+            where = []
+            for index in e.output.indices:
+                slot = self._read(index, point) if isinstance(index, Access) else None
+                where.append(self.number(index, point) if isinstance(index, Index) else slot)
+            value = self._einsum(e, point) if tuple(where) == at else None
+            total += value if value is not None else 0.0
+        return total
+
     def _einsum(self, e: Einsum, point: dict[str, int]) -> float | None:
         kept = set(point)
         for c in e.where:
@@ -139,6 +185,10 @@ class Values:
         if not reductions:
             return self._value(e.expr, point)
         last = reductions[-1]  # the outermost: reductions apply first to last
+        if last.into:
+            chosen = self._chosen(e, reductions, point)
+            slot = point[last.into]
+            return float(chosen[slot]) if slot < len(chosen) else None
         names = last.over
         total, step = REDUCED[last.op] if last.op != "argmax" else (-math.inf, None)
         best = -math.inf
@@ -154,7 +204,36 @@ class Values:
                 best, total = value, float(values[0])
         return total
 
-    def _holds(self, c: Compare | Access, point: Mapping[str, int]) -> bool:
+    def _chosen(self, e: Einsum, reductions: list[Reduction], point: dict[str, int]) -> list[int]:
+        """The indices that a selection lists, by sorting."""
+        last = reductions[-1]
+        found = []
+        boxes = [range(self.size(v)) for v in last.over]
+        for number, values in enumerate(product(*boxes)):
+            there = {**point, **dict(zip(last.over, values, strict=True))}
+            if len(reductions) == 1 and not self._is_point(e, there):
+                continue
+            value = self._reduced(e, reductions[:-1], there)
+            assert value is not None
+            found.append((-value, number))
+        found.sort()
+        if last.reach is None:
+            return [number for _, number in found]
+        least, total, kept = self._value(last.reach, point), 0.0, []
+        assert least is not None
+        for negative, number in found:
+            if total >= least:
+                break
+            total -= negative
+            kept.append(number)
+        return kept
+
+    def _holds(self, c: Condition, point: Mapping[str, int]) -> bool:
+        if isinstance(c, Either):
+            return any(all(self._holds(x, point) for x in every) for every in c.alternatives)
+        if isinstance(c, Threshold):
+            a, b = self._value(c.left, point), self._value(c.right, point)
+            return a is not None and b is not None and RELATIONS[c.relation](a, b)
         if isinstance(c, Compare):
             return bool(
                 RELATIONS[c.relation](self.number(c.left, point), self.number(c.right, point))
@@ -181,6 +260,15 @@ class Values:
             if isinstance(index, Last):
                 at.append(extent - 1)
                 continue
+            if isinstance(index, Access):
+                told = self._read(index, point)
+                if told is None:
+                    return None
+                at.append(round(told))
+                continue
+            if index.border == "window":
+                at.append(self._window(index, point, extent))
+                continue
             slot = self.number(index, point)
             if not 0 <= slot < extent:
                 if index.border == "zero":
@@ -191,6 +279,20 @@ class Values:
             at.append(slot)
         return self.element(a.tensor, tuple(at))
 
+    def _window(self, index: Index, point: Mapping[str, int], extent: int) -> int:
+        """An element of a window: of all windows of its residue that fit, the one most central."""
+        (variable, dilation), size = index.terms[-1], self.size(index.terms[-1][0])
+        assert isinstance(dilation, int)
+        centre = self.number(Index(index.terms[:-1], index.offset), point)
+        fitting = [
+            first
+            for first in range(extent - dilation * (size - 1))
+            if (first - centre) % dilation == 0
+        ]
+        wanted = centre - dilation * (size // 2)
+        first = min(fitting, key=lambda f: abs(f - wanted))
+        return first + dilation * point[variable]
+
     def _value(self, x: Expr, point: Mapping[str, int]) -> float | None:
         if isinstance(x, Access):
             return self._read(x, point)
@@ -198,6 +300,8 @@ class Values:
             return x.value
         if isinstance(x, Size):
             return float(self.problem.sizes[x.rank])
+        if isinstance(x, Coordinate):
+            return float(point[x.variable])
         assert isinstance(x, Map)
         args = [self._value(a, point) for a in x.args]
         return float(OPERATIONS[x.op](*args))  # type: ignore[operator]
