@@ -37,10 +37,11 @@ def floor(task: Task, einsums: Sequence[str]) -> tuple[float, float]:
     An Einsum runs on one unit, whose PEs do one point each at a time: it takes
     at least its points times the cycles of one over the PEs.  Units at best
     work at once, so that the least load of the busiest unit over all choices,
-    with the fill of the slowest unit that is used, is a bound.  Every word that comes from outside is read from the backing
-    level at least once, and every one that is wanted outside written at least
-    once: the time of its ports is another bound, and their energy with that of
-    all operations, each on its cheapest unit, is one on energy.
+    with the fill of the slowest unit that is used, is a bound.  Every word that
+    comes from outside is read from the backing level at least once, and every
+    one that is wanted outside written at least once: the time of its ports is
+    another bound, and their energy with that of all operations, each on its
+    cheapest unit, is one on energy.
 
     >>> from accelsim.load.arch import load_architecture
     >>> from accelsim.load.cascade import load_cascade

@@ -2,8 +2,8 @@
 
 *Of any frame.*  Every access is counted with the fewest words that any spread of
 its Einsum touches, and every tensor with the cheapest of its sets of holds, each
-by itself.  Words of different tensors add up, so no mapping at the point is
-below the sum.
+by itself but for a price on the room that it takes (``_fitting``).  Words of
+different tensors add up, so no mapping at the point is below the sum.
 
 *Of one Einsum, where energy counts.*  Holds and spreads are then all there is,
 and the bound is what the best of them takes, for holds that fit together: joules
@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -26,25 +27,58 @@ import numpy as np
 from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Goal
+from accelsim.mapper.schedule import IN_TURNS, TOGETHER, in_flight
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import spreads
 
 #: Combinations of sets of holds that are looked at together for one Einsum.
 MOST_TOGETHER = 4096
 
+#: Combinations of sets of holds of tensors that may share a room.
+MOST_SHARED = 256
+
+#: Prices that are tried for the words of a level at one moment.
+STEPS = 6
+
+#: Moment and level.
+Where = tuple[int, int]
+
 #: Words of an Einsum's accesses for one spread over one unit.
 Touched = tuple[str, Mapping[Use, Words]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A set of holds of one tensor at some points: what it moves, and where it serves."""
+class Row:
+    """A set of holds of one tensor at some points: what it moves, and where it serves.
 
+    ``bad`` where a tile alone does not fit.  ``words`` of each hold by moment,
+    one copy; none where its level takes any number.  ``copies`` of each hold, the
+    fewest, by way.
+    """
+
+    tensor: str
+    number: int
     keeps: tuple[Keep, ...]
     serves: Mapping[str, int]
     moved: Moved
-    joules: Any
     bad: Any
+    words: tuple[Mapping[int, Any], ...]
+    copies: Mapping[str, tuple[Any, ...]]
+
+    def at(self, n: int) -> Row:
+        """The same at one of the points, in plain numbers."""
+        moved = Moved(_pick(self.moved.reads, n), _pick(self.moved.writes, n))
+        words = tuple({m: _one(w, n) for m, w in some.items()} for some in self.words)
+        copies = {way: _pick(some, n) for way, some in self.copies.items()}
+        return Row(self.tensor, self.number, self.keeps, self.serves, moved, False, words, copies)
+
+
+def _one(values: Any, n: int) -> float:
+    return float(values) if np.ndim(values) == 0 else float(values[n])
+
+
+def _pick(values: Iterable[Any], n: int) -> tuple[float, ...]:
+    return tuple(_one(v, n) for v in values)
 
 
 class Closer:
@@ -58,9 +92,13 @@ class Closer:
         self.points = {
             e: np.broadcast_to(n, shape).ravel()[numbers] for e, n in space.points.items()
         }
-        self.seconds: Array = space.least[numbers]
+        self.seconds = {way: found[numbers] for way, found in space.least.items()}
         self.touched = {e: self._touched(e) for e in space.units}
-        self.rows = {t: [self._row(t, keeps) for keeps in s] for t, s in space.options.items()}
+        self.rows = {
+            t: [self._row(t, n, k) for n, k in enumerate(s)] for t, s in space.options.items()
+        }
+        self.bundles = self._bundles()
+        self.rooms: list[list[dict[Where, Any]]] = []
 
     def _touched(self, einsum: str) -> list[Touched]:
         """Words of all accesses of an Einsum, for every unit and spread."""
@@ -72,12 +110,67 @@ class Closer:
             for spread in spreads(counts, einsum, unit, self.space.wanted(einsum))
         ]
 
-    def _row(self, tensor: str, keeps: tuple[Keep, ...]) -> _Row:
-        counts = self.counts
-        moved = counts.moves(tensor, keeps)
+    def _row(self, tensor: str, number: int, keeps: tuple[Keep, ...]) -> Row:
+        counts, space = self.counts, self.space
         serves = {u.einsum: counts.serves(tensor, keeps, u.spot) for u in counts.uses[tensor]}
-        joules = self.space.task.joules(moved)
-        return _Row(keeps, serves, moved, joules, ~self.space.fits(counts, tensor, keeps))
+        words: list[dict[int, Any]] = []
+        for keep in keeps:
+            unlimited = math.isinf(space.task.room(keep.level)[0])
+            moments = () if unlimited else counts.frame.moments
+            words.append({m: counts.there(tensor, keep, m) for m in moments})
+        copies = {
+            way: tuple(space.copies(counts, tensor, k, keeps, way) for k in keeps)
+            for way in self.seconds
+        }
+        bad = ~space.fits(counts, tensor, keeps)
+        moved = counts.moves(tensor, keeps)
+        return Row(tensor, number, keeps, serves, moved, bad, tuple(words), copies)
+
+    def rows_at(self, n: int) -> dict[str, list[Row]]:
+        """The sets of holds of every tensor whose tiles fit at one of the points."""
+        return {
+            t: [row.at(n) for row in rows if not _one(row.bad, n)] for t, rows in self.rows.items()
+        }
+
+    def least_at(self, n: int) -> dict[Use, Words]:
+        """The fewest words of every access at one of the points."""
+        return {
+            use: Words(_one(w.tile, n), _one(w.visits, n), _one(w.first, n))
+            for use, w in self.least.items()
+        }
+
+    @cached_property
+    def least(self) -> dict[Use, Words]:
+        """The fewest words of every access that any spread of its Einsum touches."""
+        return {
+            use: _fewest(words[use] for _, words in found)
+            for found in self.touched.values()
+            for use in found[0][1]
+        }
+
+    def _room(self, rows: Sequence[Row], way: str) -> dict[Where, Any]:
+        """Words of sets of holds by moment and level, with the fewest copies.
+
+        None where a room may be shared with a tensor that is not among these.
+        """
+        space, counts = self.space, self.counts
+        where = {(row.tensor, keep) for row in rows for keep in row.keeps}
+        found: dict[Where, Any] = {}
+        for row in rows:
+            root = space.shares.get(row.tensor, "")
+            for keep, words, least in zip(row.keeps, row.words, row.copies[way], strict=True):
+                if not words or (root, keep) in where or (root and len(rows) == 1):
+                    continue
+                copies = least
+                with_it = {t for t, k in where if k == keep and space.shares.get(t) == row.tensor}
+                if with_it:
+                    family = {row.tensor, *with_it}
+                    flying = in_flight(counts, family, keep.spot, space.after, space.trail(way))
+                    copies = np.maximum(copies, flying)
+                for moment, some in words.items():
+                    here = moment, keep.level
+                    found[here] = found.get(here, 0.0) + some * copies
+        return found
 
     def bounds(self, goal: Goal) -> tuple[Array, Array]:
         """Latency and energy that no mapping at these points is below.
@@ -97,60 +190,138 @@ class Closer:
         space = self.space
         alone = len(self.touched) == 1 and goal.name == "energy"
         if alone and math.prod(map(len, self.rows.values())) <= MOST_TOGETHER:
-            return self.seconds, self._together() + np.zeros(self.size)
+            self._for(self.leanest)
+            return self.seconds[TOGETHER], self._together() + np.zeros(self.size)
         joules: Any = 0.0
         for e in space.units:
             joules = joules + space.least_joules(e) * self.points[e]
-        least = {
-            use: _fewest(words[use] for _, words in found)
-            for found in self.touched.values()
-            for use in found[0][1]
-        }
-        seconds, moved = self._apart(least, goal)
-        return np.maximum(seconds, self.seconds), joules + moved + np.zeros(self.size)
+        latency, energy = np.full(self.size, np.inf), np.full(self.size, np.inf)
+        ways = self.seconds if goal.name != "energy" else {self.leanest: self.seconds[TOGETHER]}
+        for way, busy in ways.items():
+            self._for(way)
+            seconds, moved = self._apart(goal)
+            latency = np.minimum(latency, np.maximum(seconds, busy))
+            energy = np.minimum(energy, joules + moved)
+        return latency, energy
 
-    def _apart(self, least: Mapping[Use, Words], goal: Goal) -> tuple[Any, Any]:
-        """Seconds and joules with the cheapest set of holds of each tensor, each by itself."""
+    @property
+    def leanest(self) -> str:
+        """The way to overlap that takes the least room."""
+        return IN_TURNS if IN_TURNS in self.seconds else TOGETHER
+
+    def _for(self, way: str) -> None:
+        """Work out the room of every set of holds where units overlap in some way."""
+        self.rooms = [[self._room(rows, way) for rows in some] for some in self.bundles]
+
+    def _bundles(self) -> list[list[tuple[Row, ...]]]:
+        """Sets of holds of each tensor, or of tensors that may share a room, together."""
+        families: dict[str, list[str]] = {}
+        for tensor in self.rows:
+            families.setdefault(self.space.shares.get(tensor, tensor), []).append(tensor)
+        found: list[list[tuple[Row, ...]]] = []
+        for family in families.values():
+            some = [self.rows[t] for t in family]
+            if math.prod(map(len, some)) <= MOST_SHARED:
+                found.append(list(product(*some)))
+            else:
+                found += [[(row,) for row in rows] for rows in some]
+        return found
+
+    def _apart(self, goal: Goal) -> tuple[Array, Array]:
+        """Seconds and joules of words moved, with the least that each tensor adds by itself."""
         task, counts = self.space.task, self.counts
-        levels = range(counts.levels)
-        joules: Any = 0.0
-        total: list[list[Any]] = [[0.0 for _ in levels], [0.0 for _ in levels]]
+        moved: dict[str, list[Moved]] = {}
         for tensor, rows in self.rows.items():
-            cheapest: Any = np.inf
-            low: list[list[Any]] = [[np.inf for _ in levels], [np.inf for _ in levels]]
+            moved[tensor] = []
             for row in rows:
-                moved = row.moved
+                total = row.moved
                 for use in counts.uses[tensor]:
-                    moved = moved + counts.touches(use, least[use], row.serves[use.einsum])
-                cost = np.where(row.bad, np.inf, task.joules(moved))
-                cheapest = np.minimum(cheapest, cost)
-                if goal.name == "energy":
-                    continue
-                for n in levels:
-                    low[0][n] = np.minimum(low[0][n], np.where(row.bad, np.inf, moved.reads[n]))
-                    low[1][n] = np.minimum(low[1][n], np.where(row.bad, np.inf, moved.writes[n]))
-            joules = joules + cheapest
-            if goal.name != "energy":
-                total = [
-                    [a + b for a, b in zip(x, y, strict=True)]
-                    for x, y in zip(total, low, strict=True)
-                ]
-        return task.seconds(Moved(tuple(total[0]), tuple(total[1]))), joules
+                    total = total + counts.touches(use, self.least[use], row.serves[use.einsum])
+                moved[tensor].append(total)
+        bad = {t: [np.where(row.bad, np.inf, 0.0) for row in rows] for t, rows in self.rows.items()}
+        joules = self._fitting(
+            {
+                t: [task.joules(m) + b for m, b in zip(ms, bad[t], strict=True)]
+                for t, ms in moved.items()
+            }
+        )
+        seconds = np.zeros(self.size)
+        for n, level in enumerate(self.space.arch.levels if goal.name != "energy" else ()):
+            for reads, writes, rate in (
+                (1.0, 1.0, level.bandwidth),
+                (1.0, 0.0, level.read_bandwidth),
+                (0.0, 1.0, level.write_bandwidth),
+            ):
+                if math.isfinite(rate):
+                    each = self.space.arch.word_bytes / rate
+                    times = {
+                        t: [
+                            (reads * m.reads[n] + writes * m.writes[n]) * each + b
+                            for m, b in zip(ms, bad[t], strict=True)
+                        ]
+                        for t, ms in moved.items()
+                    }
+                    seconds = np.maximum(seconds, self._fitting(times))
+        return seconds, joules
+
+    def _fitting(self, costs: Mapping[str, Sequence[Any]]) -> Array:
+        """A sum over tensors that no choice of sets of holds that fit together is below.
+
+        ``costs`` are those of each tensor's sets.  Let words at one moment of one
+        level cost ``price`` each, and let the room's ``price * room`` be given back:
+        a choice that fits pays no more then than without, so that the least sum
+        of costs and prices, each tensor by itself, less what is given back is
+        below every choice that fits, whatever the price (weak duality).  The
+        price rises where the sets that it picks do not fit, and falls where they do.
+        """
+        best = self._priced(costs, None, np.zeros(self.size))[0]
+        for place, room in self._places.items():
+            price, factor = np.where(np.isfinite(best), best / room, 0.0), 8.0
+            if not np.any(self._priced(costs, place, np.zeros(self.size))[1] > room):
+                continue
+            for _ in range(STEPS):
+                total, words = self._priced(costs, place, price)
+                best = np.maximum(best, total - price * room)
+                price = np.where(words > room, price * factor, price / factor)
+                factor = math.sqrt(factor)
+        return best
+
+    def _priced(
+        self, costs: Mapping[str, Sequence[Any]], place: Where | None, price: Array
+    ) -> tuple[Array, Array]:
+        """The least sum of costs and of words at a place at a price, and the words of it."""
+        total, words = np.zeros(self.size), np.zeros(self.size)
+        for some, rooms in zip(self.bundles, self.rooms, strict=True):
+            least, room = np.full(self.size, np.inf), np.zeros(self.size)
+            for rows, held in zip(some, rooms, strict=True):
+                here = held.get(place, 0.0) if place is not None else 0.0
+                with_price = price * here
+                for row in rows:
+                    with_price = with_price + costs[row.tensor][row.number]
+                room = np.where(with_price < least, here, room)
+                least = np.minimum(least, with_price)
+            total, words = total + least, words + room
+        return total, words
+
+    @property
+    def _places(self) -> dict[Where, float]:
+        """Moments and levels at which words are held, with the words that fit."""
+        found = {place for rooms in self.rooms for held in rooms for place in held}
+        return {place: self.space.task.room(place[1])[0] for place in sorted(found)}
 
     # -- one Einsum --------------------------------------------------------------------------
 
     def _together(self) -> Any:
         """Joules of the best holds that fit together and the best spread of one Einsum."""
         ((einsum, touched),) = self.touched.items()
-        tensors = list(self.rows)
-        rooms = {t: [self._rooms(t, row) for row in self.rows[t]] for t in tensors}
+        tensors = list(self.rows)  # each is a bundle: within one Einsum no room is shared
         cheapest: dict[tuple[int, ...], Any] = {}
         for some in product(*(range(len(self.rows[t])) for t in tensors)):
             rows = [self.rows[t][n] for t, n in zip(tensors, some, strict=True)]
+            rooms = [held[n] for held, n in zip(self.rooms, some, strict=True)]
             served = tuple(row.serves[einsum] for row in rows)
-            held = [rooms[t][n] for t, n in zip(tensors, some, strict=True)]
-            joules = sum(row.joules for row in rows)
-            joules = np.where(self._over(held, rows), np.inf, joules)
+            alone = sum(self.alone[row.tensor][row.number] for row in rows)
+            joules = np.where(self._over(rooms), np.inf, alone)
             cheapest[served] = np.minimum(cheapest.get(served, np.inf), joules)
         best: Any = np.inf
         for unit, words in touched:
@@ -162,6 +333,15 @@ class Closer:
                     total = total + costs[t][level]
                 best = np.minimum(best, total)
         return best
+
+    @cached_property
+    def alone(self) -> dict[str, list[Any]]:
+        """Joules of each set of holds, Einsums aside; infinite where a tile does not fit."""
+        joules = self.space.task.joules
+        return {
+            t: [np.where(row.bad, np.inf, joules(row.moved)) for row in rows]
+            for t, rows in self.rows.items()
+        }
 
     def _by_level(self, tensor: str, words: Mapping[Use, Words]) -> list[Any]:
         """Joules of what an Einsum touches of a tensor, for each level that may serve it."""
@@ -177,24 +357,11 @@ class Closer:
             found.append(total)
         return found
 
-    def _rooms(self, tensor: str, row: _Row) -> dict[int, Any]:
-        """Words of a set of holds by level, with the copies that are asked for."""
-        found: dict[int, Any] = {}
-        for keep in row.keeps:
-            tile = self.counts.held(tensor, keep.spot)
-            copies = self.space.copies(self.counts, tensor, keep, row.keeps)
-            found[keep.level] = found.get(keep.level, 0.0) + tile.tile * copies
-        return found
-
-    def _over(self, held: Sequence[Mapping[int, Any]], rows: Sequence[_Row]) -> Any:
-        """Whether holds do not fit, alone or together."""
+    def _over(self, rooms: Sequence[Mapping[Where, Any]]) -> Any:
+        """Whether holds do not fit together."""
         found: Any = np.bool_(False)
-        for row in rows:
-            found = found | row.bad
-        for level in {level for some in held for level in some}:
-            room = self.space.task.room(level)[0]
-            if math.isfinite(room):
-                found = found | (sum(some.get(level, 0.0) for some in held) > room)
+        for place, room in self._places.items():
+            found = found | (sum(held.get(place, 0.0) for held in rooms) > room)
         return found
 
 

@@ -76,6 +76,33 @@ class Frame:
             n for n, cs in enumerate(self.children) if not any(isinstance(c, int) for c in cs)
         )
 
+    @cached_property
+    def idle(self) -> tuple[str, ...]:
+        """Parts whose loops, where they have one trip, leave a shorter sequence's frame.
+
+        Those of which every spot is all that its parent has inside.  A frame grows
+        the same runs of Einsums inside then without that loop, and a tile held at
+        such a spot is the same tile held by the parent.  Where two loops over one
+        rank come to stand one in the other, see *raised* and *lowered* in ``holds``:
+        a tile between them is never better than one above or below both.
+        """
+        parents = {
+            p: [n for n, cs in enumerate(self.children) if self._loops_over(cs, p)]
+            for s in self.spots[1:]
+            for p in s.loops
+        }
+        depth = {p: len(s.chain) - 1 for s in self.spots[1:] for p in s.loops}
+        alone = {n for n, cs in enumerate(self.children) if len(cs) == 1}
+        return tuple(
+            p
+            for p, found in parents.items()
+            if set(found) == {n for n, s in enumerate(self.spots) if len(s.chain) == depth[p]}
+            and set(found) <= alone
+        )
+
+    def _loops_over(self, children: tuple[int | str, ...], part: str) -> bool:
+        return any(isinstance(c, int) and part in self.spots[c].loops for c in children)
+
     def own(self, einsum: str, ranks: Iterable[str]) -> tuple[str, ...]:
         """Parts of an Einsum's ranks that no loop around it runs over, rank by rank."""
         path = self.spots[self.at[einsum]].path

@@ -8,12 +8,13 @@ priced at once, overlapping and in turns, and the best that fits is taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from accelsim.mapper.closer import Closer
 from accelsim.mapper.evaluate import Array, Counts, Moved, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
@@ -21,7 +22,6 @@ from accelsim.mapper.schedule import (
     BY_SEGMENT,
     IN_TURNS,
     TOGETHER,
-    WAYS,
     After,
     lags,
     orders,
@@ -60,18 +60,27 @@ class Picks:
 class Point:
     """One point of a space's grid."""
 
-    def __init__(self, space: Space, number: int, goal: Goal, tally: Tally) -> None:
+    def __init__(self, space: Space, closer: Closer, number: int, goal: Goal, tally: Tally) -> None:
         self.space, self.goal, self.tally = space, goal, tally
         self.task, self.arch = space.task, space.arch
-        self.trips = space.grid.at(number)
+        self.trips = {
+            p: t if np.ndim(t) == 0 else t[number] for p, t in closer.counts.trips.items()
+        }
         self.counts = Counts(space.cascade, space.frame, space.arch, self.trips)
         self.einsums = space.frame.einsums
         self.uses = {e: self.counts.uses_by_einsum(e) for e in self.einsums}
-        self.seconds, self.points = space.at(number)
-        self.stow = Stow(space, self.counts, goal, tally)
+        self.seconds = {way: float(s[number]) for way, s in closer.seconds.items()}
+        self.points = {e: float(closer.points[e][number]) for e in self.einsums}
+        self.rows = closer.rows_at(number)
+        self.stow = self._stow(closer.least_at(number), closer.leanest)
         self.worst: list[Figures] = [(math.inf, math.inf)]
         self.floor = 0.0
         self.fewer = False
+        self._trails: list[dict[int, dict[str, int]] | None] = []
+        self._numbers: dict[tuple[tuple[str, ...], str], int] = {}
+
+    def _stow(self, touched: Mapping[Use, Words], way: str) -> Stow:
+        return Stow(self.space, self.counts, self.goal, self.tally, self.rows, touched, way)
 
     def solve(self, worst: Figures) -> Choice | None:
         """The best choice that is better than ``worst``, or None.
@@ -82,7 +91,8 @@ class Point:
         >>> from accelsim.mapper.space import Task
         >>> c, a = load_cascade("matmul"), load_architecture("teaching")
         >>> space = Space(Task(c, {"M": 4, "N": 4, "K": 4}, a), frame(c, ("C",), ()))
-        >>> Point(space, 0, Goal("latency"), Tally()).solve((math.inf, math.inf)).latency_s
+        >>> point = Point(space, Closer(space, np.array([0])), 0, Goal("latency"), Tally())
+        >>> point.solve((math.inf, math.inf)).latency_s
         1.2e-08
         """
         self.worst = [worst]
@@ -93,7 +103,7 @@ class Point:
         if not self.stow.possible:
             self.tally.room += 1
             return None
-        if next(self.stow.choices(self.seconds, least, self.worst), None) is None:
+        if next(self.stow.choices(min(self.seconds.values()), least, self.worst), None) is None:
             return None
         self.floor = least + sum(min(h.joules for h in some) for some in self.stow.sets)
         best = self._search()
@@ -107,12 +117,17 @@ class Point:
         """The best choice that beats the best known; fewer runs are looked at if there are many."""
         self.fewer = False
         best: Choice | None = None
-        stow = Stow(self.space, self.counts, self.goal, self.tally, self._least_touched())
-        seconds = float(min(s.min() for s in self.picks.seconds.values()))
-        for chosen in stow.choices(seconds, float(self.picks.joules.min()), self.worst):
-            for choice in self._finish(chosen):
-                best = choice
-                self.worst[0] = self.goal.value(choice.latency_s, choice.energy_j)
+        touched = self._least_touched()
+        least = float(self.picks.joules.min())
+        for way, seconds in self.picks.seconds.items():
+            if not better(self.goal.value(float(seconds.min()), least), self.worst[0]):
+                continue
+            stow = self._stow(touched, way)
+            for chosen in stow.choices(float(seconds.min()), least, self.worst):
+                choice = self._finish(chosen, way, stow)
+                if choice is not None:
+                    best = choice
+                    self.worst[0] = self.goal.value(choice.latency_s, choice.energy_j)
         return best
 
     # -- runs --------------------------------------------------------------------------------
@@ -189,7 +204,9 @@ class Point:
             joules += np.array(each)[table[n]]
             fills = np.array([self.arch.unit[r.spread.unit].fill_cycles for r in some])
             fill = np.maximum(fill, fills[table[n]])
-        cycles_of = {TOGETHER: loads.sum(axis=0).max(axis=0), IN_TURNS: loads.sum(axis=(0, 1))}
+        cycles_of = {TOGETHER: loads.sum(axis=0).max(axis=0)}
+        if len(self.einsums) > 1:
+            cycles_of[IN_TURNS] = loads.sum(axis=(0, 1))
         if len(parts) > 1:
             cycles_of[BY_SEGMENT] = loads.max(axis=1).sum(axis=0)
         seconds = {way: (c + fill) / self.arch.clock_hz for way, c in cycles_of.items()}
@@ -228,34 +245,51 @@ class Point:
 
     # -- complete mappings -------------------------------------------------------------------
 
-    def _finish(self, chosen: Sequence[Held]) -> Iterator[Choice]:
-        """Mappings with these holds that beat the best known, each better than the one before."""
+    def _finish(self, chosen: Sequence[Held], way: str, stow: Stow) -> Choice | None:
+        """The best mapping with these holds that overlaps so, if it beats the best known."""
         picks = self.picks
         moved, joules = self._moved(chosen)
-        memory = self.task.seconds(moved)
         energy = picks.joules + joules
-        rows = []
-        for way, seconds in picks.seconds.items():
-            latency = np.maximum(seconds, memory)
-            first, second = self.goal.value(latency, energy)
-            good = np.flatnonzero(first <= self.worst[0][0] * (1 + EQUAL))
-            self.tally.bound += len(first) - len(good)
-            rows += [
-                (float(first[i]), float(second[i]), WAYS.index(way), int(i), float(latency[i]))
-                for i in good
-            ]
-        for one, two, number, i, slow in sorted(rows):
+        latency = np.maximum(picks.seconds[way], self.task.seconds(moved))
+        first, second = self.goal.value(latency, energy)
+        good = np.flatnonzero(first <= self.worst[0][0] * (1 + EQUAL))
+        self.tally.bound += len(first) - len(good)
+        rows = sorted((float(first[i]), float(second[i]), int(i)) for i in good)
+        tried: dict[int, tuple[Kept, ...] | None] = {}
+        for one, two, i in rows:
             if not better((one, two), self.worst[0]):
-                return
-            some = {e: self.lists[n][int(picks.table[n, i])] for n, e in enumerate(self.einsums)}
-            kept = self._kept(chosen, some, WAYS[number])
-            self.tally.priced += 1
+                return None
+            lagging = self._lagging(i, way)
+            if lagging not in tried:
+                trail = self._trails[lagging]
+                self.tally.priced += 1
+                tried[lagging] = None if trail is None else stow.kept(chosen, self._after, trail)
+                self.tally.room += tried[lagging] is None
+            kept = tried[lagging]
             if kept is not None:
+                some = {
+                    e: self.lists[n][int(self.picks.table[n, i])]
+                    for n, e in enumerate(self.einsums)
+                }
                 trips = {p: int(n) for p, n in self.trips.items()}
-                cost = float(energy[i]) if np.ndim(energy) else float(energy)
-                yield Choice(self.space, trips, some, kept, WAYS[number], slow, cost)
-                return
-            self.tally.room += 1
+                return Choice(
+                    self.space, trips, some, kept, way, float(latency[i]), float(energy[i])
+                )
+        return None
+
+    def _lagging(self, pick: int, way: str) -> int:
+        """The number of the lags of a combination of runs; they depend on its units alone."""
+        units = tuple(
+            self.lists[n][int(self.picks.table[n, pick])].spread.unit
+            for n in range(len(self.einsums))
+        )
+        if (units, way) not in self._numbers:
+            one = {e: (u,) for e, u in zip(self.einsums, units, strict=True)}
+            trail = lags(self.space.frame, self._after, one, way)
+            if trail not in self._trails:
+                self._trails.append(trail)
+            self._numbers[units, way] = self._trails.index(trail)
+        return self._numbers[units, way]
 
     @cached_property
     def _visits(self) -> dict[Use, tuple[Array, Array]]:
@@ -285,14 +319,6 @@ class Point:
                     total[1, level] += every
         moved = Moved(tuple(total[0]), tuple(total[1]))
         return moved, self.task.joules(moved)
-
-    def _kept(
-        self, chosen: Sequence[Held], some: Mapping[str, Run], way: str
-    ) -> tuple[Kept, ...] | None:
-        """The holds with their copies; None where they do not fit or units cannot overlap."""
-        units = {e: r.spread.unit for e, r in some.items()}
-        trail = lags(self.space.frame, self._after, units, way)
-        return None if trail is None else self.stow.kept(chosen, self._after, trail)
 
     @cached_property
     def _after(self) -> tuple[After, ...]:

@@ -28,9 +28,9 @@ one of ``n + 1`` that are in flight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -55,9 +55,14 @@ class After:
     writer: str
     reader: str
     tensor: str
-    steps: int
+    steps: Any
     spot: int
     apart: bool
+
+    @property
+    def old(self) -> bool:
+        """Whether the reader reads the slot of a recurrence that the step before wrote."""
+        return bool(np.any(self.steps))
 
 
 def segments(frame: Frame) -> tuple[tuple[str, ...], ...]:
@@ -112,7 +117,7 @@ def orders(counts: Counts) -> tuple[After, ...]:
                 one, other = frame.spots[frame.at[writer]], frame.spots[frame.at[reader]]
                 shared = [a for a, b in zip(one.chain, other.chain, strict=False) if a == b]
                 apart = not len(one.chain) == len(other.chain) == len(shared)
-                steps = 0
+                steps: Any = 0
                 ranks = cascade.tensors[access.tensor]
                 if along is not None and _old(ranks, access.indices, along):
                     steps = _between(counts, shared, along)
@@ -126,23 +131,26 @@ def _old(ranks: Sequence[str], indices: Sequence[Position], along: str) -> bool:
     return isinstance(at, Index) and bool(at.terms) and at.offset == 0
 
 
-def _between(counts: Counts, shared: Sequence[int], along: str) -> int:
+def _between(counts: Counts, shared: Sequence[int], along: str) -> Any:
     """Steps of the shared loops between two iterations of the loop along a recurrence."""
     frame = counts.frame
     loops = [p for n in shared for p in frame.spots[n].loops]
     at = max(n for n, p in enumerate(loops) if frame.rank[p] == along)
-    return int(np.prod([float(counts.trips[p]) for p in loops[at + 1 :]]))
+    return counts.product(loops[at + 1 :])
 
 
 def lags(
-    frame: Frame, found: Sequence[After], unit: Mapping[str, str], way: str
+    frame: Frame, found: Sequence[After], unit: Mapping[str, Sequence[str]], way: str
 ) -> dict[int, dict[str, int]] | None:
     """For each spot by how many of its steps each Einsum trails; None where they cannot.
+
+    ``unit`` gives each Einsum the units it may have; where two may have the same
+    one they need not wait, so with several each the lags are the least.
 
     >>> from accelsim.load.cascade import load_cascade
     >>> from accelsim.mapper.frame import frame
     >>> both = frame(load_cascade("attention-3pass"), ("QK", "GM"), ("P",))
-    >>> lags(both, [After("QK", "GM", "QK", 0, 1, False)], {"QK": "a", "GM": "b"}, TOGETHER)
+    >>> lags(both, [After("QK", "GM", "QK", 0, 1, False)], {"QK": ["a"], "GM": ["b"]}, TOGETHER)
     {1: {'QK': 0, 'GM': 1}}
     """
     if way == IN_TURNS:
@@ -154,10 +162,10 @@ def lags(
         for _ in range(len(late) + 1):
             settled = True
             for o in found:
-                if o.spot != spot and o.steps:
+                if o.spot != spot and o.old:
                     continue
-                waits = o.spot == spot and (o.apart or unit[o.writer] != unit[o.reader])
-                least = late[o.writer] + (waits and spot != free) - o.steps
+                waits = o.spot == spot and (o.apart or not _meet(unit[o.writer], unit[o.reader]))
+                least = late[o.writer] + (waits and spot != free) - int(o.steps)
                 if least > late[o.reader]:
                     late[o.reader], settled = least, False
             if settled:
@@ -166,3 +174,48 @@ def lags(
             return None
         trail[spot] = late
     return trail
+
+
+def _meet(some: Sequence[str], others: Sequence[str]) -> bool:
+    return any(one in others for one in some)
+
+
+def in_flight(
+    counts: Counts,
+    family: Container[str],
+    spot: int,
+    found: Sequence[After],
+    trail: Mapping[int, Mapping[str, int]],
+) -> Any:
+    """Tiles that are there at once of tensors in one room, held at a spot.
+
+    From the first writer to the last reader.  A tile that covers several steps
+    of the loops that writer and reader share takes that many in at once.
+    """
+    frame = counts.frame
+    inside = [
+        o
+        for o in found
+        if o.tensor in family
+        and not o.old
+        and all(spot in frame.spots[frame.at[e]].chain for e in (o.writer, o.reader))
+    ]
+    most: Any = np.float64(1.0)
+    for at, late in trail.items():
+        covered: Any = np.inf
+        for o in inside:
+            if o.spot == at:
+                covered = np.minimum(covered, _steps_of_a_tile(counts, spot, o))
+        if inside and np.all(np.isfinite(covered)):
+            ends = max(late[o.reader] for o in inside) - min(late[o.writer] for o in inside)
+            most = np.maximum(most, np.ceil((1 + ends) / covered))
+    return most
+
+
+def _steps_of_a_tile(counts: Counts, spot: int, o: After) -> Any:
+    """Steps of the loops that writer and reader share which one tile at a spot covers."""
+    frame = counts.frame
+    path = frame.spots[spot].path
+    tile = {r for u in counts.uses[o.tensor] if u.writes for r in u.tile}
+    loops = (p for p in frame.spots[o.spot].path if p not in path)
+    return counts.product(p for p in loops if frame.rank[p] in tile)

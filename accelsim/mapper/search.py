@@ -35,6 +35,9 @@ MOST_TIES = 24
 #: Points whose bounds are made closer at a time.
 BLOCK = 1024
 
+#: Blocks of each space that are kept for the points that wait.
+BLOCKS = 8
+
 #: Called with points done and points in all.
 Progress = Callable[[int, int], None]
 
@@ -108,7 +111,7 @@ def search(
     ties = 0
     try:
         while (point := front.next(worst)) is not None:
-            first, second, space, number = point
+            first, second, space, closer, number = point
             if progress is not None:
                 progress(found.points - front.left, found.points)
             if most is not None and found.solved >= most:
@@ -118,7 +121,7 @@ def search(
                 if ties >= MOST_TIES or second >= worst[1] * (1 - EQUAL):
                     continue
                 ties += 1
-            choice = Point(space, number, goal, found.tally).solve(worst)
+            choice = Point(space, closer, number, goal, found.tally).solve(worst)
             found.solved += 1
             if choice is not None:
                 figures = goal.value(choice.latency_s, choice.energy_j)
@@ -147,17 +150,19 @@ class _Front:
             found.mappings += space.size
             found.points += len(first)
             found.bound = min(found.bound, float(first.min()))
+            first, second = np.where(space.doubles, np.inf, first), np.asarray(second)
             self.first.append(first)
             self.order.append(np.lexsort((second, first)))
             self._queue(n, 0)
         self.left = found.points
+        self.closers: dict[int, list[tuple[Numbers, Closer]]] = {}
 
     def _queue(self, n: int, at: int) -> None:
         """Queue a space by the cheap bound of its next point."""
         if at < len(self.order[n]):
             heapq.heappush(self.heap, (float(self.first[n][self.order[n][at]]), 0.0, n, at, False))
 
-    def next(self, worst: Figures) -> tuple[float, float, Space, int] | None:
+    def next(self, worst: Figures) -> tuple[float, float, Space, Closer, int] | None:
         """The next point with its bounds; None where no bound left is worth a look."""
         while self.heap:
             first, second, n, at, close = heapq.heappop(self.heap)
@@ -165,11 +170,25 @@ class _Front:
                 return None
             if close:
                 self.left -= 1
-                return first, second, self.known[n], at
+                return first, second, self.known[n], *self._closer(n, at)
             block = self.order[n][at : at + BLOCK]
-            one, two = self.goal.value(*Closer(self.known[n], block).bounds(self.goal))
+            block = block[self.first[n][block] <= worst[0] * (1 + EQUAL)]
+            block = block[np.isfinite(self.first[n][block])]
+            if not len(block):
+                continue
+            closer = Closer(self.known[n], block)
+            one, two = self.goal.value(*closer.bounds(self.goal))
             for i, j, number in zip(one, two, block, strict=True):
                 if i <= worst[0] * (1 + EQUAL) and math.isfinite(i):
                     heapq.heappush(self.heap, (float(i), float(j), n, int(number), True))
+            self.closers[n] = [(block, closer), *self.closers.get(n, [])][:BLOCKS]
             self._queue(n, at + BLOCK)
         return None
+
+    def _closer(self, n: int, number: int) -> tuple[Closer, int]:
+        """The closer look at a point of a space, and its number there."""
+        for block, closer in self.closers.get(n, []):
+            found = np.flatnonzero(block == number)
+            if len(found):
+                return closer, int(found[0])
+        return Closer(self.known[n], np.array([number])), 0

@@ -10,7 +10,7 @@ and prove what they leave out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,10 +21,20 @@ from accelsim.analysis.work import work
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import Problem, bind, relevant
-from accelsim.mapper.evaluate import ONE, Array, Counts, Keep, Moved, Words, cost
+from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Words, cost
 from accelsim.mapper.frame import Frame, Use
 from accelsim.mapper.grid import Grid, grid
 from accelsim.mapper.holds import Registers, options, registers, shares
+from accelsim.mapper.schedule import (
+    BY_SEGMENT,
+    IN_TURNS,
+    TOGETHER,
+    After,
+    in_flight,
+    lags,
+    orders,
+    segments,
+)
 from accelsim.mapper.spreads import Sides, least_cycles, spreads, units_for
 
 
@@ -126,6 +136,7 @@ class Space:
             for t in self.counts.uses
         }
         self.shares = shares(self.counts)
+        self._trails: dict[str, dict[int, dict[str, int]]] = {}
 
     def wanted(self, einsum: str) -> Sides | None:
         """Ranks that an Einsum is wanted to have along rows and columns."""
@@ -188,7 +199,7 @@ class Space:
         """Energy of the operations of one point of an Einsum on a unit."""
         return cost(self.arch.unit[unit], work(self.cascade.steps[einsum]))[1]
 
-    def least_seconds(self) -> Any:
+    def least_seconds(self, einsums: Sequence[str]) -> Array:
         """A time that no choice of units and spreads is faster than, for every point.
 
         Every Einsum runs on one unit, there at the speed of its fastest spread.
@@ -197,23 +208,15 @@ class Space:
         counted, which only makes the bound lower.)
         """
         units = list(self.arch.unit)
-        cycles = {
-            (e, u): np.broadcast_to(
-                least_cycles(self.counts, e, u, self.wanted(e)), self.grid.shape
-            ).ravel()
-            for e, us in self.units.items()
-            for u in us
-        }
+        cycles = {(e, u): c for (e, u), c in self._cycles.items() if e in einsums}
         table = np.array(list(cycles.values()))
         where = np.arange(table.shape[1])
-        if len(self.units) > 3:
+        if len(einsums) > 3:
             table, where = np.unique(table, axis=1, return_inverse=True)
         rows = dict(zip(cycles, table, strict=True))
-        heavy = sorted(self.units, key=lambda e: -max(rows[e, u].max() for u in self.units[e]))[
-            :HEAVIEST
-        ]
+        heavy = sorted(einsums, key=lambda e: -max(rows[e, u].max() for u in self.units[e]))
         loads = np.zeros((1, len(units), table.shape[1]))
-        for e in heavy:
+        for e in heavy[:HEAVIEST]:
             grown = []
             for u in self.units[e]:
                 more = loads.copy()
@@ -221,18 +224,43 @@ class Space:
                 grown.append(more)
             loads = np.concatenate(grown)
         longest = loads.max(axis=1).min(axis=0)
-        return longest[where].reshape(self.grid.shape) / self.arch.clock_hz
+        return np.asarray(longest[where] / self.arch.clock_hz)
 
     @cached_property
-    def least(self) -> Array:
-        """``least_seconds``, point by point."""
-        return np.asarray(self.least_seconds()).ravel()
+    def _cycles(self) -> dict[tuple[str, str], Array]:
+        """Cycles of the fastest spread of each Einsum on each unit, point by point."""
+        return {
+            (e, u): np.broadcast_to(
+                least_cycles(self.counts, e, u, self.wanted(e)), self.grid.shape
+            ).ravel()
+            for e, us in self.units.items()
+            for u in us
+        }
 
-    def at(self, number: int) -> tuple[float, dict[str, float]]:
-        """At one point: the time that no runs are below, and the points of every Einsum."""
-        shape = self.grid.shape
-        points = {e: float(np.broadcast_to(p, shape).flat[number]) for e, p in self.points.items()}
-        return float(self.least[number]), points
+    @cached_property
+    def least(self) -> dict[str, Array]:
+        """For each way to overlap a time that no runs are below, point by point.
+
+        Segments follow one another, and so do all Einsums in turns: their times add up.
+        """
+        found = {TOGETHER: self.least_seconds(self.frame.einsums)}
+        parts = segments(self.frame)
+        if len(parts) > 1:
+            found[BY_SEGMENT] = sum((self.least_seconds(p) for p in parts), np.zeros(1))
+        if len(self.units) > 1:
+            found[IN_TURNS] = sum((self.least_seconds((e,)) for e in self.units), np.zeros(1))
+        return found
+
+    @cached_property
+    def after(self) -> tuple[After, ...]:
+        """What must come after what within a step, whatever the trips."""
+        return tuple(o for o in orders(self.counts) if not o.old)
+
+    def trail(self, way: str) -> dict[int, dict[str, int]]:
+        """The least lags of Einsums at each spot, whatever their units."""
+        if way not in self._trails:
+            self._trails[way] = lags(self.frame, self.after, self.units, way) or {}
+        return self._trails[way]
 
     def least_moved(self, counts: Counts, least: Mapping[Use, Words]) -> tuple[Any, Any]:
         """Seconds and joules that no choice of holds is below, for every point of ``counts``.
@@ -286,20 +314,36 @@ class Space:
             for use in found
         }
         seconds, joules = self.least_moved(counts, least)
-        latency = np.maximum(self.least.reshape(self.grid.shape), seconds)
+        latency = np.maximum(self.least[TOGETHER].reshape(self.grid.shape), seconds)
         for e in self.units:
             joules = joules + self.least_joules(e) * self.points[e]
         shape = self.grid.shape
         return np.broadcast_to(latency, shape).ravel(), np.broadcast_to(joules, shape).ravel()
 
+    @cached_property
+    def doubles(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Points whose mappings are all in the space of a shorter sequence of loops."""
+        found: Any = np.zeros(self.grid.shape, dtype=bool)
+        for part in self.frame.idle:
+            found = found | (self.grid.trips[part] == 1)
+        return np.asarray(found).ravel()
+
     def least_joules(self, einsum: str) -> float:
         """Energy of the operations of a point on the unit where they take the least."""
         return min(self.point_joules(einsum, unit) for unit in self.units[einsum])
 
-    def copies(self, counts: Counts, tensor: str, keep: Keep, keeps: tuple[Keep, ...]) -> Any:
-        """Copies of a tile: as many as the wishes say where it is filled again and again."""
-        tile = counts.held(tensor, keep.spot)
+    def copies(
+        self, counts: Counts, tensor: str, keep: Keep, keeps: tuple[Keep, ...], way: str = IN_TURNS
+    ) -> Any:
+        """The fewest copies of a tile where units overlap in some way.
+
+        As many as the wishes say where it is filled again and again, and as many
+        as are in flight between its writer and its readers.
+        """
+        flying = in_flight(counts, (tensor,), keep.spot, self.after, self.trail(way))
         inner = self.task.inner
         if keep == counts.home(tensor, keeps) or (inner is not None and keep.level == inner.level):
-            return ONE
-        return np.where(tile.visits <= tile.tile, 1.0, float(self.task.wishes.buffers))
+            return flying
+        tile = counts.held(tensor, keep.spot)
+        again = tile.visits > tile.tile
+        return np.maximum(flying, np.where(again, float(self.task.wishes.buffers), 1.0))

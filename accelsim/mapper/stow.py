@@ -19,10 +19,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from accelsim.mapper.closer import Row
 from accelsim.mapper.evaluate import Counts, Keep, Moved, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Figures, Goal, better
-from accelsim.mapper.schedule import After
+from accelsim.mapper.schedule import After, in_flight
 from accelsim.mapper.space import Space, Task
 
 #: Partial choices that are looked at for one point.
@@ -91,7 +92,11 @@ def _words(held: Held) -> float:
 
 
 class Stow:
-    """Sets of holds at one point; ``touched`` gives the least words of each use, if known."""
+    """Sets of holds at one point for one way to overlap.
+
+    ``rows`` are the sets of each tensor whose tiles fit; ``touched`` gives the
+    least words of each use.
+    """
 
     def __init__(
         self,
@@ -99,13 +104,15 @@ class Stow:
         counts: Counts,
         goal: Goal,
         tally: Tally,
-        touched: Mapping[Use, Words] | None = None,
+        rows: Mapping[str, Sequence[Row]],
+        touched: Mapping[Use, Words],
+        way: str,
     ) -> None:
         self.space, self.counts, self.goal, self.tally = space, counts, goal, tally
         self.task: Task = space.task
         self.arch = space.arch
-        self.touched = touched or {}
-        self.sets = self._ordered([self._sets(t) for t in counts.uses])
+        self.touched, self.way = touched, way
+        self.sets = self._ordered([self._sets(some) for some in rows.values()])
         self.steps = 0
 
     @property
@@ -113,18 +120,17 @@ class Stow:
         """Whether every tensor has a set of holds whose tiles fit."""
         return all(self.sets)
 
-    def _sets(self, tensor: str) -> list[Held]:
-        """Sets of holds whose tiles fit; only those with registers where the machine's suffice.
+    def _sets(self, rows: Sequence[Row]) -> list[Held]:
+        """Sets of holds of a tensor; only those with registers where the machine's suffice.
 
         Registers that give no capacity take a tile without crowding out another,
         and accesses to them are free: no set without them is better.
         """
         inner = self.task.inner
-        found = [k for k in self.space.options[tensor] if self._fits(tensor, k)]
         if inner is not None and math.isinf(inner.words):
-            most = max((sum(k.level == inner.level for k in s) for s in found), default=0)
-            found = [s for s in found if sum(k.level == inner.level for k in s) == most]
-        held = [self._held(tensor, keeps) for keeps in found]
+            most = max((sum(k.level == inner.level for k in r.keeps) for r in rows), default=0)
+            rows = [r for r in rows if sum(k.level == inner.level for k in r.keeps) == most]
+        held = [self._held(row) for row in rows]
         held.sort(key=lambda h: (h.joules, _words(h)))
         return [h for n, h in enumerate(held) if not any(self._beats(o, h) for o in held[:n])]
 
@@ -161,35 +167,24 @@ class Stow:
         order = {s[0].tensor: n for n, s in enumerate(sets) if s}
         return sorted(sets, key=lambda s: (*size(s), order.get(s[0].tensor, 0) if s else 0))
 
-    def _fits(self, tensor: str, keeps: Sequence[Keep]) -> bool:
-        return all(
-            float(self.counts.held(tensor, k.spot).tile) <= self.task.room(k.level)[1]
-            for k in keeps
+    def _held(self, row: Row) -> Held:
+        """A set of holds with what its Einsums touch at the least, and its room."""
+        reads, writes = list(row.moved.reads), list(row.moved.writes)
+        for use in self.counts.uses[row.tensor]:
+            words, level = self.touched[use], row.serves[use.einsum]
+            reads[level] += float(words.visits - words.first if use.writes else words.visits)
+            writes[level] += float(words.visits) if use.writes else 0.0
+        room = tuple(
+            tuple(((moment, keep.level), some * copies) for moment, some in words.items())
+            for keep, words, copies in zip(row.keeps, row.words, row.copies[self.way], strict=True)
         )
-
-    def _held(self, tensor: str, keeps: tuple[Keep, ...]) -> Held:
-        moves = moved = self.counts.moves(tensor, keeps)
-        serves = {}
-        for use in self.counts.uses[tensor]:
-            tile = self.touched.get(use) or self.counts.least(use, self.space.pes(use.einsum))
-            serves[use.einsum] = self.counts.serves(tensor, keeps, use.spot)
-            moved = moved + self.counts.touches(use, tile, serves[use.einsum])
+        moved = Moved(tuple(reads), tuple(writes))
+        joules = float(self.task.joules(moved))
         return Held(
-            tensor,
-            keeps,
-            moves,
-            serves,
-            float(self.task.joules(moved)),
-            tuple(float(r) for r in moved.reads),
-            tuple(float(w) for w in moved.writes),
-            tuple(self.room(Kept(tensor, k, self.buffers(tensor, k, keeps))) for k in keeps),
+            row.tensor, row.keeps, row.moved, row.serves, joules, moved.reads, moved.writes, room
         )
 
     # -- room --------------------------------------------------------------------------------
-
-    def buffers(self, tensor: str, keep: Keep, keeps: tuple[Keep, ...]) -> int:
-        """Copies of a tile (``Space.copies``)."""
-        return int(self.space.copies(self.counts, tensor, keep, keeps))
 
     def room(self, kept: Kept) -> tuple[tuple[Where, float], ...]:
         """Words of a hold by moment and level; nothing where the level takes any number."""
@@ -222,8 +217,8 @@ class Stow:
                 root = root if (root, keep) in where else ""
                 family = self._family(root or held.tensor, keep, where)
                 copies = max(
-                    self.buffers(held.tensor, keep, held.keeps),
-                    self._in_flight(family, keep, after, trail),
+                    int(self.space.copies(self.counts, held.tensor, keep, held.keeps)),
+                    int(in_flight(self.counts, family, keep.spot, after, trail)),
                 )
                 kept = Kept(held.tensor, keep, copies, root)
                 found.append(kept)
@@ -237,43 +232,6 @@ class Stow:
         """Tensors that take one room."""
         others = {t for t, r in self.space.shares.items() if r == root and (t, keep) in where}
         return {root, *others}
-
-    def _in_flight(
-        self,
-        family: set[str],
-        keep: Keep,
-        after: Sequence[After],
-        trail: Mapping[int, Mapping[str, int]],
-    ) -> int:
-        """Tiles of a room that are there at once: from the first writer to the last reader.
-
-        A tile that covers several steps of the loops that writer and reader
-        share takes that many in at once.
-        """
-        frame = self.counts.frame
-        inside = [
-            o
-            for o in after
-            if o.tensor in family
-            and not o.steps
-            and all(keep.spot in frame.spots[frame.at[e]].chain for e in (o.writer, o.reader))
-        ]
-        most = 1
-        for spot, late in trail.items():
-            here = [o for o in inside if o.spot == spot]
-            if here:
-                ends = max(late[o.reader] for o in inside) - min(late[o.writer] for o in inside)
-                covered = min(self._steps_of_a_tile(keep, o) for o in here)
-                most = max(most, math.ceil((1 + ends) / covered))
-        return most
-
-    def _steps_of_a_tile(self, keep: Keep, o: After) -> int:
-        """Steps of the loops that writer and reader share which one tile at a spot covers."""
-        frame = self.counts.frame
-        path = frame.spots[keep.spot].path
-        loops = [p for p in frame.spots[o.spot].path if p not in path]
-        tile = {r for u in self.counts.uses[o.tensor] if u.writes for r in u.tile}
-        return math.prod(int(self.counts.trips[p]) for p in loops if frame.rank[p] in tile)
 
     # -- the search --------------------------------------------------------------------------
 
