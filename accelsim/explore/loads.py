@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from typing import Any, Final
 
 from accelsim.analysis.statement import program
 from accelsim.analysis.work import work
 from accelsim.explore.roofline import ARRAY, roofline
 from accelsim.explore.sweeping import running
-from accelsim.ir.cascade import Cascade, Density
+from accelsim.ir.cascade import Access, Cascade, Density, rank_of
 from accelsim.ir.problem import Problem, bind, names, with_parts
 from accelsim.load.cascade import load_cascade
 from accelsim.load.system import LENGTH, Part, System
@@ -60,12 +61,16 @@ class Load:
 def scope_of(found: System, seq: int) -> dict[str, Any]:
     """What rules may name: the model's ranks, the system's parameters, its bits, the length.
 
+    ``W4`` are the bits that an element of the format of that name has, ``W4_READ`` those read.
+
     >>> from accelsim.load.system import load_system
     >>> scope_of(load_system("luq"), 4096)["GPTQ4"]
     4.15625
     """
     scope = {**MODELS[found.text.model].ranks, **found.parameters, LENGTH: seq}
-    return scope | {stored.name: stored.bits(scope) for stored in found.formats}
+    for stored in found.formats:
+        scope |= {stored.name: stored.bits(scope), f"{stored.name}_READ": stored.read(scope)}
+    return scope
 
 
 def total(loads: Iterable[Load]) -> Load:
@@ -93,9 +98,10 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
         for name, n in work(einsum).items():
             ops[name] = ops.get(name, 0.0) + n * points
     statements = program(problem)
+    touched = statements.touched | _gathered(problem)
     moved = {
         name: times * n * bits.get(name, BITS) / BYTE
-        for name, n in statements.touched.items()
+        for name, n in touched.items()
         if bits.get(name, BITS) > 0  # masks and tables known beforehand are made where needed
     }
     for name, n in statements.written.items():
@@ -118,3 +124,33 @@ def _bound(part: Part, scope: Mapping[str, Any]) -> Problem:
     if densities:
         cascade = replace(cascade, densities=densities)
     return bind(cascade, with_parts(cascade, sizes, TILE), part.place)
+
+
+def _gathered(problem: Problem) -> dict[str, float]:
+    """Elements of inputs that are read through an index tensor.
+
+    As many as there are points of the read, at most all: exact for one query
+    (what it chooses is distinct), an upper bound where several may choose alike.
+    """
+    cascade = problem.cascade
+    inputs = {t.name for t in cascade.inputs}
+    found: dict[str, float] = {}
+    for einsum in cascade.einsums:
+        for read in einsum.reads:
+            lists = [at for at in read.indices if isinstance(at, Access)]
+            if read.tensor not in inputs or not lists:
+                continue
+            points = float(prod(problem.extent(rank_of(v)) for v in read.variables))
+            for index in lists:
+                declared = cascade.density.get(index.tensor)
+                points *= declared.value if declared else 1.0
+            everything = problem.tensor_elements(read.tensor)
+            found[read.tensor] = max(found.get(read.tensor, 0.0), min(points, everything))
+    plain = {
+        read.tensor
+        for einsum in cascade.einsums
+        for read in einsum.reads
+        if not any(isinstance(at, Access) for at in read.indices)
+    }
+    touched = program(problem).touched
+    return {t: max(n, touched[t]) if t in plain else n for t, n in found.items() if t in touched}

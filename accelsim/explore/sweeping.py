@@ -45,18 +45,31 @@ def swept(part: Part) -> Swept:
     """
     cascade = running(load_cascade(part.cascade))
     over_k, why = _passes(cascade, part.key, part.rank)
-    rest = _given(cascade, frozenset(part.estimation))
+    over_v, _ = _passes(cascade, part.value, part.rank)
     streamed = cascade.parts[part.rank][0]
     found = footprint(cascade, streamed)
     return Swept(
         cascade.name,
         over_k,
-        _passes(cascade, part.value, part.rank)[0],
-        over_k - _passes(rest, part.key, part.rank)[0] if part.estimation else 0,
+        over_v,
+        _before(cascade, part, over_k, over_v),
         found.formula,
         found.in_flight,
         why,
     )
+
+
+def _before(cascade: Cascade, part: Part, over_k: float, over_v: float) -> float:
+    """Passes that the estimation adds: over keys or values, or over summaries of the keys."""
+    if not part.estimation:
+        return 0
+    rest = _given(cascade, frozenset(part.estimation))
+    added = max(
+        over_k - _passes(rest, part.key, part.rank)[0],
+        over_v - _passes(rest, part.value, part.rank)[0],
+    )
+    outer = cascade.parts[part.rank][0]
+    return added + max((_passes(cascade, name, outer)[0] for name in part.summaries), default=0)
 
 
 def _passes(cascade: Cascade, tensor: str, rank: str) -> tuple[float, tuple[str, ...]]:

@@ -222,16 +222,16 @@ def spatten(
 
 
 def dhsa(
-    Q: Array, K: Array, V: Array, IN: Array, P0: int, R: int, W: int, FIRST: float
+    Q: Array, K: Array, V: Array, IN: Array, P0: int, R: int, W: int, G: int
 ) -> Array:  # fmt: skip
     """DHSA: chunk scores spread to tokens, the R best for each block of P0 queries.
 
-    IN[n,m] says which chunk a key is in; the first FIRST keys and W before the block always.
+    IN[n,m] says which chunk a key is in; the first G keys and W before the block always.
     """
     chunks = np.einsum("nm,bhme->bhne", IN, K) / np.sqrt(IN.sum(axis=1))[:, None]
     scores = np.einsum("bhie,bhne->bin", _blocks(Q, P0) * np.sqrt(P0), chunks) @ IN
     i, m = _positions(*scores.shape[-2:])
-    forced = (m < FIRST) | (m > i * P0 - W)
+    forced = (m < G) | (m > i * P0 - W)
     scores = np.where(m // P0 <= i, np.where(forced, np.inf, scores), -np.inf)
     p, m = _positions(Q.shape[2], K.shape[2])
     return masked(Q, K, V, _spread(_best(scores, R), P0, 1)[:, None] & (m <= p))
@@ -248,10 +248,33 @@ def dynamic_mask(Q: Array, K: Array, V: Array, DELTA: Array, GAIN: Array, R: int
     return result
 
 
+def hip(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int) -> Array:
+    """HiP: R chunks of X blocks, halved C times; each time the R halves that score best stay.
+
+    A half scores the most that a query of the block has with its first key;
+    the R blocks of M0 keys that are left are attended to, causally.
+    """
+    scores = Q @ K.swapaxes(-1, -2)
+    p, m = _positions(Q.shape[2], K.shape[2])
+    keep = np.zeros(scores.shape, np.bool_)
+    for b, h, i in np.ndindex(Q.shape[0], Q.shape[1], Q.shape[2] // P0):
+        rows = scores[b, h, i * P0 : (i + 1) * P0].max(axis=0)
+        starts, size = np.arange(R) * X * M0, X * M0
+        for _ in range(C):
+            size //= 2
+            halves = np.stack([starts, starts + size], axis=1).ravel()
+            own = np.where(halves < (i + 1) * P0, rows[halves], -np.inf)
+            starts = halves[np.argsort(-own, kind="stable")[:R]]
+        for start in starts:
+            keep[b, h, i * P0 : (i + 1) * P0, start : start + M0] = True
+    with np.errstate(invalid="ignore"):
+        return masked(Q, K, V, keep & (m <= p))
+
+
 DYNAMIC: dict[str, Callable[..., Any]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         sale, block_topk, quest, page_mean_topk, delta_layer, paged_attention, biformer,
-        routing_attention, vertical_slash, zipvl, zipcache, spatten, dhsa, dynamic_mask,
+        routing_attention, vertical_slash, zipvl, zipcache, spatten, dhsa, dynamic_mask, hip,
     )
 }  # fmt: skip

@@ -160,16 +160,36 @@ def linear_step(Q: Array, K: Array, V: Array, S: Array, GATE: Array) -> tuple[Ar
     return np.einsum("bhe,bhef->bhf", Q, after), after
 
 
-def attention_layer_causal(
-    X: Array, Y: Array, WQ: Array, WK: Array, WV: Array, WO: Array
-) -> Array:  # fmt: skip
-    """Projections of X and Y, attention of query p over keys m <= p, and its projection."""
-    q, k, v = (np.einsum("bmd,dhe->bhme", x, w) for x, w in ((X, WQ), (Y, WK), (Y, WV)))
-    scores = np.where(np.tri(X.shape[1], Y.shape[1]) > 0, q @ k.swapaxes(-1, -2), -np.inf)
+def _mixed(q: Array, k: Array, v: Array, WO: Array, causal: bool) -> Array:
+    """Softmax attention of projected positions, and its output projection."""
+    scores = q @ k.swapaxes(-1, -2)
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
     weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
     out = weight / weight.sum(axis=-1, keepdims=True) @ v
     result: Array = np.einsum("bhpf,hfd->bpd", out, WO)
     return result
+
+
+def attention_layer(X: Array, Y: Array, WQ: Array, WK: Array, WV: Array, WO: Array) -> Array:
+    """Projections of X and Y, attention over all positions of Y, and its projection."""
+    q, k, v = (np.einsum("bmd,dhe->bhme", x, w) for x, w in ((X, WQ), (Y, WK), (Y, WV)))
+    return _mixed(q, k, v, WO, causal=False)
+
+
+def attention_layer_causal(
+    X: Array, Y: Array, WQ: Array, WK: Array, WV: Array, WO: Array
+) -> Array:  # fmt: skip
+    """``attention_layer`` of query p over the positions m <= p."""
+    q, k, v = (np.einsum("bmd,dhe->bhme", x, w) for x, w in ((X, WQ), (Y, WK), (Y, WV)))
+    return _mixed(q, k, v, WO, causal=True)
+
+
+def qkr_layer(X: Array, Y: Array, WQK: Array, WV: Array, WO: Array) -> Array:
+    """OFQ's QKR: scores x WQK y, with WQK the product of the query's and the key's weights."""
+    keys = np.einsum("hdc,bmc->bhmd", WQK, Y)
+    values = np.einsum("bmc,chf->bhmf", Y, WV)
+    return _mixed(X[:, None], keys, values, WO, causal=False)
 
 
 LINEAR: dict[str, Callable[..., Any]] = {
@@ -177,6 +197,6 @@ LINEAR: dict[str, Callable[..., Any]] = {
     for f in (
         transnormer, hedgehog, mala, inline_attention, inline_local, local_enhancement,
         approximate_attention, self_score_attention, lightning_attention_2, linear_step,
-        attention_layer_causal,
+        attention_layer, attention_layer_causal, qkr_layer,
     )
 }  # fmt: skip

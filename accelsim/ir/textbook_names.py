@@ -6,12 +6,13 @@ from typing import Final
 
 #: What ``ir.textbook_systems``, ``ir.textbook_linear`` and ``ir.textbook_dynamic`` define.
 SYSTEMS: Final = frozenset((
-    "act", "approximate-attention", "attention-gqa-causal", "attention-layer-causal",
-    "biformer", "block-topk", "compensated-attention", "delta-keys", "delta-layer", "dhsa",
-    "dynamic-mask", "hedgehog", "inline-attention", "inline-local", "lightning-attention-2",
-    "linear-step", "local-enhancement", "mala", "neighbourhood-1d", "neighbourhood-2d",
-    "neighbourhood-3d", "page-mean-topk", "paged-attention", "paro-attention",
-    "precomputed-attention", "quest", "routing-attention", "sale", "self-score-attention",
-    "shifted-chunks", "shifted-chunks-sinks", "sink-window", "spatten", "strided-blocks",
-    "transnormer", "vertical-slash", "zero-tuning", "zipcache", "zipvl",
+    "act", "approximate-attention", "attention-gqa-causal", "attention-layer",
+    "attention-layer-causal", "biformer", "block-topk", "compensated-attention", "delta-keys",
+    "delta-layer", "dhsa", "dynamic-mask", "hedgehog", "hip", "inline-attention",
+    "inline-local", "lightning-attention-2", "linear-step", "local-enhancement", "mala",
+    "neighbourhood-1d", "neighbourhood-2d", "neighbourhood-3d", "page-mean-topk",
+    "paged-attention", "paro-attention", "precomputed-attention", "qkr-layer", "quest",
+    "routing-attention", "sale", "self-score-attention", "shifted-chunks",
+    "shifted-chunks-sinks", "sink-window", "spatten", "strided-blocks", "transnormer",
+    "vertical-slash", "zero-tuning", "zipcache", "zipvl",
 ))  # fmt: skip

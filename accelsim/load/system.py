@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.format import Format, bits_per_element
+from accelsim.ir.format import Format, bits_per_element, bits_read
 from accelsim.ir.rule import Rule, rule
 from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
@@ -70,8 +70,11 @@ class PartText(_Record):
     sizes: dict[str, _Number] = Field({}, description="rules for ranks: {M: N, W: WINDOW}")
     times: _Number = Field(1, description="how often it runs in a layer, as a share of the heads")
     estimation: list[str] = Field([], description="Einsums that choose what the others compute")
-    bits: dict[str, _Number] = Field({}, description="bits of elements of inputs and outputs; 16 else")
+    bits: dict[str, _Number] = Field(
+        {}, description="bits of elements of inputs and outputs; 16 else"
+    )
     density: dict[str, DensityText] = Field({}, description="shares that data leaves")
+    summaries: list[str] = Field([], description="inputs that stand for many keys each")
     key: str = Field("K", description="the input whose passes are counted as those over K")
     value: str = Field("V", description="and as those over V")
     rank: str = Field("M", description="the rank of keys, whose passes are counted")
@@ -126,6 +129,7 @@ class Part:
     estimation: tuple[str, ...]
     bits: tuple[tuple[str, Rule], ...]
     density: tuple[tuple[str, Rule, str], ...]
+    summaries: tuple[str, ...]
     key: str
     value: str
     rank: str
@@ -161,6 +165,10 @@ class Stored:
         4.15625
         """
         return bits_per_element(self.format, {n: int(r.value(scope)) for n, r in self.sizes})
+
+    def read(self, scope: Mapping[str, Any]) -> float:
+        """Bits an element that are read when all of the tensor is read once."""
+        return bits_read(self.format, {n: int(r.value(scope)) for n, r in self.sizes})
 
 
 @dataclass(frozen=True)
@@ -237,13 +245,14 @@ class _Loading:
             known = {
                 "estimation": (text.estimation, set(cascade.steps), "Einsum"),
                 "bits": (list(text.bits), names, "input or output"),
+                "summaries": (text.summaries, names, "input or output"),
                 "density": (list(text.density), set(cascade.tensors), "tensor"),
                 "rank": ([text.rank], set(cascade.ranks), "rank"),
             }
             for field, (used, allowed, what) in known.items():
                 for number, name in enumerate(used):
                     if name not in allowed:
-                        step: tuple[str | int, ...] = (name,) if field != "estimation" else ()
+                        step: tuple[str | int, ...] = (name,)
                         at = step if field in ("bits", "density") else (number,)
                         where = self.document.place(
                             (*path, field, *(at if field != "rank" else ())), field == "bits"
@@ -262,6 +271,7 @@ class _Loading:
                 (name, self.rule(d.value, (*path, "density", name, "value")), d.source)
                 for name, d in text.density.items()
             ),
+            tuple(text.summaries),
             text.key,
             text.value,
             text.rank,

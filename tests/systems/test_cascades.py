@@ -35,6 +35,7 @@ SIZES |= {"PZ": 4, "PY": 8, "PX": 10, "U": 5, "T": 5}
 #: Sizes that a cascade asks for: the first key alone, tiles alike, a smaller grid or kernel.
 OWN: dict[str, dict[str, int]] = {
     "zero-tuning": {"N": 1},
+    "qkr-layer": {"C": 7, "A": 6},
     "inline-local": {"U": 3, "T": 3},
     "neighbourhood-3d": {"Y": 4, "X": 5, "PY": 4, "PX": 5},
     "lightning-attention-2": {"I": 6, "M0": 6},
@@ -50,7 +51,7 @@ OWN: dict[str, dict[str, int]] = {
     "zipvl": {"L": 5, "R": 24, "S": 24, "J": 6, "T": 4},
     "zipcache": {"L": 5, "R": 9, "J": 6, "T": 4},
     "spatten": {"R": 5, "S": 12},
-    "dhsa": {"N": 6, "R": 12, "J": 3, "T": 4, "W": 4},
+    "dhsa": {"N": 6, "R": 12, "J": 3, "T": 4, "W": 4, "G": 2},
     "dynamic-mask": {"R": 6, "J": 2, "T": 3},
 }
 #: Where a sum of signed products is divided by another, positive inputs keep it away from 0.
