@@ -130,7 +130,8 @@ def _launches(
         form = str(asked["format"])
         if form not in WEIGHT_BITS:
             raise refuse(f"{kernel.name} has no format {form!r}", one_of(WEIGHT_BITS))
-        return [gpu_stream.gemv(gpu, kernel, sizes["N"], sizes["K"], WEIGHT_BITS[form])]
+        matrix = (sizes["N"], sizes["K"])
+        return [gpu_stream.gemv(gpu, kernel, tile, matrix, WEIGHT_BITS[form])]
     heads = sizes["H"]
     keys = sizes.get("HK") or (heads // sizes["G"] if sizes.get("G") else heads)
     if keys < 1 or heads % keys:

@@ -9,6 +9,7 @@ running output.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from accelsim.errors import refuse
@@ -249,16 +250,9 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
         around = first + after + (0.0 if kernel.persistent else before)
         return [around + s.tiles * cycles + s.masked * masked for s in walked]
 
-    full = durations(together)
-    if kernel.longest_first and case.causal:
-        full.reverse()
-    total = makespan(full, copies, gpu.multiprocessors * together)
+    total = _makespan(gpu, kernel, case, durations, together, blocks)
     if kernel.persistent:  # only the first tile of queries is waited for
         total += _around(gpu, kernel, tile, case, together, 1, share)[0]
-    rest = blocks % (gpu.multiprocessors * together)
-    last = -(-rest // gpu.multiprocessors)
-    if not case.causal and rest and last < together:  # the last round has room to itself
-        total += durations(last)[0] - full[0]
     score_tiles = sum(s.tiles for s in walked) * copies
     return Launch(
         kernel.name,
@@ -275,6 +269,26 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
         ),
         shape=f"{tile.rows}x{tile.columns}",
     )
+
+
+def _makespan(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    case: Attention,
+    durations: Callable[[int], list[float]],
+    together: int,
+    blocks: int,
+) -> float:
+    """When the last block ends; equal blocks of a last round share with fewer and run faster."""
+    full, copies, units = durations(together), case.B * case.H, gpu.multiprocessors
+    if kernel.longest_first and case.causal:
+        full.reverse()
+    total = makespan(full, copies, units * together)
+    rest = blocks % (units * together)
+    last = -(-rest // units)
+    if not case.causal and rest and last < together:  # the last round has room to itself
+        total += durations(last)[0] - full[0]
+    return total
 
 
 def _around(

@@ -76,7 +76,14 @@ def settle(gpu: Gpu, launch: Launch, limit_w: float) -> Settled:
             low = middle
         else:
             high = middle
-    return at(low)
+    return at(low) if at(low).power_w <= limit_w else _stretched(gpu, found, limit_w)
+
+
+def _stretched(gpu: Gpu, found: Settled, limit_w: float) -> Settled:
+    """What no clock brings under the limit (memory's own power) takes longer instead."""
+    dynamic = found.joules - gpu.power.awake_w * found.seconds
+    seconds = dynamic / (limit_w - gpu.power.awake_w)
+    return Settled(seconds, limit_w * seconds, found.sm_hz, limit_w, "power")
 
 
 def settle_as_timed(gpu: Gpu, launch: Launch) -> Settled:

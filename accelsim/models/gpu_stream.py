@@ -6,6 +6,7 @@ take; bytes begin to flow one latency after the launch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from accelsim.errors import refuse
@@ -72,6 +73,8 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
     active = min(case.rows, gpu.multiprocessors)
     share = gpu.memory.copy / gpu.clock_hz / active
     again = 0 if form == "held" else kernel.passes - 1
+    if together * size <= limit.shared_bytes:
+        again = 0  # the rows of a multiprocessor stay in its own cache
     wait = gpu.waits
     reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
     reduction += wait.shared + warps * wait.alu
@@ -178,17 +181,36 @@ def between(walk: list[Stage], warps: float) -> float:
     return staggered(walk, low) * (1 - rest) + staggered(walk, low + 1) * rest
 
 
-def gemv(gpu: Gpu, kernel: KernelDescriptor, rows: int, columns: int, bits: float) -> Launch:
-    """A few vectors times ``rows`` x ``columns`` weights of ``bits`` each, scales included."""
-    weights = rows * columns * bits / 8
-    vectors = 2.0 * (rows + columns)
+def gemv(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, sizes: tuple[int, int], bits: float
+) -> Launch:
+    """A few vectors times rows x columns weights of ``bits`` each, scales included.
+
+    A warp takes ``columns`` weights a round, waits for them, and works.
+    """
+    weights = sizes[0] * sizes[1] * bits / 8
+    vectors = 2.0 * sum(sizes)
+    wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
+    total = sizes[0] * sizes[1] / tile.columns  # rounds of all warps
+    resident = gpu.multiprocessors * tile.blocks * tile.warps
+    active = min(total, resident)
+    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / schedulers
+    each = dict(kernel.instructions)["round"]
+    chain = (wait.memory + wait.mma) / max(1, tile.stages - 1)
+    walk = [Stage("weights", memory=tile.columns * bits / 8 / width, issue=each, wait=chain)]
+    warps = active / gpu.multiprocessors / schedulers
+    cycles = max(1.0, total / resident) * between(walk, warps)
+    ending = wait.memory + 2 * (wait.barrier + wait.barrier_warp * tile.warps) + wait.l2
     return Launch(
         kernel.name,
-        2.0 * gpu.waits.memory,
-        weights + 2.0 * columns,
-        2.0 * rows,
+        cycles + ending,
+        weights + 2.0 * sizes[1],
+        2.0 * sizes[0],
         weights + vectors,
-        {},
+        {"fma": total * each * 32},
+        blocks=math.ceil(total / tile.warps),
+        slots=gpu.multiprocessors * tile.blocks,
+        stages=tuple((s.name, s.cycles(warps), s.busiest) for s in walk),
         lead_s=_lead(gpu),
         shape=f"{bits:g} bits a weight",
     )
