@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,8 +47,7 @@ def swept(part: Part) -> Swept:
     cascade = running(load_cascade(part.cascade))
     over_k, why = _passes(cascade, part.key, part.rank)
     over_v, _ = _passes(cascade, part.value, part.rank)
-    streamed = cascade.parts[part.rank][0]
-    found = footprint(cascade, streamed)
+    found = footprint(cascade, _outer(cascade, part.rank))
     return Swept(
         cascade.name,
         over_k,
@@ -68,8 +68,13 @@ def _before(cascade: Cascade, part: Part, over_k: float, over_v: float) -> float
         over_k - _passes(rest, part.key, part.rank)[0],
         over_v - _passes(rest, part.value, part.rank)[0],
     )
-    outer = cascade.parts[part.rank][0]
+    outer = _outer(cascade, part.rank)
     return added + max((_passes(cascade, name, outer)[0] for name in part.summaries), default=0)
+
+
+def _outer(cascade: Cascade, rank: str) -> str:
+    """The outermost part of a rank; a part is its own."""
+    return cascade.parts[rank][0] if rank in cascade.parts else rank
 
 
 def _passes(cascade: Cascade, tensor: str, rank: str) -> tuple[float, tuple[str, ...]]:
@@ -79,6 +84,8 @@ def _passes(cascade: Cascade, tensor: str, rank: str) -> tuple[float, tuple[str,
     most = max(found, key=lambda s: s.most, default=None)
     if most is None or most.most <= 1:
         return 1, ()
+    if math.isinf(most.most):
+        return most.most, ()  # a pass for each step of a recurrence that is no rank of the keys
     return most.most, tuple(str(step) for step in steps(most))
 
 

@@ -87,6 +87,7 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "ceil": math.ceil,
     "ceil_div": ceil_div,
     "gcd": math.gcd,
+    "log2": math.log2,
     "largest_divisor": largest_divisor,
 }
 

@@ -251,7 +251,7 @@ def dynamic_mask(Q: Array, K: Array, V: Array, DELTA: Array, GAIN: Array, R: int
 def hip(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int) -> Array:
     """HiP: R chunks of X blocks, halved C times; each time the R halves that score best stay.
 
-    A half scores the most that a query of the block has with its first key;
+    A half scores the most that a query of the block has with its first M0 keys;
     the R blocks of M0 keys that are left are attended to, causally.
     """
     scores = Q @ K.swapaxes(-1, -2)
@@ -263,7 +263,8 @@ def hip(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int) 
         for _ in range(C):
             size //= 2
             halves = np.stack([starts, starts + size], axis=1).ravel()
-            own = np.where(halves < (i + 1) * P0, rows[halves], -np.inf)
+            first = rows[halves[:, None] + np.arange(M0)].max(axis=1)
+            own = np.where(halves < (i + 1) * P0, first, -np.inf)
             starts = halves[np.argsort(-own, kind="stable")[:R]]
         for start in starts:
             keep[b, h, i * P0 : (i + 1) * P0, start : start + M0] = True

@@ -247,7 +247,7 @@ class _Loading:
                 "bits": (list(text.bits), names, "input or output"),
                 "summaries": (text.summaries, names, "input or output"),
                 "density": (list(text.density), set(cascade.tensors), "tensor"),
-                "rank": ([text.rank], set(cascade.ranks), "rank"),
+                "rank": ([text.rank], {*cascade.ranks, *cascade.whole}, "rank"),
             }
             for field, (used, allowed, what) in known.items():
                 for number, name in enumerate(used):

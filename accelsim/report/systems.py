@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -69,7 +70,14 @@ def _kinds(rows: Iterable[Result]) -> Table:
 
 
 def _count(number: float | None) -> str:
-    return "-" if number is None else f"{number:g}"
+    """A number of passes; JSON has no word for one that grows with the rounds.
+
+    >>> _count(2), _count(math.inf)
+    ('2', 'unbounded')
+    """
+    if number is None:
+        return "-"
+    return "unbounded" if math.isinf(number) else f"{number:g}"
 
 
 def _costs(rows: Iterable[Result]) -> Table:
@@ -125,8 +133,8 @@ def system(row: Result) -> Iterable[RenderableType]:
 def _passes(swept: Result) -> str:
     """The passes of one cascade as sentences."""
     lines = [
-        f"{swept['cascade']}: {swept['over_k']:g} over K, {swept['over_v']:g} over V"
-        + (f", {swept['estimation']:g} of them estimation" if swept["estimation"] else "")
+        f"{swept['cascade']}: {_count(swept['over_k'])} over K, {_count(swept['over_v'])} over V"
+        + (f", {_count(swept['estimation'])} of them estimation" if swept["estimation"] else "")
     ]
     lines += [f"  {step}" for step in swept["why"]]
     of = f" for one point of {', '.join(swept['in_flight'])}" if swept["in_flight"] else ""

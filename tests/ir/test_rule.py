@@ -114,7 +114,7 @@ def test_the_caret_stands_where_the_rule_goes_wrong() -> None:
         rule("P + foo(3)", Place("m.yaml", 2, 11, line))
     assert str(caught.value).splitlines()[:3] == [
         "m.yaml:2:15: the rule 'P + foo(3)' is not valid: unknown function; functions are ceil, "
-        "ceil_div, floor, gcd, largest_divisor, max, min",
+        "ceil_div, floor, gcd, largest_divisor, log2, max, min",
         f"  {line}",
         "                ^",
     ]
