@@ -12,7 +12,7 @@ LENGTHS := 1K,4K,16K,64K,256K,1M
 SAY      = @printf '\n== %s ==\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-browser test-peer bench lint format clean
+.PHONY: help demo test test-long test-browser test-peer bench docs lint format clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,6 +50,9 @@ test-peer: $(STAMP)  ## counts against AccelForge, in the Python 3.12 that ACCEL
 
 bench: $(STAMP)  ## timings, printed
 	$(PYTEST) -m bench -s
+
+docs: $(STAMP)  ## the documentation, in out/site
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check .
