@@ -51,4 +51,16 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for word in ("dequant", "topk", "attention-1pass", "RELATION"):
         assert re.search(word, language), word
     assert "accelsim sweep" in (tmp_path / "commands.html").read_text(encoding="utf-8")
-    assert "Pareto" in (tmp_path / "api.html").read_text(encoding="utf-8")
+    assert "accelsim.explore.sweep.sweep" in (tmp_path / "api.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["fusemax", "passes"])
+def test_a_notebook_runs_from_top_to_bottom(name: str) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
+    assert len(outputs) >= 3
+    assert all(o.output_type in ("stream", "execute_result") for o in outputs)
