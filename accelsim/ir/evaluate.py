@@ -89,7 +89,7 @@ class Points:
         self.axes = [*self.kept, *(v for v in every if v not in self.kept)]
         self.reads: dict[Access, _Field] = {}
         self.masks: list[_Field] = []
-        #: what is wrong at points that a mask may yet exclude: message, what is allowed, place
+        #: what is wrong, at points that a mask may yet exclude
         self._wrong: list[tuple[Array, str, str, Place]] = []
         for read in dict.fromkeys(e.reads):
             self._read(read)
@@ -122,7 +122,6 @@ class Points:
         return total // form.divisor
 
     def _holds(self, condition: Condition) -> _Field:
-        """Where a condition holds."""
         if isinstance(condition, Either):
             some = _Field(np.zeros([1] * len(self.axes), np.bool_), frozenset())
             for alternative in condition.alternatives:

@@ -171,6 +171,11 @@ def show_access(access: Access) -> str:
     return f"{access.tensor}[{','.join(show_position(p) for p in access.indices)}]"
 
 
+def _called(access: Access) -> str:
+    """An access where a name alone would be something else: a scalar tensor with its brackets."""
+    return show_access(access) if access.indices else f"{access.tensor}[]"
+
+
 def show_position(position: Position) -> str:
     """One index as text.
 
@@ -217,10 +222,12 @@ def show_condition(condition: Condition) -> str:
     if isinstance(condition, Access):
         return show_access(condition)
     if isinstance(condition, Threshold):
-        left, right = show_access(condition.left), show_expr(condition.right)
-        return f"{left} {condition.relation} {right}"
+        return f"{_called(condition.left)} {condition.relation} {show_expr(condition.right)}"
     if isinstance(condition, Either):
-        every = (" and ".join(map(show_condition, a)) for a in condition.alternatives)
+        every = (
+            " and ".join(_called(c) if isinstance(c, Access) else show_condition(c) for c in one)
+            for one in condition.alternatives
+        )
         return f"({' or '.join(every)})"
     left, right = show_position(condition.left), show_position(condition.right)
     return f"{left} {condition.relation} {right}"
@@ -252,7 +259,10 @@ def _list(names: Iterable[str]) -> str:
 def _storage(storage: Storage) -> str:
     """A format by its name, with the sizes that it is given in."""
     name = _inside(_scalar(storage.format.name))
-    sizes = [("format", name), *((n, str(r)) for n, r in storage.sizes)]
+    sizes = [
+        ("format", name),
+        *((n, _word(r) if isinstance(r, str) else str(r)) for n, r in storage.sizes),
+    ]
     return _mapping(sizes) if storage.sizes else name
 
 

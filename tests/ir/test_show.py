@@ -11,19 +11,26 @@ from accelsim.ir.cascade import (
     Cascade,
     Compare,
     Const,
+    Coordinate,
+    Density,
     Einsum,
+    Either,
     Index,
     Last,
     Map,
     Reduction,
     Size,
+    Storage,
     Tensor,
+    Threshold,
+    simple,
 )
 from accelsim.ir.check import check
 from accelsim.ir.ops import MAPS
 from accelsim.ir.show import show, show_einsum, show_expr, show_position
 from accelsim.load import catalog
 from accelsim.load.cascade import cascade_from_text, load_cascade
+from accelsim.load.format import load_format
 
 RANKS = ("B", "H", "NULL", "E", "P", "ON", "M_2", "Y")
 SPLIT = {"P": ("P1", "P0"), "Y": ("Y2", "Y1", "Y0")}
@@ -63,8 +70,19 @@ def cascades(draw):
         return tuple(terms.items()), draw(st.integers(-4, 4)), divisor
 
     def position(rank):
-        if draw(st.integers(0, 4)):
+        kind = draw(st.integers(0, 6))
+        if kind > 2:
             return Index(((rank.lower(), 1),))
+        if kind == 2 and indexed:  # tensors that count in a rank, at plain indices
+            name = draw(st.sampled_from(sorted(indexed)))
+            its = indexed[name]
+            if its[0] == rank:
+                return Access(name, tuple(Index(((r.lower(), 1),)) for r in its[1]))
+        if kind == 1:
+            around, window = draw(st.permutations(variables))[:2] if variables[1:] else ("", "")
+            if window:
+                terms = ((around, 1), (window, draw(st.integers(1, 3))))
+                return Index(terms, draw(st.integers(-4, 4)), 1, "window")
         index = Index(*affine(), draw(st.sampled_from(["", "clamp", "zero"])))
         plain = index.plain and not index.border
         return Index(((rank.lower(), 1),)) if plain else index
@@ -74,7 +92,9 @@ def cascades(draw):
         return Access(name, tuple(position(r) for r in known[name]))
 
     def leaf():
-        kind = draw(st.integers(0, 5))
+        kind = draw(st.integers(0, 6))
+        if kind == 6:
+            return Coordinate(draw(st.sampled_from(variables)))
         if kind == 0:
             return Const(draw(numbers))
         if kind == 1 and constants:
@@ -90,13 +110,36 @@ def cascades(draw):
         operation = MAPS[draw(st.sampled_from(sorted(MAPS)))]
         return Map(operation.name, tuple(expression(depth - 1) for _ in range(operation.arity)))
 
-    def condition():
-        if draw(st.booleans()):
+    def condition(alone=True):
+        kind = draw(st.integers(0, 6 if alone else 4))
+        if kind > 4:
+            count = draw(st.integers(2, 3))
+            every = [draw(st.integers(1, 2)) for _ in range(count)]
+            return Either(tuple(tuple(condition(False) for _ in range(n)) for n in every))
+        if kind == 4:
+            relation = draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="]))
+            return Threshold(access(), relation, expression(2))
+        if kind < 2:
             return access()
         relation = draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="]))
         return Compare(Index(*affine()), relation, Index(*affine()))
 
+    indexed: dict[str, tuple[str, tuple[str, ...]]] = {}
     einsums = []
+    for name in draw(st.sets(st.sampled_from(sorted(known)), max_size=1)):
+        its = tuple(dict.fromkeys(known[name]))
+        free = [v for v in variables if v.upper() not in known[name]]
+        if len(its) == len(known[name]) and free:
+            over, into = draw(st.sampled_from(its)), draw(st.sampled_from(free))
+            reach = draw(st.none() | st.just(Const(0.5)) | st.just(Size(ranks[0])))
+            chosen = Reduction(
+                "topk" if reach is None else "topp", (over.lower(),), into, reach=reach
+            )
+            read = Access(name, tuple(Index(((r.lower(), 1),)) for r in its))
+            left = (*(r for r in its if r != over), into.upper())
+            output = Access("Chosen", tuple(Index(((r.lower(), 1),)) for r in left))
+            einsums.append(Einsum(output, read, (chosen,)))
+            known["Chosen"], indexed["Chosen"] = left, (over, left)
     for number in range(draw(st.integers(1, 4))):
         where = tuple(condition() for _ in range(draw(st.integers(0, 2))))
         bare = Einsum(Access("_"), expression(draw(st.integers(0, 3))), (), where)
@@ -122,6 +165,18 @@ def cascades(draw):
     read = {a.tensor for e in einsums for a in e.reads}
     written = list(dict.fromkeys(e.output.tensor for e in einsums))
     outputs = draw(st.lists(st.sampled_from(written), min_size=1, max_size=3, unique=True))
+    stored = ()
+    if draw(st.booleans()):
+        its = load_format("ptq161")
+        sizes = tuple((name, draw(st.sampled_from([64, *sizes]))) for name in its.sizes)
+        stored = (Storage(written[0], its, sizes), Storage(written[-1], load_format("fp16")))
+        stored = stored[: 1 + (written[0] != written[-1])]
+    decided = {c.tensor for e in einsums for c in simple(e.where) if isinstance(c, Access)}
+    densities = ()
+    if decided and draw(st.booleans()):
+        share = draw(st.floats(1e-3, 1))
+        source = draw(TEXTS.filter(str.strip))
+        densities = (Density(draw(st.sampled_from(sorted(decided))), share, source),)
     return Cascade(
         draw(TEXTS.filter(bool)),
         tuple(ranks),
@@ -134,6 +189,8 @@ def cascades(draw):
         draw(TEXTS),
         draw(TEXTS),
         draw(TEXTS),
+        formats=stored,
+        densities=densities,
     )
 
 
