@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 from accelsim.cli.app import app
 from accelsim.load import catalog
+from tests.explore.test_exchange import ARCH, FORGE, LOOP, SIMBA, TEAAL
 
 SHIPPED = {
     kind: [path.read_text(encoding="utf-8") for path in catalog.files(kind).values()]
-    for kind in ("cascade", "arch", "mapping", "design")
+    for kind in ("cascade", "arch", "mapping", "design", "kernel", "sweep", "system", "format")
 }
+SHIPPED["foreign"] = [TEAAL, FORGE, LOOP, ARCH, SIMBA]
 #: What a document consists of, and what it must not: drawn when something is put in.
 WORDS = [
     *("[", "]", "{", "}", "(", ")", ":", "::", ",", "- ", "  ", "\t", "\n", "#", "'", '"', "&a "),
@@ -71,9 +73,20 @@ def commands(kind: str, file: Path) -> list[tuple[str, ...]]:
     show = ("show", name, "--kind", kind)
     small = ("--shape", "B=1,H=1,P=512,M=512,E=64,F=64")
     fusemax = ("estimate", "--design", "fusemax", *small)
+    tile = ("--shape", "B=1,H=2,P=512,M=512,E=64,F=64")
+    one_pass = ("estimate", "attention-1pass", *tile)
     return {
+        "kernel": [show, (*one_pass, "--arch", "h100-sxm", "--kernel", name)],
+        "sweep": [show],
+        "system": [show, ("systems", name)],
+        "format": [show],
+        "foreign": [("import", name), ("import", name, "--kind", "accelforge-arch")],
         "cascade": [show, ("passes", name), ("check", name)],
-        "arch": [show, (*fusemax, "--arch", name)],
+        "arch": [
+            show,
+            (*fusemax, "--arch", name),
+            (*one_pass, "--arch", name, "--kernel", "attention-1pass-mma"),
+        ],
         "mapping": [show, (*fusemax, "--mapping", name)],
         "design": [show, ("estimate", "--design", name, *small)],
     }[kind]
