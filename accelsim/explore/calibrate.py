@@ -54,13 +54,14 @@ def _recorded(folder: Path) -> list[tuple[Path, Record]]:
 def _measured(keep: Path, tell: Callable[[str], None]) -> list[tuple[Path, Record]]:
     """Measure, and keep what was measured as records."""
     from accelsim.gpu import microbench, waits
-    from accelsim.gpu.device import device
+    from accelsim.gpu.device import device, within_memory
 
     tell(f"{device().name}: rates, bandwidths and latencies, some 20 s")
-    found = [*microbench.ceiling_rows(), *waits.wait_rows(), waits.train_row()]
-    write(keep / "ceilings.json", document("ceilings", found))
-    tell("energies, 2 s each")
-    write(keep / "energy.json", document("energy of operations", microbench.energy_rows()))
+    with within_memory("calibrating"):
+        found = [*microbench.ceiling_rows(), *waits.wait_rows(), waits.train_row()]
+        write(keep / "ceilings.json", document("ceilings", found))
+        tell("energies, 2 s each")
+        write(keep / "energy.json", document("energy of operations", microbench.energy_rows()))
     return _recorded(keep)
 
 
@@ -97,8 +98,14 @@ def calibrate(
         records = _measured(Path(keep) if keep else path.with_suffix(""), tell)
     found = ceilings.listed([record for _, record in records])
     text = ceilings.text(found, name)
-    written = yaml.safe_dump(text, sort_keys=False, default_flow_style=None, width=100)
-    path.write_text(written, encoding="utf-8")
+    plain = [k for k, v in text.items() if k == "sources" or not isinstance(v, dict)]
+    parts = (  # a number and its source share a line, sources have one each
+        yaml.safe_dump(
+            {k: v}, sort_keys=False, default_flow_style=False if k in plain else None, width=100
+        )
+        for k, v in text.items()
+    )
+    path.write_text("".join(parts), encoding="utf-8")
     return Calibration(
         path, load_gpu(path), tuple(p for p, _ in records), found.ceilings.device["name"]
     )

@@ -126,6 +126,16 @@ def tensor(found: Found) -> dict[str, dict[str, Any]]:
     return text
 
 
+def alone(found: Found) -> dict[str, dict[str, Any]]:
+    """The same of one warp a scheduler on mma.sync, where that is less."""
+    text = {}
+    for kind, name in TENSOR["mma"].items():
+        rows = found.rows(name, lambda r: r["threads"] == 128)
+        if rows and rows[0]["per_cycle_sm"] < 0.99 * found.most(name, "per_cycle_sm"):
+            text[kind] = sourced(rounded(rows[0]["per_cycle_sm"]), "ceilings (128 threads)")
+    return {"mma": text} if text else {}
+
+
 def operations(found: Found) -> dict[str, Any]:
     """Lane operations a cycle a multiprocessor."""
     text = {}
@@ -170,7 +180,7 @@ def bandwidths(found: Found) -> dict[str, dict[str, Any]]:
     """Shared memory, L2 and the memory behind it."""
     device = found.ceilings.device
     held = device["l2_bytes"]
-    large = max(row["buffer_bytes"] for row in found.rows("hbm.read"))
+    large = int(found.most("hbm.read", "buffer_bytes"))
     memory: dict[str, Any] = {
         "capacity": sourced(f"{device['memory_bytes']} B", "device"),
     }
@@ -178,11 +188,15 @@ def bandwidths(found: Found) -> dict[str, dict[str, Any]]:
         best = found.most(what, "per_s", lambda r: r["buffer_bytes"] == large)
         memory[name] = sourced(rounded(best, "B/s"), f"ceilings ({large >> 20} MiB)")
     own = found.most("l2.read.own", "per_s", lambda r: r["buffer_bytes"] < held)
+    reach = found.most("l2.read.own", "buffer_bytes", lambda r: r["per_s"] > 0.8 * own)
     shared = max(found.most(x, "per_cycle_sm") for x in ("ldmatrix.x4", "ld.shared.v4"))
     return {
         "shared": {"bandwidth": sourced(rounded(shared), "ceilings (16-byte loads)")},
         "l2": {
             "capacity": sourced(f"{held} B", "device"),
+            "reach": sourced(
+                f"{reach:.0f} B", "ceilings (l2.read.own: the largest buffer at 0.8 of its rate)"
+            ),
             "bandwidth": sourced(rounded(own, "B/s"), "ceilings (l2.read.own: a slice a block)"),
         },
         "memory": memory,
@@ -245,7 +259,7 @@ def power(found: Found) -> dict[str, Any]:
         text["response"] = sourced(
             rounded(late, "s"), f"ceilings (a train of {row['op']} keeps its first rate so long)"
         )
-        first = row["work"] / min(row["seconds"][:8])
+        first = row["work"] / sorted(row["seconds"][:3])[1]
         clock = hungry["sustained"]["sm_hz"] * first / hungry["per_s"]
         each = (hungry["power_w"] - found.awake_w) / hungry["per_s"]
         drawn = found.awake_w + first * each * (clock / hungry["sustained"]["sm_hz"]) ** 2
@@ -309,6 +323,7 @@ def text(found: Found, name: str = "") -> dict[str, Any]:
         "clock": sourced(rounded(clock, "Hz"), "device"),
         "multiprocessor": limits(device),
         "tensor": tensor(found),
+        "tensor_alone": alone(found),
         "operations": operations(found),
         **bandwidths(found),
         "waits": waits(found),

@@ -84,17 +84,24 @@ class Walk:
     ahead: bool = False
 
 
+#: The walks that were fastest on an H100, by bits and head dimension, up to 8 heads a key head
+#: (``validation/runs/h100-sxm/decode-walks.json``).
+WALKS: Final = {
+    (16, 64): Walk(32), (16, 96): Walk(32), (16, 128): Walk(32, blocks=3),
+    (8, 64): Walk(64, blocks=3), (8, 96): Walk(16, blocks=3, ahead=True),
+    (8, 128): Walk(64, blocks=3),
+    (4, 64): Walk(64, blocks=3), (4, 96): Walk(32, blocks=3, ahead=True),
+    (4, 128): Walk(64, ahead=True),
+}  # fmt: skip
+
+
 def walk_of(cache: Cache) -> Walk:
-    """The walk that was fastest on an H100 of those that fit its registers.
+    """The walk that was fastest; two tiles of heads leave registers for the plainest one.
 
     >>> walk_of(Cache(1, 32, 2, 4096, 128, bits=4))
     Walk(tokens=32, warps=4, blocks=2, ahead=False)
     """
-    if cache.group > 8 or cache.bits == 16:
-        return Walk(32)
-    if cache.bits == 8:
-        return Walk(64, blocks=3)
-    return Walk(32, blocks=3, ahead=True)
+    return Walk(32) if cache.group > 8 else WALKS[cache.bits, cache.E]
 
 
 def splits_of(cache: Cache, walk: Walk, multiprocessors: int) -> tuple[int, int]:

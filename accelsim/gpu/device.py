@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Final
@@ -133,6 +135,20 @@ def check_room(size: int, what: str) -> None:
             f" are free on {device().name}",
             "a shorter length or a smaller batch",
         )
+
+
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Turn CuPy's own error for a full device memory into one sentence about ``what``."""
+    module = cupy()
+    try:
+        yield
+    except module.cuda.memory.OutOfMemoryError as error:
+        free = module.cuda.runtime.memGetInfo()[0] / 2**30
+        raise GpuError(
+            f"{what} needs more than the {free:.1f} GiB of memory that are free on {device().name}",
+            "a GPU that nothing else uses",
+        ) from error
 
 
 def versions() -> dict[str, str]:

@@ -44,7 +44,7 @@ def train_row(seconds: float = 0.4, rest_s: float = 1.0) -> dict[str, Any]:
     module = cupy()
     op = next(o for name in HUNGRY for o in microbench.OPS if o.name == name and usable(o))
     threads = op.threads[-1]
-    iterations = microbench.rounds(op)
+    iterations = microbench.rounds(op) // 16  # a millisecond or so
     run, cycles = rate_run(op, threads, iterations)
     each = measure.timed(run, least=3, most=3, budget_s=0.0).median_s
     count = max(8, int(seconds / each))
@@ -77,7 +77,7 @@ def response_s(spans: list[float], slower: float = 1.04) -> float | None:
     >>> response_s([1.0] * 9 + [1.2, 1.0] + [1.2] * 9)
     11.2
     """
-    first = sorted(spans[:8])[len(spans[:8]) // 2]
+    first = sorted(spans[:3])[len(spans[:3]) // 2]
     late = [span > slower * first for span in spans]
     for place in range(len(spans) - 2):
         if all(late[place : place + 3]):

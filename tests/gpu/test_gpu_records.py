@@ -13,7 +13,7 @@ from accelsim.errors import InputError
 from accelsim.gpu import grid, kernel, measure, microbench, record, wgmma_text
 
 RUNS = Path(accelsim.__file__).resolve().parent.parent / "validation" / "runs"
-RECORDS = sorted(RUNS.glob("*/*.json"))
+RECORDS = sorted(RUNS.rglob("*.json"))
 SOURCES = sorted(kernel.SOURCES.glob("*.cu*"))
 
 

@@ -25,9 +25,10 @@ typedef Tile<D> T;
 template <int ROWS>
 DEVICE void load_tile(u32 to, const half_t* from, int rows, int thread) {
 #pragma unroll
-  for (int i = 0; i < ROWS * T::CHUNKS / THREADS; ++i) {
+  for (int i = 0; i < (ROWS * T::CHUNKS + THREADS - 1) / THREADS; ++i) {
     const int at = thread + i * THREADS, row = at / T::CHUNKS, chunk = at % T::CHUNKS;
-    copy16(to + T::offset(row, chunk), from + (row < rows ? row : 0) * D + chunk * 8, row < rows);
+    if (ROWS * T::CHUNKS % THREADS == 0 || row < ROWS)
+      copy16(to + T::offset(row, chunk), from + (row < rows ? row : 0) * D + chunk * 8, row < rows);
   }
 }
 
