@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -75,6 +75,14 @@ def estimate(
         return _batch(batch)
     if kernel is not None:
         return _kernel(kernel, arch, shape, sets, as_json)
+    from accelsim.explore.estimate_cascade import estimate_cascade, runs_on_gpu
+
+    if cascade is not None and mapping is None and runs_on_gpu(arch):
+        on_gpu = estimate_cascade(
+            cascade, arch=arch or "", model=model, seq=seq, shape=shape, config=config,
+            sets=tuple(sets or ()),
+        )  # fmt: skip
+        return _on_gpu(on_gpu.to_dict(), as_json)
     found = price(
         cascade,
         arch=arch,
@@ -105,7 +113,12 @@ def _kernel(
     """Predict a described GPU kernel."""
     from accelsim.explore.estimate_gpu import estimate_kernel
 
-    found = estimate_kernel(kernel, arch=arch, shape=shape, sets=tuple(sets or ())).to_dict()
+    found = estimate_kernel(kernel, arch=arch, shape=shape, sets=tuple(sets or ()))
+    _on_gpu(found.to_dict(), as_json)
+
+
+def _on_gpu(found: dict[str, Any], as_json: bool) -> None:
+    """Print the prediction of a kernel."""
     if as_json:
         return print_json(found)
     from accelsim.report import gpu

@@ -130,6 +130,10 @@ def batch(file: Name) -> Iterator[dict[str, Any]]:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     """The estimate of one request: of a described kernel where it names one."""
     if "kernel" not in request:
+        from accelsim.explore.estimate_cascade import estimate_cascade, runs_on_gpu
+
+        if "cascade" in request and "mapping" not in request and runs_on_gpu(request.get("arch")):
+            return estimate_cascade(**request).to_dict()
         return estimate(**request).to_dict()
     from accelsim.explore.estimate_gpu import estimate_kernel
 

@@ -21,8 +21,9 @@ def kernel(result: Result) -> Iterable[RenderableType]:
     summary = Table(box=None, show_header=False, pad_edge=False)
     summary.add_column(style="bold")
     summary.add_column()
-    for name in ("kernel", "arch"):
-        summary.add_row(name, escape(str(result[name])))
+    for name in ("cascade", "kernel", "arch"):
+        if name in result:
+            summary.add_row(name, escape(str(result[name])))
     for name in ("sizes", "options"):
         summary.add_row(name, " ".join(f"{k}={v}" for k, v in result.get(name, {}).items()))
     summary.add_row("latency", amount(result["latency_s"], "seconds"))

@@ -15,7 +15,6 @@ from accelsim.explore import gpu_records
 from accelsim.explore.validate_gpu import BANDS, GpuValidation, fitted, roofline, validate_gpu
 from accelsim.load.gpu import load_gpu
 
-
 #: Measured kernels that no descriptor describes yet.
 UNDESCRIBED = ("linear-full", "neighbourhood")
 
