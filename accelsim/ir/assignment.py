@@ -89,6 +89,9 @@ class Assignment:
         for variable in twice:
             message = f"{variable} stands twice on the left"
             yield Fault(output.place, message, "a variable for each position")
+        if output.through and _slots(output):
+            message = f"{output.tensor} is scattered along a recurrence"
+            yield Fault(output.place, message, "a scatter of what the recurrence leaves behind")
         if len(_slots(output)) > 1:
             message = f"{output.tensor} recurs along {len(_slots(output))} ranks at once"
             yield Fault(output.place, message, "a recurrence along one rank")
@@ -118,6 +121,8 @@ class Assignment:
     def aligned(self, start: Einsum, step: Einsum) -> Iterator[Fault]:
         """Faults of a slot 0 that is not of the same tensor, or comes after its step."""
         name, at = step.output.tensor, self.steps[step.output.tensor][0]
+        if start.output.through or step.output.through:
+            return
         wanted = tuple(Index() if n == at else i for n, i in enumerate(step.output.indices))
         if [_rank(i) for i in start.output.indices] != [_rank(i) for i in wanted]:
             message = f"slot 0 of {name} is not over the ranks of its step"

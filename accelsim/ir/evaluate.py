@@ -337,12 +337,6 @@ class Points:
         Where it chooses fewer than there is room for, the rest is undefined.
         """
         over, into = reduction.over, reduction.into
-        if self.fixed.keys() & {*over, into}:
-            raise refuse(
-                f"{self.einsum.name} selects along a recurrence",
-                f"{reduction.op} over a rank that no recurrence runs along",
-                self.einsum.place,
-            )
         axes = [self.axes.index(v) for v in over]
         rest = [n for n in range(values.ndim) if n not in axes]
         reach = None if reduction.reach is None else self._value(reduction.reach).values

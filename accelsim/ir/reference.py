@@ -201,12 +201,6 @@ class _State:
         """Add each point to the element that its index tensors tell; elsewhere the sum is 0."""
         e = points.einsum
         name, shape = e.output.tensor, self.problem.shape(e.output.tensor)
-        if points.fixed:
-            raise refuse(
-                f"{name} is scattered along a recurrence",
-                "a scatter of what the recurrence leaves behind",
-                e.output.place,
-            )
         size = tuple(points.extent(v) for v in points.kept)
         there = np.broadcast_to(True if defined is None else defined, size)
         at = [a[there] for a in points.written(size)]
@@ -217,9 +211,8 @@ class _State:
                     f"coordinates from 0 to {extent - 1}",
                     e.output.place,
                 )
-        total = np.zeros(shape, self.dtype)
-        np.add.at(total, tuple(at), np.broadcast_to(values, size)[there])
-        self.tensors[name] = Stored(total)
+        tensor = self.tensors.setdefault(name, Stored(np.zeros(shape, self.dtype)))
+        np.add.at(tensor.values, tuple(at), np.broadcast_to(values, size)[there])
 
     def _slice(self, at: Position, fixed: Mapping[str, int], extent: int, e: Einsum) -> int | slice:
         """The slots that a write's index covers."""

@@ -18,7 +18,7 @@ def einsum(text: str) -> Einsum:
     constants = "constants: {EPS: 1e-5}\n" if "EPS" in text else ""
     document = (
         f"cascade: c\nranks: [{', '.join(used)}]\ninputs: {{{inputs}}}\n{constants}"
-        f'output: Z\neinsums: ["{text}"]\n'
+        f'{"indexes: {C: J}" if "[C[" in text else ""}\noutput: Z\neinsums: ["{text}"]\n'
     )
     (found,) = cascade_from_text(document).einsums
     return found
@@ -46,6 +46,15 @@ def einsum(text: str) -> Einsum:
         ("Z[i,k] = A[i,k] * (1 / sqrt(K))", {"mul": 1}),
         ("Z[i] = A[i,k] :: argmax(k)", {"max": 1}),
         ("Z[i,k] = A[i,k] * C[i] + C[i]", {"mul": 1, "add": 1}),
+        ("Z[i,j] = A[i,k] :: topk(k -> j)", {"topk": 1}),
+        ("Z[i,j] = A[i,k] * C[i] :: topp(k -> j, 0.9)", {"mul": 1, "topk": 1}),
+        ("Z[i,k] = A[i,k] where A[i,k] >= C[i] * 2", {"max": 1, "mul": 1}),
+        ("Z[i,k] = A[i,k] where (A[i,k] >= C[i] or i < k)", {"max": 1}),
+        ("Z[i] = C[A[i,k]]", {"add": 1}),
+        ("Z[C[i],k] = A[i,k] * B[j,k]", {"mac": 1, "add": 1}),
+        ("Z[i,k] = quant(A[i,k], C[i], 4)", {"round": 1}),
+        ("Z[i,k] = dequant(A[i,k], C[i])", {"mul": 1}),
+        ("Z[i,k] = i * k", {}),
     ],
 )
 def test_operations_of_a_point(text: str, expected: dict[str, int]) -> None:

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.errors import InputError
-from accelsim.ir.cascade import Compare, Index
+from accelsim.ir.cascade import Compare, Either, Index
 from accelsim.ir.problem import bind, names, relevant, with_parts
+from accelsim.ir.reference import random_inputs
 from accelsim.load.cascade import cascade_from_text, load_cascade
 from tests.oracle.cascades import RANKS, cascades, masked
 from tests.oracle.values import Values
@@ -203,3 +204,78 @@ def ones(bound):
         return [nested(extents[1:]) for _ in range(extents[0])] if extents else 1.0
 
     return {t.name: nested([bound.extent(r) for r in t.ranks]) for t in bound.cascade.inputs}
+
+
+def test_points_of_alternatives_are_exact_at_any_size():
+    text = cascade_from_text(
+        "cascade: sinks\nranks: [P, M]\ninputs: {X: [P, M]}\noutput: Z\neinsums:\n"
+        "  - Y[p,m] = X[p,m] where m <= p and (p < m + 4096 or m < 4)\n"
+        "  - Z[p] = exp(Y[p,m])\n"
+    )
+    n = 2**20
+    bound = bind(text, {"P": n, "M": n})
+    window = 4096 * (n - 4095) + 4095 * 4096 // 2
+    sinks = sum(max(0, n - 4096 - m) for m in range(4))
+    assert [bound.points(e) for e in text.einsums] == [window + sinks] * 2
+    assert bound.defined_elements("Y") == window + sinks
+    assert len(bound.predicates(text.einsums[0])) == 2  # of alternatives the first is surely there
+
+
+EITHER = st.builds(
+    lambda a, b, c: Either(((a, b), (c,))),
+    MASKS,
+    MASKS,
+    MASKS,
+)
+
+
+@given(cascades(recurrences=False), EITHER, MASKS, st.tuples(*(st.integers(1, 3) for _ in RANKS)))
+def test_points_under_alternatives_are_those_that_are_computed(cascade, either, mask, sizes):
+    cascade = masked(masked(cascade, either), mask)
+    bound = bind(cascade, dict(zip(RANKS, sizes, strict=True)))
+    values = Values(bound, ones(bound))
+    for e in cascade.einsums:
+        assert bound.points(e) == values.points(e)
+        defined = sum(v is not None for _, v in values.elements(e.output.tensor))
+        assert bound.defined_elements(e.output.tensor) == defined
+
+
+SPARSE = """cascade: sparse
+ranks: [I, J, R]
+inputs: {X: [I, J], KEEP: [I, J], T: [I]}
+density:
+  KEEP: {value: 0.25, source: assumed}
+  H: {value: 0.5, source: assumed}
+  N: {value: 0.75, source: assumed}
+outputs: [Z, U, W]
+einsums:
+  - Y[i,j] = X[i,j] where KEEP[i,j] and j <= i
+  - Z[i,j] = exp(Y[i,j])
+  - S[i] = Z[i,j]
+  - H[i,j] = Z[i,j] where Z[i,j] >= T[i]
+  - U[i] = H[i,j] :: max(j)
+  - N[i,r] = X[i,j] :: topp(j -> r, 3)
+  - W[i,r] = X[i,N[i,r]]
+"""
+
+
+def test_points_that_data_decides_count_with_their_density():
+    text = cascade_from_text(SPARSE)
+    bound = bind(text, {"I": 8, "J": 8, "R": 8})
+    points = {e.name: bound.points(e) for e in text.einsums}
+    assert points == {"Y": 9, "Z": 9, "S": 9, "H": 4, "U": 4, "N": 64, "W": 48}
+    assert bound.defined_elements("Y") == 9  # a quarter of 36
+    assert bound.defined_elements("S") == 8  # a sum over nothing is defined
+    assert bound.defined_elements("N") == 48
+
+
+def test_a_density_is_that_of_random_masks():
+    bound = bind(cascade_from_text(SPARSE), {"I": 200, "J": 200, "R": 2})
+    share = random_inputs(bound)["KEEP"].mean()
+    assert share == pytest.approx(0.25, abs=0.02)
+
+
+def test_without_a_density_data_is_taken_to_leave_everything():
+    text = cascade_from_text(SPARSE.replace("  KEEP: {value: 0.25, source: assumed}\n", ""))
+    bound = bind(text, {"I": 8, "J": 8, "R": 8})
+    assert bound.points(text.einsums[0]) == 36

@@ -405,3 +405,56 @@ def test_the_interpreter_is_fast_enough_to_use():
         text = load_cascade(name)
         problem = bind(text, with_parts(text, sizes, 32))
         assert check(problem).equal
+
+
+@pytest.mark.parametrize(
+    ("einsums", "inputs", "message", "allowed"),
+    [
+        (
+            "Z[N[j],k] = X[j,k]",
+            {"N": [0, 3, 1], "X": np.ones((3, 2))},
+            "Z is written beyond its extent 3x2",
+            "coordinates from 0 to 2",
+        ),
+        (
+            "Z[j] = X[N[j],0]",
+            {"N": [0, 0.5, 1], "X": np.ones((3, 2))},
+            "Z takes coordinates from N, not all of which are whole numbers",
+            "0, 1, 2, ..., or a where that excludes the point",
+        ),
+        (
+            "Z[j] = X[N[j],0]",
+            {"N": [0, -1, 1], "X": np.ones((3, 2))},
+            "Z reads X beyond its extent 3x2",
+            "clamp(...) or zero(...) around the index, or a where that excludes the point",
+        ),
+    ],
+)
+def test_coordinates_that_are_none_are_refused(einsums, inputs, message, allowed):
+    text = cascade(einsums, "X: [J, K], N: [J]", more="indexes: {N: J}\n")
+    with pytest.raises(InputError) as caught:
+        run(bound_to(text, J=3), inputs)
+    (fault,) = caught.value.faults
+    assert (fault.message, fault.allowed) == (message, allowed)
+    assert fault.place.line == 7
+
+
+def test_a_scatter_at_each_step_of_a_recurrence():
+    lines = "S[0] = 1\nN[t,O[k]] = S[t] * X[k]\nS[t+1] = N[t,j] * W[j]\nY[] = S[T]"
+    text = cascade(lines, "O: [K], X: [K], W: [J]", more="indexes: {O: J}\n")
+    inputs = {"O": [2, 2], "X": [1.0, 2.0], "W": [7.0, 7.0, 2.0, 7.0]}
+    assert run(bound_to(text), inputs)["Y"] == 6.0**3
+
+
+def test_windows_are_moved_inside_by_whole_dilations():
+    text = cascade("Y[j,k] = X[window(j,2*k)]", "X: [J]")
+    found = run(bound_to(text, J=7, K=3), {"X": np.arange(7.0)})["Y"]
+    assert found.tolist() == [
+        [0, 2, 4], [1, 3, 5], [0, 2, 4], [1, 3, 5], [2, 4, 6], [1, 3, 5], [2, 4, 6],
+    ]  # fmt: skip
+
+
+def test_random_index_tensors_hold_different_coordinates():
+    text = cascade("Z[k] = X[N[k]]", "X: [J], N: [K]")
+    inputs = random_inputs(bound_to(text, J=5, K=5))
+    assert sorted(inputs["N"].tolist()) == [0, 1, 2, 3, 4]

@@ -7,6 +7,7 @@ tensor is read at two indices at once.
 
 from __future__ import annotations
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from accelsim.ir.cascade import (
@@ -15,6 +16,7 @@ from accelsim.ir.cascade import (
     Compare,
     Const,
     Einsum,
+    Either,
     Expr,
     Index,
     Last,
@@ -210,7 +212,9 @@ def choosing(draw: st.DrawFn, most: int = 3) -> Cascade:
     build.write(gathered, build.expr(operands), operands)
     build.ranks["G"] = kept
     if draw(st.booleans()):
+        before = set(build.ranks)
         build.again(["G"])
+        assume(not any("J" in build.ranks[t] for t in build.ranks.keys() - before))
     written = list(dict.fromkeys(e.output.tensor for e in build.einsums))
     if draw(st.integers(0, 3)) == 0:
         to = tuple(listed if r == "R" else plain(r) for r in dict.fromkeys((*others, *kept)))
@@ -236,10 +240,10 @@ def split(cascade: Cascade) -> Cascade:
     return Cascade(cascade.name, ranks, *parts, splits)
 
 
-def masked(cascade: Cascade, mask: Compare) -> Cascade:
+def masked(cascade: Cascade, mask: Compare | Either) -> Cascade:
     """The cascade with a predicate on every Einsum that has both of its variables."""
     einsums = tuple(
-        Einsum(e.output, e.expr, e.reductions, (mask,))
+        Einsum(e.output, e.expr, e.reductions, (*e.where, mask))
         if set(mask.variables) <= set(e.variables)
         else e
         for e in cascade.einsums
