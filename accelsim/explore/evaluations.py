@@ -7,8 +7,12 @@ from typing import Final
 
 from accelsim.errors import one_of, refuse
 from accelsim.explore.validate import Validation, validate_fusemax
+from accelsim.explore.validate_published import validate_published
 
-EVALUATIONS: Final[dict[str, Callable[[], Validation]]] = {"fusemax": validate_fusemax}
+EVALUATIONS: Final[dict[str, Callable[[], Validation]]] = {
+    "fusemax": validate_fusemax,
+    "published": validate_published,
+}
 
 
 def validate(what: str = "fusemax") -> Validation:

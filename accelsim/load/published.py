@@ -34,7 +34,7 @@ class TableText(_Record):
 
     table: str
     about: str = ""
-    design: str
+    design: str = ""
     arch: str = ""
     columns: list[str]
     checks: dict[str, CheckText]
