@@ -108,7 +108,7 @@ def _front(folder: Path) -> dict[str, Any]:
     """The Pareto front of a sweep's folder, by what its file asks for."""
     import json
 
-    from accelsim.explore.front import front
+    from accelsim.explore.pareto import front
     from accelsim.explore.sweep import rows_of
 
     table = rows_of(folder)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from accelsim.errors import refuse
-from accelsim.explore.front import front, what_if
+from accelsim.explore.pareto import front, what_if
 from accelsim.explore.points import Points
 from accelsim.load import catalog
 from accelsim.load.design import load_design

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from accelsim.errors import InputError
 from accelsim.explore.estimate import estimate
-from accelsim.explore.front import front, undominated, what_if
+from accelsim.explore.pareto import front, undominated, what_if
 from accelsim.explore.sweep import export_csv, rows_of, sweep
 
 SPEC = """
