@@ -161,7 +161,7 @@ def _launches(
         return gpu_passes.linear(gpu, kernel, tile, problem)
     if kernel.family == "unfused":
         return gpu_passes.unfused(gpu, kernel, load_kernel("softmax"), tile, problem)
-    return [gpu_attention.launch(gpu, kernel, tile, problem)]
+    return gpu_attention.launches(gpu, kernel, tile, problem)
 
 
 def _sizes(kernel: KernelDescriptor, shape: Mapping[str, int] | str | None) -> dict[str, int]:

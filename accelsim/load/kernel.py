@@ -55,6 +55,9 @@ class KernelText(Record):
     )
     form: str = ""
     tiles: list[TileText] = Field(min_length=1)
+    split_tiles: list[TileText] = Field(
+        default_factory=list, description="tiles where few queries have their keys split"
+    )
 
 
 def kernel_from(document: Document) -> KernelDescriptor:
@@ -72,15 +75,21 @@ def kernel_from(document: Document) -> KernelDescriptor:
             more.append(Fault(place, f"no type {kind!r}", one_of(TENSOR_TYPES)))
     if faults or more:
         raise told_once(faults, more)
-    fields = text.model_dump(exclude={"kernel", "tiles", "source", "kinds", "instructions"})
+    own = {"kernel", "tiles", "split_tiles", "source", "kinds", "instructions"}
+    fields = text.model_dump(exclude=own)
     return KernelDescriptor(
         text.kernel,
-        tiles=tuple(Tile(**{**t.model_dump(), "when": tuple(t.when.items())}) for t in text.tiles),
+        tiles=tuple(map(_tile, text.tiles)),
+        split_tiles=tuple(map(_tile, text.split_tiles)),
         kinds=tuple(text.kinds),
         instructions=tuple(text.instructions.items()),
         source=text.source,
         **fields,
     )
+
+
+def _tile(text: TileText) -> Tile:
+    return Tile(**{**text.model_dump(), "when": tuple(text.when.items())})
 
 
 def load_kernel(name: str | Path) -> KernelDescriptor:

@@ -9,8 +9,9 @@ running output.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
@@ -217,10 +218,63 @@ def shared_bytes(kernel: KernelDescriptor, tile: Tile, case: Attention) -> float
     return tile.rows * scores + tile.stages * tile.columns * (scores + values)
 
 
-def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> Launch:
-    """The launch of fused attention in one or two passes."""
+def launches(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Launch]:
+    """The launch, or where queries are few and the kernel splits keys, that and the merge."""
+    splitting = [
+        t
+        for t in kernel.split_tiles
+        if all(name == "E" and size == case.E for name, size in t.when)
+    ]
+    if splitting:
+        narrow = splitting[0]
+        blocks = -(-case.P // narrow.rows) * case.B * case.H
+        splits = splits_of(blocks, 2 * gpu.multiprocessors, -(-case.M // narrow.columns))
+        if splits > 1:
+            first = launch(gpu, kernel, narrow, case, splits)
+            outputs = case.compulsory[1]
+            partial = 2.0 * outputs * splits
+            share = gpu.multiprocessors * ingest(gpu, gpu.multiprocessors)
+            added = Launch(
+                "merge",
+                2 * gpu.waits.l2 + partial / share,
+                0.0,
+                outputs,
+                partial + outputs,
+                {},
+            )
+            return [replace(first, l2_bytes=first.l2_bytes + partial), added]
+    return [launch(gpu, kernel, tile, case)]
+
+
+def splits_of(blocks: int, slots: int, key_tiles: int) -> int:
+    """Parts of the keys as FlashAttention's rule has it: enough blocks for whole rounds of slots.
+
+    None where four fifths of the slots are taken; else the fewest whose last
+    round is filled nearly as well as the best's.
+
+    >>> splits_of(300, 264, 16), splits_of(24, 264, 12)
+    (1, 6)
+    """
+    if blocks >= 0.8 * slots:
+        return 1
+    most = min(128, slots, key_tiles)
+    filled = {
+        n: blocks * n / slots / math.ceil(blocks * n / slots)
+        for n in range(1, most + 1)
+        if n == 1 or math.ceil(key_tiles / n) != math.ceil(key_tiles / (n - 1))
+    }
+    best = max(filled.values())
+    return next(n for n, share in filled.items() if share >= 0.85 * best)
+
+
+def launch(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, splits: int = 1
+) -> Launch:
+    """The launch of fused attention in one or two passes, keys over ``splits`` blocks."""
     walked = spans(case, tile)
-    copies = case.B * case.H
+    if splits > 1:
+        walked = [Span(math.ceil(s.tiles / splits), s.masked / splits) for s in walked]
+    copies = case.B * case.H * splits
     blocks = len(walked) * copies
     together = resident(gpu, tile, shared_bytes(kernel, tile, case), blocks)
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
@@ -250,7 +304,8 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
         around = first + after + (0.0 if kernel.persistent else before)
         return [around + s.tiles * cycles + s.masked * masked for s in walked]
 
-    total = _makespan(gpu, kernel, case, durations, together, blocks)
+    causal = case.causal
+    total = _makespan(gpu, kernel.longest_first, causal, durations, together, copies)
     if kernel.persistent:  # only the first tile of queries is waited for
         total += _around(gpu, kernel, tile, case, together, 1, share)[0]
     score_tiles = sum(s.tiles for s in walked) * copies
@@ -273,20 +328,20 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> L
 
 def _makespan(
     gpu: Gpu,
-    kernel: KernelDescriptor,
-    case: Attention,
+    longest_first: bool,
+    causal: bool,
     durations: Callable[[int], list[float]],
     together: int,
-    blocks: int,
+    copies: int,
 ) -> float:
     """When the last block ends; equal blocks of a last round share with fewer and run faster."""
-    full, copies, units = durations(together), case.B * case.H, gpu.multiprocessors
-    if kernel.longest_first and case.causal:
+    full, units = durations(together), gpu.multiprocessors
+    if longest_first and causal:
         full.reverse()
     total = makespan(full, copies, units * together)
-    rest = blocks % (units * together)
+    rest = len(full) * copies % (units * together)
     last = -(-rest // units)
-    if not case.causal and rest and last < together:  # the last round has room to itself
+    if not causal and rest and last < together:  # the last round has room to itself
         total += durations(last)[0] - full[0]
     return total
 

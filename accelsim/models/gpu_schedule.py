@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 
 #: Rounds of all slots that are simulated; what comes before keeps every slot busy.
-ROUNDS = 6
+ROUNDS = 4
 
 
 def makespan(durations: Sequence[float], copies: int, slots: int) -> float:
