@@ -14,7 +14,8 @@ tensor that streams past word by word while the tiles of the others stay.
   pairs (b, p) in order.
 
 Between two tile sizes with the same number of tiles the smaller is better, so
-``ceil(N / t)`` for t = 1, 2, ... are all sizes that matter.
+``ceil(N / t)`` for t = 1, 2, ... are all sizes that matter.  Tiles of which a
+mask leaves nothing are skipped in the best tiling of each order (``masks``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Final
 import numpy as np
 
 from accelsim.analysis.hbl import Array
+from accelsim.analysis.masks import UNMASKED, masks, met
 from accelsim.analysis.statement import Program, Projection, Statement
 
 #: Tile sizes tried for each rank but the largest, by how many ranks have tiles.
@@ -149,11 +151,40 @@ class Mapspace:
                 for order in permutations(tiled):
                     moved = self._moved(order, tiles, streaming)
                     at = int(np.argmin(moved))
-                    if moved[at] < best[c]:
-                        best[c] = moved[at]
-                        chosen = [float(t[at]) for t in tiles]
+                    chosen = [float(t[at]) for t in tiles]
+                    least = self._under_masks(order, chosen, streaming, float(moved[at]))
+                    if least < best[c]:
+                        best[c] = least
                         how[c] = self._tiling(order, chosen, streaming, best[c])
         return best, how
+
+    def _under_masks(
+        self, order: Sequence[int], tiles: Sequence[float], streaming: int, moved: float
+    ) -> float:
+        """Words moved of a chosen tiling, without the tiles of which a mask leaves nothing.
+
+        As many as without masks where it is not known to be less.
+        """
+        s, problem = self.statement, self.program.problem
+        either = masks(problem, [s.einsum])
+        if either == UNMASKED or not all(a.plain for a in self.accesses):
+            return moved
+        total = 0
+        for n, access in enumerate(self.accesses):
+            steps, stepping = dict[str, int](), n == streaming
+            for i in reversed(order):
+                rank, trips = self.ranks[i], -(-self.ranks[i].extent // int(tiles[i]))
+                if access.variables & set(rank.names):
+                    stepping = stepping or trips > 1
+                elif stepping and trips > 1:
+                    if len(rank.names) > 1:
+                        return moved
+                    steps[rank.names[0]] = int(tiles[i])
+            box = {v: s.sizes[v] for v in access.variables}
+            words = met(problem, either, box, steps, s.sizes)
+            last = n == len(self.accesses) - 1
+            total += 2 * words - self.program.element_count(access.tensor) if last else words
+        return min(moved, float(total))
 
     def _grid(self, every: bool) -> list[Array]:
         """Tile sizes of all ranks but the first, all combinations, one array a rank."""

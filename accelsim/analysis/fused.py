@@ -9,6 +9,8 @@
    pass: a statement that needs what is complete only after all of R, and
    again reads something along R, runs in a later pass.
 3. All other ranks are whole inside a tile.
+4. Of what passes by, only what a mask leaves of a tile or block is fetched
+   (``masks``).
 
 FLAT's, FlashAttention's and FuseMax's fused attention are of this kind (tile
 rank: queries; stream rank: keys or blocks of keys; three, two or one pass).
@@ -36,6 +38,7 @@ import numpy as np
 
 from accelsim.analysis.group import Group, Loops
 from accelsim.analysis.hbl import Array
+from accelsim.analysis.masks import UNMASKED
 from accelsim.analysis.occupancy import Occupancy
 from accelsim.analysis.plan import STORED, Plan, Words
 from accelsim.analysis.statement import Projection
@@ -118,8 +121,7 @@ class _Costs:
     def floor(self) -> float:
         """Words that are moved whatever is held: what every mapping moves, and what is stored."""
         stored = self._inside(np.ones((1, 1))) - sum(
-            self.plan.program.problem.tensor_elements(t)
-            for t in self.group.inner & self.group.wanted
+            self.plan.program.element_count(t) for t in self.group.inner & self.group.wanted
         )
         return self.group.floor + float(stored[0, 0])
 
@@ -147,7 +149,32 @@ class _Costs:
         if written:
             reduced = self._turning(own, held, trips, self._summed(t))
             return self._whole(own, count, trips, tile, held) * (2 * reduced - 1)
-        return self._whole(own, count, trips, tile, held) * rounds * turning
+        moved: Array = self._whole(own, count, trips, tile, held) * rounds * turning
+        if not held and self.group.masks_of(t) != UNMASKED:
+            passing = len(set().union(*laps.values())) if laps else rest
+            left = passing * self._met(t, own, tile, bool(laps))
+            moved = np.minimum(moved, left + (rest * count * turning if laps else 0))
+        return moved
+
+    def _met(self, t: str, own: Projection, tile: Array, streams: bool) -> Array:
+        """Words of a tensor that is fetched for each tile which a mask leaves of it.
+
+        And for each block, where it ``streams`` by.  Infinite where tiles are
+        of several ranks, or the tensor is no plain one.
+        """
+        plan = self.plan
+        loops = [v for v in plan.loops.tile if v not in own.variables]
+        if not own.plain or (len(loops) > 0 and len(plan.loops.tile) > 1):
+            return np.full_like(tile, inf)
+        stream = plan.loops.stream if streams and plan.loops.stream not in own.variables else ""
+        box = {v: self.group.sizes[v] for v in own.variables | plan.outer}
+        found = np.empty_like(tile)
+        for i, c in np.ndindex(*tile.shape):
+            steps = dict.fromkeys(loops, int(tile[i, c]))
+            if stream:
+                steps[stream] = int(plan.blocks[i])
+            found[i, c] = self.group.met(t, box, steps)
+        return found
 
     def _summed(self, t: str) -> set[str]:
         """Variables that a write of the tensor is summed over."""
@@ -203,7 +230,7 @@ class _Costs:
         plan, group = self.plan, self.group
         total = np.zeros_like(trips)
         for t in group.inner:
-            count = float(plan.program.problem.tensor_elements(t))
+            count = float(plan.program.element_count(t))
             own = self.at.own(t)
             if self.at.way.get(t) == STORED:
                 loads = len(self.at.uses[t] - {plan.stream[t]})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from accelsim.analysis.masks import Masks, masks, met
 from accelsim.analysis.statement import Program, Projection, Statement
 
 
@@ -47,6 +48,8 @@ class Group:
         self.selected = frozenset(s.einsum.selects for s in statements if s.einsum.selects)
         self.sizes = {v: n for s in statements for v, n in s.sizes.items()}
         self.sizes |= {v: program.sizes[v] for v in self.selected}
+        self._masks: dict[str, Masks] = {}
+        self._met: dict[tuple[object, ...], int] = {}
         self.mixed = {v for a in self.accesses for row in a.rows if len(row) > 1 for v, _ in row}
 
     @cached_property
@@ -59,6 +62,23 @@ class Group:
             if a.tensor not in found or its > size[a.tensor]:
                 found[a.tensor], size[a.tensor] = a, its
         return found
+
+    def masks_of(self, tensor: str) -> Masks:
+        """The masks of all statements that read a tensor."""
+        if tensor not in self._masks:
+            readers = [
+                s.einsum for s in self.statements if any(a.tensor == tensor for a in s.reads)
+            ]
+            self._masks[tensor] = masks(self.program.problem, readers)
+        return self._masks[tensor]
+
+    def met(self, tensor: str, box: Mapping[str, int], tiles: Mapping[str, int]) -> int:
+        """Pairs of an element of ``box`` and a tile of each rank that the tensor's masks leave."""
+        key = tensor, tuple(box), tuple(tiles.items())
+        if key not in self._met:
+            its = self.masks_of(tensor)
+            self._met[key] = met(self.program.problem, its, box, tiles, self.sizes)
+        return self._met[key]
 
     @cached_property
     def floor(self) -> float:

@@ -76,9 +76,9 @@ class Exponents:
         inequality of the means), for each row of exponents; the least over
         the rows is a bound.
 
-        >>> half, log_n = np.array([[0.5, 0.5]]), np.log([8.0])
-        >>> Exponents(half, np.array([[0.5]]), log_n).most(np.array([4.0, 8.0]), np.ones(2)).round(3)
-        array([ 5.657, 11.314])
+        >>> of = Exponents(np.array([[0.5, 0.5]]), np.array([[0.5]]), np.log([16.0]))
+        >>> of.most(np.array([4.0, 8.0]), np.ones(2)).round(6).tolist()
+        [8.0, 16.0]
         """
         every = np.ones(self.s.shape[1], dtype=bool)
         log = (self.t @ self.extents)[:, None] + self._log(touched, weights, every)

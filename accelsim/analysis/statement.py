@@ -183,14 +183,20 @@ class Program:
         return found
 
     def element_count(self, tensor: str) -> int:
-        """Elements of a tensor; of an input those that are read, of an output those defined."""
+        """Elements of a tensor; of an input those that are read, else those that are defined."""
         if tensor in self.touched:
             return self.touched[tensor]
-        return self.written.get(tensor, self.problem.tensor_elements(tensor))
+        if tensor not in self._defined:
+            self._defined[tensor] = self.problem.defined_elements(tensor)
+        return self._defined[tensor]
+
+    @cached_property
+    def _defined(self) -> dict[str, int]:
+        return {}
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The size of every variable of every statement, and of those that selections list along."""
+        """The size of every variable of every statement, and of those selections list along."""
         found = {v: n for s in self.statements for v, n in s.sizes.items()}
         made = {s.einsum.selects for s in self.statements} - {""}
         return {v: self.problem.extent(rank_of(v)) for v in made} | found

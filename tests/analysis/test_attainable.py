@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from accelsim.analysis.attainable import Mapspace, Tiling, tile_sizes
 from accelsim.analysis.fused import Fused, slope
 from accelsim.analysis.group import Group
+from accelsim.analysis.masks import UNMASKED, met
 from accelsim.analysis.occupancy import Occupancy
 from accelsim.analysis.plan import Plan
 from accelsim.analysis.slope import attainable
 from accelsim.analysis.statement import Program, program
 from accelsim.analysis.traffic import Traffic
-from accelsim.ir.cascade import Cascade
+from accelsim.ir.cascade import Cascade, Compare, Index
+from accelsim.ir.lattice import Affine, Predicate
 from accelsim.ir.problem import bind, relevant, with_parts
 from accelsim.load.cascade import cascade_from_text, load_cascade
-from tests.oracle.cascades import RANKS, cascades
+from tests.oracle.cascades import RANKS, cascades, masked
 from tests.oracle.passes import unroll
 from tests.oracle.replay import Nest, inner_orders, replay
 from tests.oracle.schedules import traffic
@@ -183,6 +185,8 @@ REPLAYED = {
     "attention-3pass": {"B": 1, "H": 1, "P": 6, "M": 7, "E": 3, "F": 2},
     "attention-2pass": {"B": 1, "H": 1, "P": 4, "M1": 3, "M0": 2, "E": 3, "F": 2},
     "attention-1pass": {"B": 1, "H": 1, "P": 4, "M1": 3, "M0": 2, "E": 3, "F": 2},
+    "attention-causal": {"B": 1, "H": 1, "P": 6, "M": 6, "E": 3, "F": 2},
+    "attention-causal-1pass": {"B": 1, "H": 1, "P": 6, "M1": 3, "M0": 2, "E": 2, "F": 2},
     "layernorm": {"B": 1, "P": 4, "D": 7},
     "rmsnorm-matmul": {"B": 1, "P": 4, "D": 5, "S": 3},
     "mlp": {"B": 1, "P": 5, "D": 4, "S": 6},
@@ -209,6 +213,94 @@ def test_fused_mappings_of_random_cascades_move_no_more_than_they_say(
     found = replayed(cascade, dict(zip(RANKS, sizes, strict=True)), capacity)
     if found is not None:
         assert found[0] <= found[1]
+
+
+@settings(max_examples=25, **SLOW)
+@given(
+    cascades(most=3, recurrences=False),
+    st.tuples(*[st.integers(1, 4)] * 4),
+    st.integers(4, 40),
+    st.sampled_from(["<=", ">=", "<", "=="]),
+    st.integers(-1, 1),
+)
+def test_fused_mappings_under_masks_move_no_more_than_they_say(
+    cascade: Cascade, sizes: tuple[int, ...], capacity: int, relation: str, offset: int
+) -> None:
+    mask = Compare(Index((("i", 1),)), relation, Index((("j", 1),), offset))
+    found = replayed(masked(cascade, mask), dict(zip(RANKS, sizes, strict=True)), capacity)
+    if found is not None:
+        assert found[0] <= found[1]
+
+
+# -- masks ----------------------------------------------------------------------------------------
+
+
+def test_causal_attention_fetches_no_key_that_a_tile_of_queries_may_not_see() -> None:
+    """Tiles of 114 queries see 114, 228, ..., 1024 keys, three times K and once V."""
+    sizes = {"B": 1, "H": 1, "P": 1024, "M": 1024, "E": 64, "F": 64}
+    capacity = 16384
+    found = attainable(bound("attention-causal", **sizes), [capacity])
+    full = attainable(bound("attention-3pass", **sizes), [capacity])
+    (_, how), *rest = found.how[0]
+    assert not rest
+    assert isinstance(how, Fused)
+    assert how.loops.tile == ("p",)
+    seen = sum(min(1024, how.tile * (i + 1)) for i in range(-(-1024 // how.tile)))
+    moved = 2 * 1024 * 64 + seen * 4 * 64
+    assert moved * 0.98 <= found.words[0] <= moved
+    assert found.words[0] < 0.6 * full.words[0]
+
+
+@settings(max_examples=60, **SLOW)
+@given(st.data())
+def test_what_a_tile_meets_is_no_less_than_what_a_mask_leaves_of_it(data: st.DataObject) -> None:
+    """Affine predicates on a tiled rank p, a rank m of the tensor and a rank e of neither."""
+    sizes = {v: data.draw(st.integers(1, 7), label=v) for v in "mpe"}
+    tile = data.draw(st.integers(1, sizes["p"]))
+    index = st.builds(
+        lambda terms, by: Affine(tuple(terms.items()), by),
+        st.dictionaries(st.sampled_from("mpe"), st.integers(-2, 2), max_size=3),
+        st.integers(-3, 3),
+    )
+    relation = st.sampled_from(["<=", "<", ">=", ">", "==", "!="])
+    both = data.draw(
+        st.lists(st.lists(st.builds(Predicate, index, relation, index), max_size=2), max_size=2)
+    )
+    either = tuple(tuple(its) for its in both) or UNMASKED
+    points = [dict(zip("mpe", x, strict=True)) for x in product(*map(range, sizes.values()))]
+    left = {
+        (at["m"], at["p"] // tile)
+        for at in points
+        if any(all(_holds(p, at) for p in its) for its in either)
+    }
+    problem = bound("matmul", M=1, N=1, K=1).problem
+    found = met(problem, either, {"m": sizes["m"]}, {"p": tile}, sizes)
+    assert len(left) <= found <= sizes["m"] * -(-sizes["p"] // tile)
+
+
+def test_what_a_causal_tile_meets_is_exact() -> None:
+    causal = Predicate(Affine((("m", 1),)), "<=", Affine((("p", 1),)))
+    local = Predicate(Affine((("p", 1),), -3), "<", Affine((("m", 1),)))
+    problem = bound("matmul", M=1, N=1, K=1).problem
+    for p, m, tile in product((1, 5, 10), (1, 7, 12), (1, 2, 3, 7)):
+        sizes = {"p": p, "m": m}
+        last = [min(tile * (i + 1), p) for i in range(-(-p // tile))]
+        seen = sum(min(m, n) for n in last)
+        assert met(problem, ((causal,),), {"m": m}, {"p": min(tile, p)}, sizes) == seen
+        near = sum(
+            len({k for q in range(n - min(tile, n), n) for k in range(m) if q - 3 < k <= q})
+            for n in last
+            if n % tile == 0
+        )
+        if p % tile == 0:
+            assert met(problem, ((causal, local),), {"m": m}, {"p": tile}, sizes) == near
+
+
+def _holds(p: Predicate, at: dict[str, int]) -> bool:
+    a, b = (sum(c * at[v] for v, c in side.terms) + side.offset for side in (p.left, p.right))
+    return {"<=": a <= b, "<": a < b, ">=": a >= b, ">": a > b, "==": a == b, "!=": a != b}[
+        p.relation
+    ]
 
 
 @settings(max_examples=25, **SLOW)

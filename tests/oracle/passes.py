@@ -77,20 +77,21 @@ def _space(e: Einsum, sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
     names = tuple(dict.fromkeys((*e.variables, *e.output.variables)))
     for values in product(*(range(sizes[v.upper()]) for v in names)):
         at = dict(zip(names, values, strict=True))
-        if all(_holds(c, at) for c in e.where if isinstance(c, Compare)):
+        if all(_holds(c, at, sizes) for c in e.where if isinstance(c, Compare)):
             yield at
 
 
-def _holds(c: Compare, at: Mapping[str, int]) -> bool:
-    a, b = _value(c.left, at), _value(c.right, at)
+def _holds(c: Compare, at: Mapping[str, int], sizes: Mapping[str, int]) -> bool:
+    a, b = _value(c.left, at, sizes), _value(c.right, at, sizes)
     return {"<=": a <= b, "<": a < b, ">=": a >= b, ">": a > b, "==": a == b, "!=": a != b}[
         c.relation
     ]
 
 
-def _value(index: Index, at: Mapping[str, int]) -> int:
+def _value(index: Index, at: Mapping[str, int], sizes: Mapping[str, int]) -> int:
     assert isinstance(index.divisor, int)
-    return (sum(c * at[v] for v, c in index.terms) + index.offset) // index.divisor
+    terms = ((sizes[c] if isinstance(c, str) else c) * at[v] for v, c in index.terms)
+    return (sum(terms) + index.offset) // index.divisor
 
 
 def _coordinates(
@@ -101,7 +102,7 @@ def _coordinates(
         if isinstance(i, Access):  # the r-th chosen is element r: there are as many as elements
             found.append(at[i.variables[-1]])
         else:
-            found.append(sizes[i.rank] if isinstance(i, Last) else _value(i, at))
+            found.append(sizes[i.rank] if isinstance(i, Last) else _value(i, at, sizes))
     return tuple(found)
 
 

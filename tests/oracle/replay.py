@@ -53,8 +53,12 @@ def replay(cascade: Cascade, sizes: Mapping[str, int], nest: Nest, capacity: int
     """Words moved by a mapping of the whole cascade with the best replacement."""
     unrolled = unroll(cascade, sizes)
     points: dict[str, list[tuple[Element, Point]]] = {}
+    known = {x for x in unrolled.order if x[0] in {t.name for t in cascade.inputs}}
     for x in unrolled.order:
         for p in unrolled.points.get(x, ()):
+            if not set(p.reads) <= known:  # a mask on what it reads leaves it nothing
+                continue
+            known.add(x)
             points.setdefault(_einsum(cascade, x), []).append((x, p))
     order = [e.name for e in cascade.einsums if e.name in points]
     runs = list(_runs(cascade, sizes, nest, points, order))
