@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from accelsim.cli.options import Cascade, Config, Json, Length, Model, Sets, Shape
 from accelsim.cli.output import note, print_json, print_tables
+from accelsim.errors import Place, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ def map_(
     config: Config = None,
     sets: Sets = None,
     objective: Annotated[
-        str, typer.Option(metavar="latency|energy|edp", help="What is minimised.")
+        str, typer.Option(metavar="latency|energy|edp|buffer", help="What is minimised.")
     ] = "latency",
     unit: Annotated[
         Optional[list[str]],  # noqa: UP045 (Typer reads it at run time)
@@ -38,6 +39,10 @@ def map_(
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="PART=N", help="Extent of a part, as M0=256. May be repeated."),
     ] = None,
+    spread: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="EINSUM=ROWS/COLS", help="Ranks along an array. May be repeated."),
+    ] = None,
     buffers: Annotated[
         int, typer.Option(metavar="N", help="Copies of tiles that are filled again and again.")
     ] = 2,
@@ -48,40 +53,53 @@ def map_(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Write the mapping, for `estimate --mapping FILE`."),
     ] = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="What room buys: a front of room, latency, energy.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Find the best mapping: tiles, loop order, what is held where, units and schedule."""
-    from accelsim.explore.map import map_ as find
-    from accelsim.explore.wishes import extents, pairs
+    from accelsim.explore import map as verbs
+    from accelsim.explore.wishes import extents, pairs, sides
+    from accelsim.report import plan
 
+    parts: dict[str, Any] = {
+        "arch": arch,
+        "model": model,
+        "seq": seq,
+        "shape": shape,
+        "config": config,
+        "sets": tuple(sets or ()),
+        "units": pairs(unit, "--unit"),
+        "holds": pairs(hold, "--hold"),
+        "tiles": extents(tile),
+        "spreads": sides(spread),
+        "buffers": buffers,
+        "gap": gap,
+    }
+    if pareto:
+        front = verbs.pareto(cascade, **parts).to_dict()
+        return print_json(front) if as_json else print_tables(plan.front(front))
     bar, end = _progress()
     try:
-        found = find(
-            cascade,
-            arch=arch,
-            model=model,
-            seq=seq,
-            shape=shape,
-            config=config,
-            sets=tuple(sets or ()),
-            objective=objective,
-            units=pairs(unit, "--unit"),
-            holds=pairs(hold, "--hold"),
-            tiles=extents(tile),
-            buffers=buffers,
-            gap=gap,
-            progress=bar,
-        )
+        found = verbs.map_(cascade, objective=objective, progress=bar, **parts)
     finally:
         end()
     if out is not None:
-        out.write_text(found.yaml(), encoding="utf-8")
-        note(f"wrote {out}")
+        _write(out, found.yaml())
     if as_json:
         return print_json(found.to_dict())
-    from accelsim.report.plan import plan
+    return print_tables(plan.plan(found.to_dict()))
 
-    return print_tables(plan(found.to_dict()))
+
+def _write(out: Path, text: str) -> None:
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise refuse(
+            f"{out} cannot be written: {error.strerror}", "a file in a folder", Place("--out")
+        ) from None
+    note(f"wrote {out}")
 
 
 def _progress() -> tuple[Callable[[str, int, int], None] | None, Callable[[], None]]:

@@ -1,112 +1,145 @@
-"""What stands out in a table of points: the Pareto front, and what each axis does."""
+"""Mappings that are best at something: how little room will do, and what room buys."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+from accelsim.errors import InputError, refuse
+from accelsim.explore.mapped import GAP, ROOM, Mapped, Progress, Workload, best
+from accelsim.mapper.space import Task
 
-Table = Mapping[str, Sequence[Any]]
+#: Rooms that a front is looked at for, each half of the one before.
+HALVINGS: Final = 10
 
 
-def undominated(figures: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Rows of ``figures`` [points, objectives] that no other row beats, less being better.
+def roomiest(task: Task) -> int:
+    """The number of the on-chip level with the most room.  Raises InputError without one.
 
-    A row is beaten by one that is nowhere larger and somewhere smaller; of
-    equal rows the first stays.  The answer is in rising order of the first
-    objective.  A row that comes later in lexicographic order cannot beat one
-    that comes earlier, so one scan against those that stay is enough.
-
-    >>> undominated(np.array([[3.0, 1.0], [1.0, 3.0], [2.0, 2.0], [2.5, 2.5]])).tolist()
-    [1, 2, 0]
+    >>> from accelsim.load.arch import load_architecture
+    >>> from accelsim.load.cascade import load_cascade
+    >>> roomiest(Task(load_cascade("matmul"), {}, load_architecture("teaching")))
+    1
     """
-    order = np.lexsort(figures.T[::-1])
-    kept: list[int] = []
-    best = np.empty((0, figures.shape[1]))
-    for at in order:
-        row = figures[at]
-        if not len(best) or not np.any(np.all(best <= row, axis=1)):
-            kept.append(int(at))
-            best = np.vstack([best, row])
-    return np.array(kept, dtype=np.intp)
+    levels = task.arch.levels
+    found = [n for n, v in enumerate(levels) if n and v.capacity_bytes < float("inf")]
+    if not found:
+        raise refuse(f"no level of {task.arch.name} states a capacity", "a level with a capacity")
+    return max(found, key=lambda n: (levels[n].capacity_bytes, -n))
 
 
-def front(table: Table, objectives: Sequence[str], by: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The rows of the Pareto front of ``objectives``, one front for each value of ``by``.
+def with_room(task: Task, level: int, capacity_bytes: float) -> Task:
+    """The task on a machine whose level has another capacity."""
+    levels = list(task.arch.levels)
+    levels[level] = replace(levels[level], capacity_bytes=capacity_bytes)
+    return replace(task, arch=replace(task.arch, levels=tuple(levels)))
 
-    >>> table = {"a": [1, 2, 2], "b": [2, 1, 3], "fault": [None, None, None]}
-    >>> [(row["a"], row["b"]) for row in front(table, ["a", "b"])]
-    [(1, 2), (2, 1)]
+
+def leanest(
+    task: Task,
+    gap: float = GAP,
+    progress: Progress | None = None,
+    workload: Workload = (),
+) -> Mapped:
+    """The mapping with the least room that is as fast as the best, within the share ``gap``.
+
+    The capacity of the roomiest level is searched by bisection in steps of
+    ``ROOM``; latency can only fall as it grows.
+
+    >>> from accelsim.load.arch import load_architecture
+    >>> from accelsim.load.cascade import load_cascade
+    >>> task = Task(load_cascade("matmul"), {"M": 8, "N": 8, "K": 8}, load_architecture("teaching"))
+    >>> leanest(task).estimate.peak_bytes["buffer"] <= 4096
+    True
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for n, fault in enumerate(table["fault"]):
-        if fault is None:
-            groups.setdefault(tuple(table[name][n] for name in by), []).append(n)
-    found = []
-    for numbers in groups.values():
-        figures = np.array([[table[name][n] for name in objectives] for n in numbers], dtype=float)
-        for at in undominated(figures):
-            n = numbers[at]
-            found.append({name: table[name][n] for name in table if name != "fault"})
-    return found
+    level = roomiest(task)
+    name = task.arch.levels[level].name
+    found = best(task, "latency", gap, progress, workload)
+    most = found.value * (1 + gap)
+    small, large = 1.0, max(found.estimate.peak_bytes[name], 1.0)
+    while large > small * (1 + ROOM) and not found.result.stopped:
+        middle = (small * large) ** 0.5
+        try:
+            other = best(with_room(task, level, middle), "latency", gap, progress, workload)
+        except InputError:
+            small = middle
+            continue
+        if other.value <= most:
+            found, large = other, max(min(middle, other.estimate.peak_bytes[name]), 1.0)
+        else:
+            small = middle
+    return replace(found, task=task, lean=True)
 
 
-def what_if(
-    table: Table, axes: Sequence[Sequence[str]], objectives: Sequence[str]
-) -> dict[str, list[dict[str, Any]]]:
-    """By axis and value: geometric mean of each objective over that at the axis's first value.
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Mappings of which none is better than another in room, latency and energy at once."""
 
-    Each point is set against the one that differs from it in this axis alone;
-    pairs of which one has no figures are left out, and ``pairs`` says how
-    many there are.
+    level: str
+    mapped: tuple[Mapped, ...]
 
-    >>> table = {"x": [1, 2], "t": [8.0, 2.0], "fault": [None, None]}
-    >>> what_if(table, [("x",)], ["t"])["x"][1]
-    {'value': '2', 'pairs': 1, 't': 0.25}
-    """
-    fields = [field for axis in axes for field in axis]
-    keys = list(zip(*(table[field] for field in fields), strict=True))
-    found: dict[str, list[dict[str, Any]]] = {}
-    start = 0
-    for axis in axes:
-        here = slice(start, start + len(axis))
-        start += len(axis)
-        values = list(dict.fromkeys(key[here] for key in keys))
-        if len(values) > 1:
-            at = {(key[: here.start], key[here.stop :]): n
-                  for n, key in enumerate(keys) if key[here] == values[0]}  # fmt: skip
-            found[", ".join(axis)] = _effects(table, keys, here, at, values, objectives)
-    return found
-
-
-def _effects(
-    table: Table,
-    keys: Sequence[tuple[Any, ...]],
-    here: slice,
-    at: Mapping[Any, int],
-    values: Sequence[tuple[Any, ...]],
-    objectives: Sequence[str],
-) -> list[dict[str, Any]]:
-    """The means of one axis, by its values."""
-    pairs = dict.fromkeys(values, 0)
-    sums = {value: dict.fromkeys(objectives, 0.0) for value in values}
-    for n, key in enumerate(keys):
-        base = at[key[: here.start], key[here.stop :]]
-        if table["fault"][n] is None and table["fault"][base] is None:
-            pairs[key[here]] += 1
-            for name in objectives:
-                ours, theirs = table[name][n], table[name][base]
-                sums[key[here]][name] += math.log(ours / theirs) if ours and theirs else 0.0
-    return [
-        {
-            "value": ", ".join(f"{part:g}" if isinstance(part, float) else str(part)
-                               for part in value),
-            "pairs": pairs[value],
-            **{name: math.exp(sums[value][name] / pairs[value]) if pairs[value] else None
-               for name in objectives},
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``accelsim map --pareto``."""
+        return {
+            "level": self.level,
+            "front": [
+                {
+                    "buffer_bytes": one.estimate.peak_bytes[self.level],
+                    "latency_s": one.estimate.latency_s,
+                    "energy_j": one.estimate.energy_j,
+                    "objective": one.goal.name,
+                    "claim": one.claim,
+                }
+                for one in self.mapped
+            ],
         }
-        for value in values
-    ]  # fmt: skip
+
+
+def front(
+    task: Task, objectives: Iterable[str] = ("latency", "energy", "edp"), gap: float = GAP
+) -> Front:
+    """The best mappings by each objective at each room: the full capacity, half of it, and so on.
+
+    >>> from accelsim.load.arch import load_architecture
+    >>> from accelsim.load.cascade import load_cascade
+    >>> task = Task(load_cascade("matmul"), {"M": 8, "N": 8, "K": 8}, load_architecture("teaching"))
+    >>> found = front(task, ("latency",)).mapped
+    >>> all(a.estimate.latency_s <= b.estimate.latency_s for a, b in zip(found, found[1:]))
+    True
+    """
+    level = roomiest(task)
+    name = task.arch.levels[level].name
+    capacity = task.arch.levels[level].capacity_bytes
+    found: list[Mapped] = []
+    wanted = tuple(objectives)
+    last: dict[str, Mapped] = {}
+    for halving in range(HALVINGS + 1):
+        room = capacity / 2**halving
+        for objective in wanted:
+            known = last.get(objective)
+            if known is not None and known.estimate.peak_bytes[name] <= room:
+                continue  # what was best with more room still fits
+            try:
+                last[objective] = best(with_room(task, level, room), objective, gap)
+            except InputError:
+                break
+            found.append(last[objective])
+    if not found:
+        found.append(best(task, wanted[0], gap))
+    figures = {id(m): _figures(m, name) for m in found}
+    kept: list[Mapped] = []
+    for one in sorted(found, key=lambda m: figures[id(m)]):
+        if not any(_beats(figures[id(k)], figures[id(one)]) for k in kept):
+            kept.append(one)
+    return Front(name, tuple(kept))
+
+
+def _figures(found: Mapped, level: str) -> tuple[float, float, float]:
+    price = found.estimate
+    return price.latency_s, price.energy_j, price.peak_bytes[level]
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether nothing of one is worse, up to rounding."""
+    return all(a <= b * (1 + 1e-9) for a, b in zip(one, other, strict=True))

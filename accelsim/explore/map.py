@@ -1,157 +1,27 @@
-"""``map``: the best mapping of a cascade on a machine, and what was shown about it."""
+"""``map``: the best mapping of a cascade on a machine, or all that are best at something."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from accelsim.errors import InputError, one_of, refuse
-from accelsim.explore.canonical import yaml_text
-from accelsim.explore.estimate import estimate as estimate_design
-from accelsim.ir.arch import Architecture
-from accelsim.ir.mapping import Mapping as BoundMapping
-from accelsim.ir.problem import Problem, relevant
-from accelsim.load import catalog
+from accelsim.errors import one_of, refuse
+from accelsim.explore.front import Front, front, leanest
+from accelsim.explore.mapped import GAP, Mapped, Progress, Workload, best
+from accelsim.ir.problem import relevant
 from accelsim.load.arch import load_architecture
 from accelsim.load.cascade import load_cascade
-from accelsim.load.design import load_design
 from accelsim.load.workload import asked, workload
 from accelsim.mapper.bound import coarsest
-from accelsim.mapper.fuse import Result, fuse
-from accelsim.mapper.goal import Goal, goal
-from accelsim.mapper.legal import legal
-from accelsim.mapper.outline import outline
-from accelsim.mapper.plan import bound_mapping, document
-from accelsim.mapper.search import search
+from accelsim.mapper.frame import ranks_of
+from accelsim.mapper.goal import OBJECTIVES
 from accelsim.mapper.space import Task, Wishes
-from accelsim.models.estimate import Estimate
-from accelsim.models.estimate import estimate as price
 
 Name = str | Path
-Progress = Callable[[str, int, int], None]
-
-#: A mapping is searched to within this share of the best of the mapspace.
-GAP: Final = 1e-3
-#: Points that are looked into to see what a larger resource would bring.
-GROWN_POINTS: Final = 32
-#: A larger resource that brings less than this share brings nothing.
-WORTH: Final = 5e-4
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """The mapping that was found, its price, and what the search looked at."""
-
-    task: Task
-    problem: Problem
-    mapping: BoundMapping
-    estimate: Estimate
-    result: Result
-    gap: float
-    workload: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def goal(self) -> Goal:
-        """The objective."""
-        return self.result.goal
-
-    @property
-    def value(self) -> float:
-        """The objective's figure."""
-        return float(self.goal.value(self.estimate.latency_s, self.estimate.energy_j)[0])
-
-    @property
-    def lower_bound(self) -> float:
-        """The figure that no mapping is below."""
-        return float(self.goal.value(*self.result.floor)[0])
-
-    @property
-    def claim(self) -> str:
-        """What was shown about the mapping."""
-        if self.value <= self.lower_bound * (1 + 1e-9):
-            return "optimal: no mapping is below the lower bound"
-        if self.result.stopped:
-            return "the best found before the search was stopped"
-        if not self.result.shown:
-            return "the best found; not shown to be the best of the mapspace"
-        if self.gap:
-            return f"within {100 * self.gap:g} % of the best of the mapspace, shown"
-        return "the best of the mapspace, shown"
-
-    def yaml(self) -> str:
-        """The mapping as a mapping file that ``estimate --mapping`` takes."""
-        return yaml_text(document(self.mapping, self.task.cascade))
-
-    @cached_property
-    def grown(self) -> tuple[dict[str, Any], ...]:
-        """What twice as much of each resource of the machine would bring, the most first."""
-        found = []
-        for resource, machine in doubled(self.task.arch):
-            task = replace(self.task, arch=machine)
-            try:
-                value, latency, energy = _again(task, self.result)
-            except InputError:
-                continue
-            gain = self.value / value if value else math.inf
-            if gain > 1 + WORTH:
-                found.append(
-                    {"resource": resource, "gain": gain, "latency_s": latency, "energy_j": energy}
-                )
-        return tuple(sorted(found, key=lambda row: (-row["gain"], row["resource"])))
-
-    @cached_property
-    def beside(self) -> tuple[dict[str, Any], ...]:
-        """Shipped designs of the cascade and machine, and what the found one does otherwise."""
-        found = []
-        if not self.workload:
-            return ()
-        for name in catalog.names("design"):
-            design = load_design(name)
-            same = (design.cascade, design.arch) == (self.task.cascade.name, self.task.arch.name)
-            if not same or design.sets:
-                continue
-            try:
-                other = estimate_design(design=name, **dict(self.workload))
-            except InputError:
-                continue
-            found.append(_beside(name, other, self.estimate))
-        return tuple(found)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object of ``accelsim map``."""
-        tallies = [f.tally for f in self.result.groups.values()]
-        groups = self.result.groups
-        return {
-            **self.estimate.to_dict(),
-            "objective": self.goal.name,
-            "value": self.value,
-            "lower_bound": self.lower_bound,
-            "above_bound": self.value / self.lower_bound - 1 if self.lower_bound else None,
-            "claim": self.claim,
-            "search": {
-                "groups": len(groups),
-                "mappings": sum(f.mappings for f in groups.values()),
-                "points": sum(f.points for f in groups.values()),
-                "solved": sum(f.solved for f in groups.values()),
-                "priced": sum(t.priced for t in tallies),
-                "given_up": {
-                    "bound": sum(t.bound for t in tallies),
-                    "room": sum(t.room for t in tallies),
-                },
-                "shown": self.result.shown,
-            },
-            "nest": outline(self.task.cascade, self.task.arch, self.mapping),
-            "grow": list(self.grown),
-            "beside": list(self.beside),
-            "document": document(self.mapping, self.task.cascade),
-        }
-
-
-def map_(
+def task_for(
     cascade: Name,
     *,
     arch: Name,
@@ -160,46 +30,75 @@ def map_(
     shape: Mapping[str, int] | str | None = None,
     config: Name | None = None,
     sets: Iterable[str] = (),
-    objective: str = "latency",
     units: Mapping[str, str] | None = None,
     holds: Mapping[str, str] | None = None,
     tiles: Mapping[str, int] | None = None,
+    spreads: Mapping[str, tuple[str, str]] | None = None,
     buffers: int = 2,
-    gap: float = GAP,
-    progress: Progress | None = None,
-) -> Mapped:
-    """The best mapping of a cascade on an architecture by ``latency``, ``energy`` or ``edp``.
+) -> tuple[Task, Workload]:
+    """What is to be mapped onto what, and the words in which its sizes were given.
 
     The workload is as for ``estimate``.  ``units`` gives Einsums their unit,
     ``holds`` tensors a level at which they are held, ``tiles`` parts of ranks
-    their extent; ``buffers`` copies are kept of a tile that is filled again and
-    again.  The search stops within the share ``gap`` of the best of its
-    mapspace.  Raises InputError for bad input and where no mapping fits, with
-    the level that is too small.  Ctrl-C ends the search with the best so far.
+    their extent, ``spreads`` Einsums the ranks along an array's rows and columns;
+    ``buffers`` copies are kept of a tile that is filled again and again.  Raises
+    InputError for bad input.
 
-    >>> found = map_("matmul", arch="teaching", shape="M=16,N=16,K=16")
-    >>> found.claim
-    'optimal: no mapping is below the lower bound'
+    >>> task_for("matmul", arch="teaching", shape="M=16,N=16,K=16")[1]
+    (('shape', 'M=16,N=16,K=16'),)
     """
     machine = load_architecture(arch, sets)
     text = load_cascade(str(cascade))
     sizes = workload(model=model, seq=seq, shape=shape, config=config)
     known = relevant(text, sizes, asked=asked(shape))
-    wishes = Wishes(dict(units or {}), dict(holds or {}), dict(tiles or {}), buffers)
+    wishes = Wishes(
+        dict(units or {}), dict(holds or {}), dict(tiles or {}), buffers, dict(spreads or {})
+    )
     task = Task(text, known, machine, wishes)
     coarsest(task)
     _known(task)
-    result = fuse(task, goal(objective), progress, gap)
-    mapping = bound_mapping(result.choices, f"{text.name}-{objective}")
-    problem = task.problem({p: n for p, n in mapping.extent.items() if p in text.whole})
-    reasons = legal(text, mapping)
-    if reasons:
-        raise InputError(reasons)
     given = (("model", model), ("seq", seq), ("shape", shape), ("config", config))
-    said = () if sets else tuple((k, v) for k, v in given if v is not None)
-    return Mapped(
-        task, problem, mapping, price(problem, machine, mapping), result, gap, said
-    )  # fmt: skip
+    return task, () if sets else tuple((k, v) for k, v in given if v is not None)
+
+
+def map_(
+    cascade: Name,
+    *,
+    objective: str = "latency",
+    gap: float = GAP,
+    progress: Progress | None = None,
+    **parts: Any,
+) -> Mapped:
+    """The best mapping of a cascade on an architecture.
+
+    The ``objective`` is ``latency``, ``energy``, ``edp`` (their product), or
+    ``buffer``: the least room on chip at which no latency is lost.  Other keywords
+    are those of ``task_for``.  The search stops within the share ``gap`` of the
+    best of its mapspace.  Raises InputError for bad input and where no mapping
+    fits, with the level that is too small.  Ctrl-C ends the search with the best
+    so far.
+
+    >>> found = map_("matmul", arch="teaching", shape="M=16,N=16,K=16")
+    >>> found.claim
+    'optimal: no mapping is below the lower bound'
+    """
+    if objective not in (*OBJECTIVES, "buffer"):
+        raise refuse(f"no objective '{objective}'", one_of((*OBJECTIVES, "buffer")))
+    task, said = task_for(cascade, **parts)
+    if objective == "buffer":
+        return leanest(task, gap, progress, said)
+    return best(task, objective, gap, progress, said)
+
+
+def pareto(cascade: Name, *, gap: float = GAP, **parts: Any) -> Front:
+    """Mappings of which none is better than another in room, latency and energy at once.
+
+    Keywords and errors are those of ``map_``.
+
+    >>> len(pareto("matmul", arch="teaching", shape="M=8,N=8,K=8").mapped) > 1
+    True
+    """
+    return front(task_for(cascade, **parts)[0], gap=gap)
 
 
 def _known(task: Task) -> None:
@@ -208,6 +107,13 @@ def _known(task: Task) -> None:
     for name in wishes.units:
         if name not in cascade.steps:
             raise refuse(f"no Einsum '{name}' in {cascade.name}", one_of(cascade.steps))
+    for name, sides in wishes.spreads.items():
+        if name not in cascade.steps:
+            raise refuse(f"no Einsum '{name}' in {cascade.name}", one_of(cascade.steps))
+        for rank in filter(None, sides):
+            if rank not in ranks_of(cascade.steps[name]):
+                ranks = one_of(ranks_of(cascade.steps[name]))
+                raise refuse(f"{name} has no rank '{rank}' to spread", ranks)
     for tensor, level in wishes.holds.items():
         if tensor not in cascade.tensors:
             raise refuse(f"no tensor '{tensor}' in {cascade.name}", one_of(cascade.tensors))
@@ -215,65 +121,3 @@ def _known(task: Task) -> None:
             raise refuse(f"no level '{level}' in {task.arch.name}", one_of(task.arch.level))
     if wishes.buffers < 1:
         raise refuse(f"{wishes.buffers} buffers", "1, or 2 for double buffering")
-
-
-def doubled(arch: Architecture) -> Iterable[tuple[str, Architecture]]:
-    """The machine with twice of one resource: each level's bandwidth and capacity, each unit.
-
-    >>> [name for name, _ in doubled(load_architecture("teaching"))][:3]
-    ['dram bandwidth', 'buffer bandwidth', 'buffer capacity']
-    """
-    for n, level in enumerate(arch.levels):
-        ports = ("bandwidth", "read_bandwidth", "write_bandwidth")
-        if any(math.isfinite(getattr(level, port)) for port in ports):
-            more = replace(level, **{port: 2 * getattr(level, port) for port in ports})
-            yield f"{level.name} bandwidth", _with_level(arch, n, more)
-        if math.isfinite(level.capacity_bytes):
-            more = replace(level, capacity_bytes=2 * level.capacity_bytes)
-            yield f"{level.name} capacity", _with_level(arch, n, more)
-    for n, unit in enumerate(arch.units):
-        units = (*arch.units[:n], replace(unit, cols=2 * unit.cols), *arch.units[n + 1 :])
-        yield f"{unit.name} columns", replace(arch, units=units)
-
-
-def _with_level(arch: Architecture, n: int, level: Any) -> Architecture:
-    return replace(arch, levels=(*arch.levels[:n], level, *arch.levels[n + 1 :]))
-
-
-def _again(task: Task, result: Result) -> tuple[float, float, float]:
-    """Objective, latency and energy of the same groups mapped to another machine."""
-    latency = energy = 0.0
-    for choice in result.choices:
-        found = search(task, choice.space.frame.einsums, result.goal, gap=GAP, most=GROWN_POINTS)
-        if found.choice is None:
-            return math.inf, math.inf, math.inf
-        latency += found.choice.latency_s
-        energy += found.choice.energy_j
-    return float(result.goal.value(latency, energy)[0]), latency, energy
-
-
-def _beside(name: str, other: Estimate, own: Estimate) -> dict[str, Any]:
-    """A design beside the found mapping: how much faster, busy time by unit, and moved Einsums."""
-    busy = [
-        {b.einsum: (b.unit, b.cycles / e.clock_hz) for g in e.groups for b in g.busy}
-        for e in (other, own)
-    ]
-    units = [dict.fromkeys(e.utilisation, 0.0) for e in (other, own)]
-    for some, found in zip(busy, units, strict=True):
-        for unit, seconds in some.values():
-            found[unit] += seconds
-    return {
-        "design": name,
-        "latency_s": other.latency_s,
-        "energy_j": other.energy_j,
-        "speedup": other.latency_s / own.latency_s,
-        "less_energy": other.energy_j / own.energy_j,
-        "busy_s": {u: [units[0][u], units[1].get(u, 0.0)] for u in units[0]},
-        "stages": [sum(len(g.stages) for g in e.groups) for e in (other, own)],
-        "moved": [
-            {"einsum": e, "from": unit, "to": busy[1][e][0], "busy_s": [seconds, busy[1][e][1]]}
-            for e, (unit, seconds) in busy[0].items()
-            if e in busy[1] and busy[1][e][0] != unit
-        ],
-        "choices": [dict(other.choices), dict(own.choices)],
-    }

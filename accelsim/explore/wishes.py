@@ -33,3 +33,19 @@ def extents(texts: Iterable[str] | None) -> dict[str, int]:
     """
     found = pairs(texts, "--tile")
     return {part: length(value, Place("--tile")) for part, value in found.items()}
+
+
+def sides(texts: Iterable[str] | None) -> dict[str, tuple[str, str]]:
+    """The ranks along rows and columns of ``--spread EINSUM=ROWS/COLUMNS``; either may be empty.
+
+    >>> sides(["QK=E/M", "S=/M"])
+    {'QK': ('E', 'M'), 'S': ('', 'M')}
+    """
+    found = {}
+    for einsum, value in pairs(texts, "--spread").items():
+        rows, slash, cols = (part.strip() for part in value.partition("/"))
+        if not slash:
+            allowed = "EINSUM=ROWS/COLUMNS, as QK=E/M"
+            raise refuse(f"{value!r} names no rows and columns", allowed, Place("--spread"))
+        found[einsum] = rows, cols
+    return found

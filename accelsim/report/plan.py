@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Result = Mapping[str, Any]
 
-_UNITS = {"latency": "seconds", "energy": "joules"}
+_UNITS = {"latency": "seconds", "energy": "joules", "buffer": "seconds"}
 
 
 def plan(result: Result) -> Iterable[RenderableType]:
@@ -50,6 +50,9 @@ def _summary(result: Result) -> Table:
         if n and result["capacity_bytes"][level]
     ]
     table.add_row("held at most", ", ".join(held) or "-")
+    asked = [f"{n} {amount(x, 'bytes')}/s" for n, x in result["unstated_bandwidth"].items()]
+    if asked:
+        table.add_row("asks of", ", ".join(asked) + " (its bandwidth is not stated)")
     table.add_row(result["objective"], f"{escape(result['claim'])}")
     table.add_row("lower bound", _bound(result))
     seen = result["search"]
@@ -183,3 +186,21 @@ def _grow(result: Result) -> RenderableType:
             amount(row["energy_j"], "joules"),
         )
     return table
+
+
+def front(result: Result) -> Iterable[RenderableType]:
+    """A table of mappings of which none is better than another in room, latency and energy."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in (f"held in {result['level']}", "latency", "energy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("found by")
+    table.add_column("claim")
+    for row in result["front"]:
+        table.add_row(
+            amount(row["buffer_bytes"], "bytes"),
+            amount(row["latency_s"], "seconds"),
+            amount(row["energy_j"], "joules"),
+            str(row["objective"]),
+            str(row["claim"]),
+        )
+    yield table
