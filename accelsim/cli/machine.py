@@ -160,6 +160,10 @@ def compare(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Draw speedup and energy, as .png, .svg or .pdf."),
     ] = None,
+    export: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Write the rows to a .csv, .json or .parquet too."),
+    ] = None,
     sets: Sets = None,
     physical: Physical = False,
     as_json: Json = False,
@@ -181,6 +185,10 @@ def compare(
         from accelsim.report.plots import speedup_figure
 
         note(f"drawn: {speedup_figure(found, plot)}")
+    if export is not None:
+        from accelsim.explore.rows import write_rows
+
+        note(f"written: {write_rows(found['rows'], export)}")
     if as_json:
         return print_json(found)
     from accelsim.report import tables
@@ -193,8 +201,30 @@ def validate(
         str, typer.Argument(help="A published evaluation: fusemax; or gpu: recorded runs.")
     ] = "fusemax",
     gpu: Annotated[
-        str, typer.Option(metavar="NAME", help="The GPU whose recorded runs are replayed.")
-    ] = "h100-sxm",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="NAME",
+            help="The GPU whose recorded runs are replayed; if none, the GPU that is here is"
+            " measured, or h100-sxm replayed where there is none.",
+        ),
+    ] = None,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="Measure on the GPU that is here, or say what is missing."),
+    ] = False,
+    rows: Annotated[int, typer.Option(help="Cases of attention to measure.")] = 60,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Draws the cases to measure; another one each time if none."),
+    ] = None,
+    library: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="Measure a library's kernels too: torch."),
+    ] = None,
+    keep: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Where to keep what was measured."),
+    ] = None,
     brief: Annotated[
         bool, typer.Option("--brief", help="A line a table instead of every row.")
     ] = False,
@@ -208,7 +238,7 @@ def validate(
     from accelsim.explore.evaluations import validate as confront
 
     if what == "gpu":
-        return _replay(gpu, brief, as_json)
+        return _on_records(gpu, here, (rows, seed, library, keep), brief, as_json)
     found = confront(what)
     if plot is not None:
         from accelsim.report.machine_plots import errors_figure
@@ -223,11 +253,27 @@ def validate(
     finish(found.holds)
 
 
-def _replay(gpu: str, brief: bool, as_json: bool) -> None:
-    """Predictions beside the recorded runs of a GPU."""
+def _on_records(
+    gpu: str | None,
+    here: bool,
+    wanted: tuple[int, int | None, str | None, Path | None],
+    brief: bool,
+    as_json: bool,
+) -> None:
+    """Predictions beside the runs of a GPU: measured here and now, or recorded."""
+    from accelsim.explore.measure_gpu import present, validate_here
     from accelsim.explore.validate_gpu import validate_gpu
 
-    found = validate_gpu(gpu)
+    if here or gpu is None:
+        missing = "" if here else present()[1]
+        if missing:
+            note(f"{missing}: the recorded runs of h100-sxm instead")
+            found = validate_gpu()
+        else:
+            rows, seed, library, keep = wanted
+            found = validate_here(gpu, rows=rows, seed=seed, library=library, keep=keep, tell=note)
+    else:
+        found = validate_gpu(gpu)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -33,9 +33,9 @@ def sweep(
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away what the folder holds.")
     ] = False,
-    csv: Annotated[
+    export: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Write all rows as CSV too."),
+        typer.Option(metavar="FILE", help="Write all rows to one .csv, .json or .parquet too."),
     ] = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
@@ -44,15 +44,15 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Price every point of a design space; a sweep that was stopped goes on where it was."""
-    from accelsim.explore.sweep import export_csv
+    from accelsim.explore.sweep import export_rows
     from accelsim.explore.sweep import sweep as run
 
     with _bar() as progress:
         found = run(
             spec, out, workers=workers, scheduler=scheduler, restart=restart, progress=progress
         ).to_dict()
-    if csv is not None:
-        note(f"written: {export_csv(out, csv)}")
+    if export is not None:
+        note(f"written: {export_rows(out, export)}")
     if plot is not None:
         from accelsim.report.sweep import front_figure
 

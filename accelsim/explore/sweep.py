@@ -23,6 +23,7 @@ from typing import Any, Final
 from accelsim.errors import refuse
 from accelsim.explore.pareto import front, what_if
 from accelsim.explore.points import Points
+from accelsim.explore.rows import pyarrow, replace, write_rows
 from accelsim.load import catalog
 from accelsim.load.design import load_design
 from accelsim.load.sweep import Sweep, load_sweep
@@ -86,7 +87,7 @@ def sweep(
     input and for a folder that holds another sweep.
     """
     asked = load_sweep(spec)
-    _arrow()
+    pyarrow()
     types = _types(asked, Points(asked).columns)  # refuses unknown names before anything is written
     folder = Path(out)
     size = min(max(asked.points // 200, CHUNK[0]), CHUNK[1])
@@ -211,7 +212,7 @@ def _prepare(folder: Path, asked: Sweep, size: int, restart: bool) -> None:
         for part in folder.glob("part-*.parquet"):
             part.unlink()
     if found != {**wanted, **shown}:
-        _replace(manifest, json.dumps({**wanted, **shown}, indent=2).encode() + b"\n")
+        replace(manifest, json.dumps({**wanted, **shown}, indent=2).encode() + b"\n")
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
@@ -243,32 +244,18 @@ def _digest(asked: Sweep) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(named)}
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it: whole, or not there."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with open(beside, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
 def _write(path: Path, types: dict[str, str], rows: dict[str, list[Any]]) -> None:
     """One chunk as a Parquet file."""
     import io
 
-    arrow, parquet = _arrow()
+    arrow, parquet = pyarrow()
     data = {}
     for name, kind in types.items():
         texts = [v if v is None else str(v) for v in rows[name]] if kind == "string" else rows[name]
         data[name] = arrow.array(texts, arrow.type_for_alias(kind))
     sink = io.BytesIO()
     parquet.write_table(arrow.table(data), sink, compression="zstd")
-    _replace(path, sink.getvalue())
+    replace(path, sink.getvalue())
 
 
 def _types(asked: Sweep, columns: Sequence[str]) -> dict[str, str]:
@@ -283,18 +270,9 @@ def _types(asked: Sweep, columns: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise refuse("sweep writes Parquet with pyarrow", "pip install 'accelsim[sweep]'") from None
-    return pyarrow, pyarrow.parquet
-
-
 def rows_of(folder: str | Path) -> dict[str, list[Any]]:
     """The columns of all parts of a folder, in the order of the points."""
-    arrow, parquet = _arrow()
+    arrow, parquet = pyarrow()
     parts = sorted(Path(folder).glob("part-*.parquet"))
     if not parts:
         raise refuse(f"{folder} holds no part of a sweep", "the folder that a sweep wrote")
@@ -304,17 +282,8 @@ def rows_of(folder: str | Path) -> dict[str, list[Any]]:
     return found
 
 
-def export_csv(folder: str | Path, target: str | Path) -> Path:
-    """All rows of a sweep's folder as a CSV file, written whole or not at all."""
-    import csv
-    import io
-
+def export_rows(folder: str | Path, target: str | Path) -> Path:
+    """All rows of a sweep's folder as one CSV, JSON or Parquet file, by its ending."""
     table = rows_of(folder)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, text.getvalue().encode())
-    return path
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    return write_rows(rows, target)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from accelsim.errors import InputError
 from accelsim.explore.estimate import estimate
 from accelsim.explore.pareto import front, undominated, what_if
-from accelsim.explore.sweep import export_csv, rows_of, sweep
+from accelsim.explore.sweep import export_rows, rows_of, sweep
 
 SPEC = """
 sweep: small
@@ -160,11 +160,21 @@ def test_no_scheduler_is_one_sentence(spec: Path, tmp_path: Path) -> None:
         sweep(spec, tmp_path / "out", scheduler="nonsense")
 
 
-def test_rows_as_csv(spec: Path, tmp_path: Path) -> None:
+def test_rows_as_one_file(spec: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
     sweep(spec, tmp_path / "out", workers=1)
-    lines = export_csv(tmp_path / "out", tmp_path / "deep" / "rows.csv").read_text().splitlines()
+    lines = export_rows(tmp_path / "out", tmp_path / "deep" / "rows.csv").read_text().splitlines()
     assert len(lines) == 73
-    assert lines[0].startswith("set.parameters.edge,set.levels.buffer.capacity,")
+    assert lines[0].startswith("schema,set.parameters.edge,set.levels.buffer.capacity,")
+    table = rows_of(tmp_path / "out")
+    whole = pyarrow.parquet.read_table(export_rows(tmp_path / "out", tmp_path / "rows.parquet"))
+    assert {name: whole[name].to_pylist() for name in table} == table
+    said = json.loads(export_rows(tmp_path / "out", tmp_path / "rows.json").read_text())
+    assert said["schema"] == 1
+    assert [row["latency_s"] for row in said["rows"]] == table["latency_s"]
+    with pytest.raises(InputError, match="no rows in the format of"):
+        export_rows(tmp_path / "out", tmp_path / "rows.xlsx")
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3)), min_size=1))
