@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
@@ -165,10 +166,13 @@ def _models(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     return found
 
 
-def validate_gpu(gpu: str = "h100-sxm") -> GpuValidation:
-    """Every recorded row of a GPU beside the model and the baselines, without a GPU."""
-    chip = load_gpu(gpu)
-    measured = gpu_records.measured(gpu)
+def validate_gpu(gpu: str = "h100-sxm", runs: Path | None = None) -> GpuValidation:
+    """Every recorded row of a GPU (or of the folder ``runs``) beside the model and the baselines.
+
+    Nothing is run: no GPU is needed.
+    """
+    chip, where = load_gpu(gpu), runs or gpu
+    measured = gpu_records.measured(where)
     elsewhere = _elsewhere(gpu)
     rows = []
     for group in dict.fromkeys(m.group for m in measured):
@@ -187,7 +191,9 @@ def validate_gpu(gpu: str = "h100-sxm") -> GpuValidation:
             rows.append(
                 Row(group, kernel, told(m.case), m.seconds, predicted, tuple(baselines.items()))
             )
-    pairs = (*bytes_pairs(chip, gpu), *energy_pairs(chip, gpu), *speedups(chip, gpu, measured))
+    pairs = (
+        *bytes_pairs(chip, where), *energy_pairs(chip, where), *speedups(chip, where, measured)
+    )  # fmt: skip
     return GpuValidation(gpu, tuple(rows), pairs)
 
 
@@ -228,7 +234,7 @@ def fitted(gpu: Gpu, rows: Sequence[Measured]) -> tuple[float, float, float]:
     return min(product(*near), key=badness)  # type: ignore[arg-type,return-value]
 
 
-def bytes_pairs(gpu: Gpu, name: str) -> Iterator[Pair]:
+def bytes_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     """Bytes of memory and of L2 against the profiler's counters."""
     for row, case in gpu_records.rows(name, "counters"):
         if case is None:
@@ -242,7 +248,7 @@ def bytes_pairs(gpu: Gpu, name: str) -> Iterator[Pair]:
         yield Pair(what, "l2_bytes", level2, found.l2_bytes)
 
 
-def energy_pairs(gpu: Gpu, name: str) -> Iterator[Pair]:
+def energy_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     """Energy, time and clock of kernels back to back against the board's counter."""
     for record in ("energy-kernels", "judged-energy"):
         for row, case in gpu_records.rows(name, record):
@@ -256,21 +262,27 @@ def energy_pairs(gpu: Gpu, name: str) -> Iterator[Pair]:
                 yield Pair(what, "sm_hz", sustained["sm_hz"], found.sm_hz)
 
 
-def speedups(gpu: Gpu, name: str, measured: Iterable[Measured]) -> Iterator[Pair]:
+def speedups(gpu: Gpu, name: str | Path, measured: Iterable[Measured]) -> Iterator[Pair]:
     """Measured and predicted ratios of time between two ways to do the same."""
-    times = [(m.case, m.seconds) for m in measured if m.group in ("judged-speedups", "sparse")]
+    timed: dict[str, list[Timed]] = {}
+    for m in measured:
+        if m.group in ("judged-speedups", "sparse"):
+            predicted = m.case.predicted(gpu).latency_s
+            timed.setdefault(_problem(m.case), []).append((m.case, m.seconds, predicted))
+    steady: dict[str, list[Timed]] = {}
     for row, case in gpu_records.rows(name, "energy-kernels"):
         if case is not None and row.get("sustained"):
-            times.append((case, row["sustained"]["seconds"]))
-    groups: dict[str, list[tuple[Case, float]]] = {}
-    for case, seconds in times:
-        groups.setdefault(_problem(case), []).append((case, seconds))
-    for mine in groups.values():
-        for (slow, before), (fast, after) in product(mine, mine):
+            seconds, predicted = row["sustained"]["seconds"], case.predicted(gpu).sustained_s
+            steady.setdefault(_problem(case), []).append((case, seconds, predicted))
+    for mine in (*timed.values(), *steady.values()):
+        for (slow, before, ours), (fast, after, theirs) in product(mine, mine):
             quantity = _compared(slow, fast)
             if quantity:
-                predicted = slow.predicted(gpu).latency_s / fast.predicted(gpu).latency_s
-                yield Pair(told(fast), quantity, before / after, predicted)
+                yield Pair(told(fast), quantity, before / after, ours / theirs)
+
+
+#: A case, its measured seconds and the predicted ones, both timed alike.
+Timed = tuple[Case, float, float]
 
 
 def _problem(case: Case) -> str:

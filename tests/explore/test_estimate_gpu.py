@@ -37,7 +37,7 @@ def test_every_described_kernel_has_a_price(name: str) -> None:
     found = asked(name).to_dict()  # type: ignore[attr-defined]
     for key in ("latency_s", "dram_bytes", "l2_bytes", "energy_j", "sm_hz", "sustained_s"):
         assert found[key] > 0, key
-    assert found["latency_s"] > 3.94e-6
+    assert found["latency_s"] > 3.8e-6
     assert found["power_w"] <= 700.001
     assert found["launches"][0]["tile"]
     json.dumps(found, allow_nan=False)
@@ -68,7 +68,8 @@ def test_options_of_a_kernel_and_fields_of_its_tile() -> None:
     assert latency(name, "causal=true", "window=256") < latency(name, "causal=true")
     assert latency(name, "keys=64") != latency(name)
     assert latency("decode-split", "bits=4") < latency("decode-split", "bits=16")
-    assert latency("softmax", "form=textbook") > latency("softmax", "form=held")
+    long = {"shape": "M=1024,N=65536"}
+    assert latency("softmax", "form=textbook", **long) > latency("softmax", "form=held", **long)
     assert latency("cublas-gemm", "dtype=e4m3") < latency("cublas-gemm")
 
 

@@ -49,11 +49,11 @@ CHANGED = [
     ("ex2: {value: 16,", "exp: {value: 16,", "no rate of ex2\n"),
     ("  wgmma:\n    bf16: {value: 4096", "  wmma:\n    bf16: {value: 4096", "tensor has no 'wmma'"),
     ("s8: {value: 5460,", "s4: {value: 5460,", "tensor.mma has no 's4'"),
-    ("shared: {value: 8.6 pJ", "lds: {value: 8.6 pJ", "energy.bytes has no 'lds'"),
+    ("shared: {value: 8.726 pJ", "lds: {value: 8.726 pJ", "energy.bytes has no 'lds'"),
     ("basis: measured", "basis: guessed", "basis: should be 'measured' or 'data sheet'"),
-    ("capacity: {value: 50 MiB", "size: {value: 50 MiB", "l2: unknown field 'size'"),
+    ("capacity: {value: 52428800 B", "size: {value: 52428800 B", "l2: unknown field 'size'"),
     ("cap: {value: 700 W", "cap: {value: -700 W", "a negative quantity: '-700 W'"),
-    ("clock: 1.7925 GHz", "clock: 1.7925 W", "'W' is a unit of watts, not of hertz"),
+    ("clock: 1.76 GHz", "clock: 1.76 W", "'W' is a unit of watts, not of hertz"),
 ]
 
 
