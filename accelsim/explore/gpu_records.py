@@ -54,8 +54,10 @@ class Measured:
     row: Mapping[str, Any]
 
 
-def folder(gpu: str) -> Path:
-    """Where the runs of a GPU are.  Raises InputError where there are none."""
+def folder(gpu: str | Path) -> Path:
+    """Where the runs of a GPU are, or the folder itself.  InputError where there are none."""
+    if isinstance(gpu, Path):
+        return gpu
     runs = catalog.folder("validation") / "runs"
     there = sorted(p.name for p in runs.glob("*") if p.is_dir())
     if gpu not in there:
@@ -63,7 +65,7 @@ def folder(gpu: str) -> Path:
     return runs / gpu
 
 
-def measured(gpu: str) -> list[Measured]:
+def measured(gpu: str | Path) -> list[Measured]:
     """Every timed row of a GPU's records that a descriptor describes."""
     found = []
     for name in TIMED:
@@ -77,7 +79,7 @@ def measured(gpu: str) -> list[Measured]:
     return found
 
 
-def rows(gpu: str, name: str) -> list[tuple[Mapping[str, Any], Case | None]]:
+def rows(gpu: str | Path, name: str) -> list[tuple[Mapping[str, Any], Case | None]]:
     """The rows of one record with their cases; none where there is no such record."""
     path = folder(gpu) / f"{name}.json"
     return list(_cases(path, name)) if path.is_file() else []

@@ -6,7 +6,8 @@ kernels have something to stand beside.  Only here is PyTorch imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 from accelsim.gpu import measure
 from accelsim.gpu.attention import Mask, Shape
 from accelsim.gpu.device import GpuError, cupy
+from accelsim.gpu.grid import attention_cases
 from accelsim.gpu.record import fields
 
 #: PyTorch's names for the backends of scaled_dot_product_attention.
@@ -128,3 +130,28 @@ def row(name: str, run: Callable[[], None], **case: Any) -> dict[str, Any]:
         "hot": fields(measure.timed(run, ahead_s=AHEAD_S)),
         "cold": fields(measure.timed(run, cold=True, ahead_s=AHEAD_S)),
     }
+
+
+def rows(seed: int, shapes: int, products: int) -> Iterator[dict[str, Any]]:
+    """Rows of a seed: attention by both libraries, matrix products, softmax and copy."""
+    seen: set[Shape] = set()
+    for case in attention_cases(seed, 8 * shapes):
+        shape, mask = case.shape, case.mask
+        if mask.window or shape in seen or shape.flops > 2e13 or len(seen) >= shapes:
+            continue
+        seen.add(shape)
+        for name in ("flash-attention-2", "cudnn-attention"):
+            run = attention(name, shape, mask, case.dtype)
+            yield row(name, run, shape=shape, mask=mask, dtype=case.dtype)
+    draw = random.Random(seed)
+    for _ in range(products):
+        sizes = [round(2 ** draw.uniform(7, 13.5)) for _ in range(3)]
+        step = 64 if draw.random() < 0.7 else 8
+        problem = Gemm(*(x // step * step for x in sizes))
+        yield row("cublas-gemm", gemm(problem, "bf16"), gemm=problem, dtype="bf16")
+    for name in ("torch-softmax", "torch-copy"):
+        for _ in range(4):
+            columns = round(2 ** draw.uniform(8, 16))
+            count = round(2 ** draw.uniform(22, 28) / columns)
+            run = elementwise(name, count, columns, "bf16")
+            yield row(name, run, rows=count, columns=columns, dtype="bf16")

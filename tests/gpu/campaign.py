@@ -147,39 +147,13 @@ def rows_grid(out: Path) -> None:
     steadily(out, "rows-grid", (rows_row(*r, "bf16") for r in ROWS))
 
 
-def library_rows(seed: int, shapes: int, products: int) -> Iterator[dict[str, object]]:
-    """Attention by two libraries, matrix products, softmax and copy."""
-    seen: set[Shape] = set()
-    for case in attention_cases(seed, 8 * shapes):
-        shape, mask = case.shape, case.mask
-        if mask.window or shape in seen or shape.flops > 2e13 or len(seen) >= shapes:
-            continue
-        seen.add(shape)
-        for name in ("flash-attention-2", "cudnn-attention"):
-            run = library.attention(name, shape, mask, case.dtype)
-            yield library.row(name, run, shape=shape, mask=mask, dtype=case.dtype)
-    draw = random.Random(seed)
-    for _ in range(products):
-        sizes = [round(2 ** draw.uniform(7, 13.5)) for _ in range(3)]
-        step = 64 if draw.random() < 0.7 else 8
-        problem = library.Gemm(*(x // step * step for x in sizes))
-        run = library.gemm(problem, "bf16")
-        yield library.row("cublas-gemm", run, gemm=problem, dtype="bf16")
-    for name in ("torch-softmax", "torch-copy"):
-        for _ in range(4):
-            columns = round(2 ** draw.uniform(8, 16))
-            count = round(2 ** draw.uniform(22, 28) / columns)
-            run = library.elementwise(name, count, columns, "bf16")
-            yield library.row(name, run, rows=count, columns=columns, dtype="bf16")
-
-
 def library_grid(out: Path) -> None:
-    made = library_rows(GRID_SEED + 1, 50, 60)
+    made = library.rows(GRID_SEED + 1, 50, 60)
     steadily(out, "library-grid", made, libraries=library.versions(), seed=GRID_SEED + 1)
 
 
 def judged_library(out: Path) -> None:
-    made = library_rows(JUDGED_SEED + 1, 36, 40)
+    made = library.rows(JUDGED_SEED + 1, 36, 40)
     seed = JUDGED_SEED + 1
     steadily(out, "judged-library-grid", made, libraries=library.versions(), seed=seed)
 
