@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from accelsim.analysis.statement import program
 from accelsim.analysis.work import work
-from accelsim.explore.roofline import ARRAY, roofline
+from accelsim.explore.roofline import ARRAY, GPU, array_roofline, gpu_roofline
 from accelsim.explore.sweeping import running
-from accelsim.ir.cascade import Access, Cascade, Density, rank_of
+from accelsim.ir.cascade import Access, Cascade, Density, Index, Position, rank_of
 from accelsim.ir.problem import Problem, bind, names, with_parts
 from accelsim.load.cascade import load_cascade
 from accelsim.load.system import LENGTH, Part, System
@@ -27,10 +27,14 @@ TILE: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Operations by class, bytes by tensor, and the roofline's seconds of one layer."""
+    """Operations by class, bytes by tensor, and the rooflines' seconds of one layer.
+
+    ``product_macs``: those of the multiply-adds that are of matrix products.
+    """
 
     ops_by_class: Mapping[str, float]
     bytes_by_tensor: Mapping[str, float]
+    product_macs: float
 
     @property
     def ops(self) -> float:
@@ -43,9 +47,12 @@ class Load:
         return sum(self.bytes_by_tensor.values())
 
     @property
-    def seconds(self) -> float:
-        """The roofline of FuseMax's array: no schedule on it is faster."""
-        return roofline(ARRAY, self.ops_by_class, self.bytes)
+    def seconds(self) -> dict[str, float]:
+        """Rooflines of FuseMax's array and of an H100: no schedule on them is faster."""
+        return {
+            ARRAY: array_roofline(self.ops_by_class, self.bytes),
+            GPU: gpu_roofline(self.ops_by_class, self.product_macs, self.bytes),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -53,6 +60,7 @@ class Load:
             "ops": self.ops,
             "bytes": self.bytes,
             "roofline_s": self.seconds,
+            "product_macs": self.product_macs,
             "ops_by_class": dict(self.ops_by_class),
             "bytes_by_tensor": dict(self.bytes_by_tensor),
         }
@@ -77,12 +85,14 @@ def total(loads: Iterable[Load]) -> Load:
     """Loads that come one after the other."""
     ops: dict[str, float] = {}
     moved: dict[str, float] = {}
+    products = 0.0
     for load in loads:
+        products += load.product_macs
         for name, n in load.ops_by_class.items():
             ops[name] = ops.get(name, 0) + n
         for name, n in load.bytes_by_tensor.items():
             moved[name] = moved.get(name, 0) + n
-    return Load(ops, moved)
+    return Load(ops, moved, products)
 
 
 def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
@@ -92,21 +102,41 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     bits = {t.name: 0.0 for t in problem.cascade.inputs if t.name not in given}
     bits |= {name: float(r.value(scope)) for name, r in part.bits}
     times = float(part.times.value(scope))
+    statements = program(problem)
+    products = {s.einsum for s in statements.statements if s.contracts}
     ops: dict[str, float] = {}
+    macs = 0.0
+    stepped = _steps(part, problem)
+    visits = float(part.visits.value(scope))
     for einsum in problem.cascade.einsums:
-        points = problem.points(einsum) * times
+        points = problem.points(einsum) * times * (visits if einsum.name in stepped else 1.0)
         for name, n in work(einsum).items():
             ops[name] = ops.get(name, 0.0) + n * points
-    statements = program(problem)
-    touched = statements.touched | _gathered(problem)
-    moved = {
-        name: times * n * bits.get(name, BITS) / BYTE
-        for name, n in touched.items()
-        if bits.get(name, BITS) > 0  # masks and tables known beforehand are made where needed
-    }
-    for name, n in statements.written.items():
-        moved[name] = times * n * bits.get(name, BITS) / BYTE
-    return Load(ops, moved)
+        macs += work(einsum).get("mac", 0) * points if einsum in products else 0.0
+    moved: dict[str, float] = {}
+    for name, elements in {**statements.touched, **_spread(problem)}.items():
+        width = bits.get(name, problem.bits(name, BITS))
+        if width > 0:  # masks and tables known beforehand are made where they are needed
+            moved[name] = times * elements * width / BYTE
+    for name, elements in statements.written.items():
+        moved[name] = times * elements * bits.get(name, BITS) / BYTE
+    return Load(ops, moved, macs)
+
+
+def _steps(part: Part, problem: Problem) -> frozenset[str]:
+    """Einsums of the recurrence over key tiles, of which a kernel leaves out those not visited.
+
+    What masks of data restrict is counted by their densities instead.
+    """
+    along = set(problem.cascade.iterative.values())
+    found = set()
+    for einsum in problem.cascade.einsums:
+        writes = {rank_of(v) for v in einsum.output.variables}
+        if einsum.name in part.estimation or not along & writes:
+            continue
+        if problem.points(einsum) == problem.dense_points(einsum):
+            found.add(einsum.name)
+    return frozenset(found)
 
 
 @lru_cache(maxsize=512)
@@ -126,31 +156,41 @@ def _bound(part: Part, scope: Mapping[str, Any]) -> Problem:
     return bind(cascade, with_parts(cascade, sizes, TILE), part.place)
 
 
-def _gathered(problem: Problem) -> dict[str, float]:
-    """Elements of inputs that are read through an index tensor.
+def _spread(problem: Problem) -> dict[str, float]:
+    """Elements of inputs that are read at an index of several variables or through an index tensor.
 
-    As many as there are points of the read, at most all: exact for one query
-    (what it chooses is distinct), an upper bound where several may choose alike.
+    Of the first kind what the index spans.  Of the second as many as there are
+    points of the read, at most all: exact for one query (what it chooses is
+    distinct), an upper bound where several may choose alike.
     """
-    cascade = problem.cascade
-    inputs = {t.name for t in cascade.inputs}
+    inputs = {t.name for t in problem.cascade.inputs}
     found: dict[str, float] = {}
-    for einsum in cascade.einsums:
+    for einsum in problem.cascade.einsums:
         for read in einsum.reads:
-            lists = [at for at in read.indices if isinstance(at, Access)]
-            if read.tensor not in inputs or not lists:
-                continue
-            points = float(prod(problem.extent(rank_of(v)) for v in read.variables))
-            for index in lists:
-                declared = cascade.density.get(index.tensor)
-                points *= declared.value if declared else 1.0
-            everything = problem.tensor_elements(read.tensor)
-            found[read.tensor] = max(found.get(read.tensor, 0.0), min(points, everything))
-    plain = {
-        read.tensor
-        for einsum in cascade.einsums
-        for read in einsum.reads
-        if not any(isinstance(at, Access) for at in read.indices)
-    }
-    touched = program(problem).touched
-    return {t: max(n, touched[t]) if t in plain else n for t, n in found.items() if t in touched}
+            if read.tensor in inputs and any(_mixed(at) for at in read.indices):
+                everything = problem.tensor_elements(read.tensor)
+                elements = min(_elements(problem, read), everything)
+                found[read.tensor] = max(found.get(read.tensor, 0.0), elements)
+    return found
+
+
+def _mixed(at: Position) -> bool:
+    """Whether an index is an index tensor, or has several variables."""
+    return isinstance(at, Access) or (isinstance(at, Index) and len(at.terms) > 1)
+
+
+def _elements(problem: Problem, read: Access) -> float:
+    """Elements that a read reaches, with what index tensors choose counted once a point."""
+    if any(isinstance(at, Access) for at in read.indices):
+        points = float(prod(problem.extent(rank_of(v)) for v in read.variables))
+        for index in read.indices:
+            declared = problem.cascade.density.get(getattr(index, "tensor", ""))
+            points *= declared.value if declared else 1.0
+        return points
+    spans = 1.0
+    for at, extent in zip(read.indices, problem.shape(read.tensor), strict=True):
+        if isinstance(at, Index):
+            form = problem.affine(at)
+            reach = sum(abs(c) * (problem.extent(rank_of(v)) - 1) for v, c in form.terms)
+            spans *= min(reach // form.divisor + 1, extent)
+    return spans

@@ -32,20 +32,28 @@ class Cell:
     dense: Load
 
     @property
-    def ratios(self) -> dict[str, float]:
-        """Operations, bytes and the speedup of the rooflines, against dense attention."""
-        return {
-            "ops": self.own.ops / self.dense.ops,
-            "bytes": self.own.bytes / self.dense.bytes,
-            "roofline_speedup": self.dense.seconds / self.own.seconds,
-        }
+    def ops(self) -> float:
+        """Operations over those of dense attention."""
+        return self.own.ops / self.dense.ops
+
+    @property
+    def bytes(self) -> float:
+        """Compulsory bytes over those of dense attention."""
+        return self.own.bytes / self.dense.bytes
+
+    @property
+    def speedup(self) -> dict[str, float]:
+        """The roofline's time of dense attention over the system's, by machine."""
+        return {name: t / self.own.seconds[name] for name, t in self.dense.seconds.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
         return {
             "phase": self.phase,
             "seq": self.seq,
-            **self.ratios,
+            "ops": self.ops,
+            "bytes": self.bytes,
+            "roofline_speedup": self.speedup,
             "own": self.own.to_dict(),
             "dense": self.dense.to_dict(),
         }
@@ -119,7 +127,7 @@ def system(name: str | Path, lengths: Sequence[str] = LENGTHS) -> Row:
     """One system: its passes and live words, and each phase at each length beside dense attention.
 
     >>> row = system("fusemax", ["4K"])
-    >>> row.swept[0].over_k, row.cells[0].ratios["ops"]
+    >>> row.swept[0].over_k, row.cells[0].ops
     (1, 1.0)
     """
     found = load_system(name)

@@ -128,7 +128,7 @@ def _left(row: Config) -> Predicted:
 def _decoded(row: Config) -> Predicted:
     """Dense bytes over the system's own, in decode."""
     cells = system(row["system"], [row["length"]]).cells
-    ratio = next(c.ratios["bytes"] for c in cells if c.phase == "decode")
+    ratio = next(c.bytes for c in cells if c.phase == "decode")
     return {"compression": 1 / ratio}
 
 

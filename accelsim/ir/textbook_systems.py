@@ -48,9 +48,14 @@ def attention_gqa_causal(Q: Array, K: Array, V: Array) -> Array:
 
 
 def sink_window(Q: Array, K: Array, V: Array, W: int, N: int) -> Array:
-    """Causal attention over the first N keys and the last W (StreamingLLM, ICLR 2024)."""
+    """Causal attention over the first N keys and the last W (StreamingLLM, ICLR 2024).
+
+    H query heads share HK key heads.
+    """
+    group = Q.shape[1] // K.shape[1]
+    keys, values = np.repeat(K, group, axis=1), np.repeat(V, group, axis=1)
     p, m = np.arange(Q.shape[2])[:, None], np.arange(K.shape[2])[None, :]
-    return masked(Q, K, V, (m <= p) & ((m < N) | (m > p - W)))
+    return masked(Q, keys, values, (m <= p) & ((m < N) | (m > p - W)))
 
 
 def shifted_chunks(Q: Array, K: Array, V: Array, C: int) -> Array:

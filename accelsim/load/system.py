@@ -74,6 +74,7 @@ class PartText(_Record):
         {}, description="bits of elements of inputs and outputs; 16 else"
     )
     density: dict[str, DensityText] = Field({}, description="shares that data leaves")
+    visits: _Number = Field(1, description="share of the key tiles at which recurrences step")
     summaries: list[str] = Field([], description="inputs that stand for many keys each")
     key: str = Field("K", description="the input whose passes are counted as those over K")
     value: str = Field("V", description="and as those over V")
@@ -129,6 +130,7 @@ class Part:
     estimation: tuple[str, ...]
     bits: tuple[tuple[str, Rule], ...]
     density: tuple[tuple[str, Rule, str], ...]
+    visits: Rule
     summaries: tuple[str, ...]
     key: str
     value: str
@@ -271,6 +273,7 @@ class _Loading:
                 (name, self.rule(d.value, (*path, "density", name, "value")), d.source)
                 for name, d in text.density.items()
             ),
+            self.rule(text.visits, (*path, "visits")),
             tuple(text.summaries),
             text.key,
             text.value,

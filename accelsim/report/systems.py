@@ -17,13 +17,13 @@ from accelsim.report.numbers import amount, percent, ratio
 
 Result: TypeAlias = Mapping[str, Any]
 
-#: Columns of the CSV file: one line a system, phase and length.
+#: Columns of the CSV file: one line a system, phase, length and machine.
 COLUMNS: Final = (
     "number", "name", "title", "kind", "sure", "model", "passes_k", "passes_v",
     "passes_estimation", "live_words", "bits", "phase", "seq", "ops", "dense_ops", "ops_ratio",
-    "bytes", "dense_bytes", "bytes_ratio", "roofline_s", "dense_roofline_s", "roofline_speedup",
+    "bytes", "dense_bytes", "bytes_ratio", "machine", "roofline_s", "dense_roofline_s",
+    "roofline_speedup",
 )  # fmt: skip
-_ROOF: Final = ("roofline_s", "roofline_speedup")
 
 
 def _table(title: str, *columns: str, left: int) -> Table:
@@ -84,18 +84,22 @@ def _costs(rows: Iterable[Result]) -> Table:
     """Operations, bytes and the roofline's speedup, a line a system and phase."""
     rows = list(rows)
     lengths = list(dict.fromkeys(c["seq"] for row in rows for c in row["cells"]))
-    heads = [f"{what} {_short(n)}" for what in ("ops", "bytes", "speedup") for n in lengths]
-    title = "A layer beside dense attention: operations, bytes, speedup on the array's roofline"
+    machines = list(
+        dict.fromkeys(m for row in rows for c in row["cells"] for m in c["roofline_speedup"])
+    )
+    heads = [f"{what} {_short(n)}" for what in ("ops", "bytes", *machines) for n in lengths]
+    title = "A layer beside dense attention: operations, bytes, speedup of the rooflines"
     table = _table(title, "system", "phase", *heads, left=2)
     for row in rows:
         for phase in dict.fromkeys(c["phase"] for c in row["cells"]):
             at = {c["seq"]: c for c in row["cells"] if c["phase"] == phase}
+            speedups = (at[n]["roofline_speedup"][m] for m in machines for n in lengths)
             table.add_row(
                 row["name"],
                 phase,
                 *(percent(at[n]["ops"]) for n in lengths),
                 *(percent(at[n]["bytes"]) for n in lengths),
-                *(ratio(at[n]["roofline_speedup"]) for n in lengths),
+                *(ratio(speedup) for speedup in speedups),
             )
     return table
 
@@ -146,7 +150,7 @@ def _loads(cells: Iterable[Result]) -> Table:
     """Operations by class and bytes by tensor, of the system and of dense attention."""
     table = _table(
         "Each phase and length, a layer",
-        *("phase", "length", "what", "operations", "by class", "bytes", "by tensor", "roofline"),
+        *("phase", "length", "what", "operations", "by class", "bytes", "by tensor", "rooflines"),
         left=3,
     )
     for cell in cells:
@@ -161,7 +165,7 @@ def _loads(cells: Iterable[Result]) -> Table:
                 " ".join(f"{n}:{v:.3g}" for n, v in load["ops_by_class"].items()),
                 amount(load["bytes"], "bytes"),
                 " ".join(f"{n}:{v:.3g}" for n, v in load["bytes_by_tensor"].items()),
-                amount(load["roofline_s"], "seconds"),
+                " ".join(amount(t, "seconds") for t in load["roofline_s"].values()),
             )
     return table
 
@@ -187,7 +191,7 @@ def _formats(stored: Iterable[Result]) -> Table:
 
 
 def csv_text(result: Result) -> str:
-    r"""One line a system, phase and length; a line without a phase where there is no cascade.
+    r"""One line a system, phase, length and machine; one without a phase where there is no cascade.
 
     >>> csv_text({"systems": []}).startswith("number,name,")
     True
@@ -201,9 +205,11 @@ def csv_text(result: Result) -> str:
         for cell in row["cells"]:
             loads = [cell["own"], cell["dense"]]
             line = [*head, cell["phase"], cell["seq"]]
-            for what, relative in (("ops", "ops"), ("bytes", "bytes"), _ROOF):
-                line += [*(load[what] for load in loads), cell[relative]]
-            writer.writerow(line)
+            for what in ("ops", "bytes"):
+                line += [*(load[what] for load in loads), cell[what]]
+            for machine, speedup in cell["roofline_speedup"].items():
+                times = [load["roofline_s"][machine] for load in loads]
+                writer.writerow([*line, machine, *times, speedup])
         if not row["cells"]:
             writer.writerow(head + [""] * (len(COLUMNS) - len(head)))
     return out.getvalue()
