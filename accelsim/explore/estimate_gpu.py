@@ -16,6 +16,7 @@ from accelsim.load.kernel import load_kernel
 from accelsim.load.workload import workload
 from accelsim.models import gpu_attention, gpu_gemm, gpu_passes, gpu_stream
 from accelsim.models.gpu_estimate import KernelEstimate, price
+from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch
 
 Value = str | int | float | bool
@@ -141,7 +142,7 @@ def _launches(
             sizes["B"], heads, keys, sizes["M"], sizes["E"], int(asked["bits"]), kind
         )
         return gpu_stream.decode(gpu, kernel, tile, step)
-    problem = gpu_attention.Attention(
+    problem = Attention(
         sizes["B"],
         heads,
         keys,

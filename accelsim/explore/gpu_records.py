@@ -16,8 +16,8 @@ from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import Tile
 from accelsim.load import catalog
 from accelsim.load.kernel import load_kernel
-from accelsim.models.gpu_attention import Attention, spans
 from accelsim.models.gpu_estimate import KernelEstimate
+from accelsim.models.gpu_keys import Attention, spans
 
 #: Sets of rows that are timed; what is not here tells of ceilings, tilings or counters.
 TIMED: Final = (

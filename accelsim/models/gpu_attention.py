@@ -11,111 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.models.gpu_keys import Attention, Span, moved, spans
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, tile_cycles
 from accelsim.models.gpu_schedule import makespan
 
 #: Shared memory that the driver keeps for itself in a block (CUDA programming guide, 9.0).
 DRIVER_BYTES = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """Sizes and mask: query p sees key m where m <= p + offset and m > p + offset - window.
-
-    ``kept`` is the share of key tiles that a block list keeps.
-    """
-
-    B: int
-    H: int
-    HK: int
-    P: int
-    M: int
-    E: int
-    F: int
-    causal: bool = False
-    window: int = 0
-    offset: int = 0
-    kind: str = "bf16"
-    kept: float = 1.0
-
-    @property
-    def keys_bytes(self) -> float:
-        """K and V of one key head, 16 bits a number."""
-        return 2.0 * self.M * (self.E + self.F)
-
-    @property
-    def compulsory(self) -> tuple[float, float]:
-        """Bytes that must be read and written: K and V of keys that some query sees."""
-        seen = self.M
-        if self.causal:
-            last = min(self.M, self.P + self.offset)
-            first = max(0, self.offset - self.window + 1) if self.window else 0
-            seen = max(0, last - min(first, last))
-        queries = 2.0 * self.B * self.H * self.P
-        keys = 2.0 * self.B * self.HK * seen * (self.E + self.F)
-        return queries * self.E + keys, queries * self.F
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Key tiles of one query tile: how many, and how many of them a warp must mask."""
-
-    tiles: float
-    masked: float
-
-
-def spans(case: Attention, tile: Tile) -> list[Span]:
-    """The key tiles of every query tile of a head, first query tile first.
-
-    >>> [s.tiles for s in spans(Attention(1, 1, 1, 256, 256, 64, 64, True), Tile(128, 128, 4))]
-    [1.0, 2.0]
-    """
-    if not case.causal:
-        tiles = -(-case.M // tile.columns)
-        edge = 1.0 if case.M % tile.columns else 0.0
-        one = Span(max(1.0, tiles * case.kept) if case.kept < 1 else float(tiles), edge)
-        return [one] * -(-case.P // tile.rows)
-    found = []
-    half = (tile.rows - 16 * tile.row_tiles) // 2  # of a warp in the middle of the block
-    for start in range(0, case.P, tile.rows):
-        end = min(case.M, start + tile.rows + case.offset)
-        first = 0
-        if case.window:
-            first = max(0, start + case.offset - case.window + 1) // tile.columns
-        stop = -(-end // tile.columns)
-        row = start + half + case.offset
-        whole = max(first, (row + 1) // tile.columns)  # tiles up to here end before the diagonal
-        masked = max(0, stop - whole)
-        if case.window:
-            below = (row + 16 * tile.row_tiles - 1 - case.window) // tile.columns + 1
-            masked += max(0, min(below, whole) - first)
-        count = float(max(0, stop - first))
-        if case.kept < 1:
-            count = max(1.0, count * case.kept)
-        found.append(Span(count, min(float(masked), count)))
-    return found
-
-
-def moved(tiles: float, rows: int) -> float:
-    """Share of tiles in which the maximum of some of ``rows`` rows moves, scores independent.
-
-    The j-th tile holds a row's maximum so far with probability 1/j.
-
-    >>> round(moved(256, 32), 2)
-    0.32
-    """
-    count = max(1, round(tiles))
-    shown = min(count, 512)
-    found = sum(1 - (1 - 1 / j) ** rows for j in range(1, shown + 1))
-    if count > shown:  # (1 - 1/j)^rows is 1 - rows/j there
-        found += rows * sum(1 / j for j in range(shown + 1, count + 1, 64)) * 64
-    return min(1.0, found / count)
 
 
 def stages(
@@ -309,14 +216,17 @@ def launch(
     if kernel.persistent:  # only the first tile of queries is waited for
         total += _around(gpu, kernel, tile, case, together, 1, share)[0]
     score_tiles = sum(s.tiles for s in walked) * copies
+    slots = gpu.multiprocessors * together
+    read, written = case.compulsory
     return Launch(
         kernel.name,
         total,
-        *case.compulsory,
+        read + read_again(gpu, tile, case, slots),
+        written,
         l2_bytes=_l2_bytes(case, tile, score_tiles, sum(tile_bytes)),
         operations=_operations(kernel, tile, case, score_tiles, corrected),
         blocks=blocks,
-        slots=gpu.multiprocessors * together,
+        slots=slots,
         stages=tuple(
             (s.name, warps * float(getattr(s, s.busiest)) + s.wait, s.busiest)
             for part in parts
@@ -324,6 +234,26 @@ def launch(
         ),
         shape=f"{tile.rows}x{tile.columns}",
     )
+
+
+def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int) -> float:
+    """Bytes of K and V that memory gives again where a round of blocks ends within a head.
+
+    Between the two rounds that share a head L2 sees the keys of all heads at
+    work and the queries and outputs of a round.  Lines that all
+    multiprocessors read stand in both halves of L2, so half of its reach
+    holds them; what passes beyond that is lost in proportion.  Under a causal
+    mask the later blocks of a head read only its first keys, which stay.
+    """
+    each = -(-case.P // tile.rows)  # blocks of a head
+    if case.causal or each == 1:
+        return 0.0
+    rounds = math.ceil(each * case.B * case.H / slots)
+    shared = case.HK / case.H
+    at_work = min(case.B * case.HK, (slots / each + 1) * shared) * case.keys_bytes
+    passed = at_work + 2.0 * slots * tile.rows * (case.E + case.F)
+    lost = max(0.0, 1 - gpu.l2_reach_bytes / 2 / passed)
+    return (rounds - 1) * shared * case.keys_bytes * lost
 
 
 def _makespan(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
-from accelsim.models.gpu_attention import Attention
+from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles
 from accelsim.models.gpu_schedule import makespan
@@ -206,8 +206,8 @@ def _chunks(
     together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
     warps = together * tile.warps // gpu.multiprocessor.schedulers
     share = ingest(gpu, min(blocks, gpu.multiprocessors))
-    quarter = case.E / tile.warps  # rows of the state of a warp
-    own = case.E * width / tile.warps / 32  # of a lane, of the state
+    quarter = 16.0 * -(-case.E // (16 * tile.warps))  # rows of the state of a warp, whole fragments
+    own = quarter * width / 32  # of a lane, of the state
     moved = 2.0 * CHUNK * (case.E * (2 if output else 1) + width) / share / (tile.warps / 4)
     parts = [
         Stage("load", memory=moved),

@@ -35,13 +35,16 @@ class Stage:
     def cycles(self, warps: float) -> float:
         """Cycles of so many warps in this stage at once: the busiest pipe, or a chain alone.
 
-        What one chain waits for the other warps' work fills.
+        What one chain waits for the other warps' work fills, but for memory: all
+        wait for the first bytes.
 
         >>> exp = Stage("exp", ex2=100.0, issue=30.0, wait=20.0)
         >>> exp.cycles(1), exp.cycles(2)
         (120.0, 200.0)
         """
         most = max(float(getattr(self, pipe)) for pipe in PIPES)
+        if self.memory == most > 0:
+            return warps * most + self.wait
         return max(warps * most, most + self.wait)
 
     @property

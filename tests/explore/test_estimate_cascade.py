@@ -13,7 +13,8 @@ from accelsim.load.cascade import load_cascade
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.mapper.gpu_tiles import legal
-from accelsim.models.gpu_attention import Attention, shared_bytes
+from accelsim.models.gpu_attention import shared_bytes
+from accelsim.models.gpu_keys import Attention
 
 SIZES = {"B": 2, "H": 4, "HK": 2, "G": 2, "P": 256, "M": 256, "E": 64, "F": 64, "D": 256, "W": 32}
 CASCADES = catalog.names("cascade")

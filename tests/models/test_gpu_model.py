@@ -16,9 +16,9 @@ from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.models import gpu_attention, gpu_gemm
-from accelsim.models.gpu_attention import Attention, Span, spans
 from accelsim.models.gpu_clock import LOWEST, seconds_at, settle
 from accelsim.models.gpu_estimate import price
+from accelsim.models.gpu_keys import Attention, Span, spans
 from accelsim.models.gpu_launch import Launch
 from accelsim.models.gpu_pipeline import PIPES, Stage, in_phase, staggered
 from accelsim.models.gpu_schedule import ROUNDS, makespan
@@ -191,11 +191,27 @@ def test_what_costs_more_takes_longer(name: str) -> None:
 
 def test_bytes_of_l2_are_keys_again_for_every_tile_of_queries() -> None:
     kernel = load_kernel("attention-1pass-mma")
-    case = attention()
+    case = attention(P=2048, M=2048)
     found = gpu_attention.launch(H100, kernel, kernel.tile({"E": 128}), case)
-    queries = 2 * 16 * 4096 * 128 * 2
-    assert found.l2_bytes == queries + 16 * (4096 / 128) * case.keys_bytes
+    queries = 2 * 16 * 2048 * 128 * 2
+    assert found.l2_bytes == queries + 16 * (2048 / 128) * case.keys_bytes
     assert found.read_bytes + found.write_bytes == 2 * queries
+
+
+def test_keys_are_read_again_only_where_rounds_share_a_head_that_l2_has_lost() -> None:
+    kernel = load_kernel("attention-1pass-mma")
+    tile = kernel.tile({"E": 128})
+
+    def again(**changes: object) -> float:
+        case = attention(**changes)
+        found = gpu_attention.launch(H100, kernel, tile, case)
+        return found.read_bytes - case.compulsory[0]
+
+    assert again(P=16384, M=16384) > 0
+    assert again(P=16384, M=16384, causal=True) == 0
+    assert again(P=128, M=16384) == 0
+    assert again(P=2048, M=2048) == 0
+    assert again(P=16384, M=16384, HK=2) < again(P=16384, M=16384)
 
 
 def test_bound_of_every_launch_is_no_faster_than_its_ceilings() -> None:
