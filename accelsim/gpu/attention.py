@@ -115,7 +115,8 @@ class Tile:
     Path ``mma``: ``warps`` warps of ``row_tiles`` times 16 rows, ``blocks`` blocks a
     multiprocessor, two stages.  Path ``wgmma``: ``warps`` / 4 consumer warpgroups of 64 rows and
     a producer, ``stages`` tiles of K and of V in flight; with ``turns`` the consumers alternate.
-    A ``persistent`` block takes tiles of queries one after the other.
+    Two ``blocks`` of one consumer fit a multiprocessor.  A ``persistent`` block takes tiles of
+    queries one after the other.
     """
 
     path: Path
@@ -138,6 +139,11 @@ class Tile:
                 f"4, 8 or 12 warps; keys {', '.join(map(str, WIDTHS))}",
             )
 
+        if self.path == "wgmma" and not 1 <= self.blocks <= (2 if self.warps == 4 else 1):
+            raise GpuError(
+                f"{self.blocks} blocks of {self.warps} consumer warps share no registers",
+                "1, or 2 of 4 warps",
+            )
         if self.persistent and self.path != "wgmma":
             raise GpuError("a persistent tile runs on wgmma only", "path wgmma")
 
@@ -175,7 +181,7 @@ class Tile:
                     "BLOCKS_PER_SM": self.blocks}  # fmt: skip
         return {"D": head_dim, "BN": self.keys, "CONSUMERS": self.warps // 4,
                 "STAGES": self.stages, "TURNS": int(self.turns),
-                "PERSISTENT": int(self.persistent)}  # fmt: skip
+                "PERSISTENT": int(self.persistent), "BLOCKS": self.blocks}  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """For a record; ``persistent`` where it is.

@@ -51,6 +51,7 @@ from tests.gpu.cases import (
     MMA,
     ROWS,
     SEQUENCES,
+    SHORT,
     TILINGS,
     WALKS,
 )
@@ -116,11 +117,10 @@ def grid(out: Path, part: int) -> None:
     steadily(out, f"attention-grid-{part}", (attention_row(c, 21) for c in cases), seed=GRID_SEED)
 
 
-def judged(out: Path) -> None:
+def judged(out: Path, seed: int = JUDGED_SEED, name: str = "judged") -> None:
     """The grid that the model is judged on: cases never used while it was built."""
-    cases = attention_cases(JUDGED_SEED, JUDGED_COUNT)
-    made = (attention_row(c, 31) for c in cases)
-    steadily(out, "judged-attention-grid", made, seed=JUDGED_SEED)
+    made = (attention_row(c, 31) for c in attention_cases(seed, JUDGED_COUNT))
+    steadily(out, f"{name}-attention-grid", made, seed=seed)
 
 
 def walk_found(out: Path, cache: Cache) -> Walk:
@@ -137,10 +137,9 @@ def decode_grid(out: Path) -> None:
     steadily(out, "decode-grid", made, seed=GRID_SEED)
 
 
-def judged_decode(out: Path) -> None:
-    cases = decode_cases(JUDGED_SEED, 45)
-    made = (decode_row(c, 32, walk_found(out, c)) for c in cases)
-    steadily(out, "judged-decode-grid", made, seed=JUDGED_SEED)
+def judged_decode(out: Path, seed: int = JUDGED_SEED, name: str = "judged") -> None:
+    made = (decode_row(c, 32, walk_found(out, c)) for c in decode_cases(seed, 45))
+    steadily(out, f"{name}-decode-grid", made, seed=seed)
 
 
 def rows_grid(out: Path) -> None:
@@ -152,10 +151,9 @@ def library_grid(out: Path) -> None:
     steadily(out, "library-grid", made, libraries=library.versions(), seed=GRID_SEED + 1)
 
 
-def judged_library(out: Path) -> None:
-    made = library.rows(JUDGED_SEED + 1, 36, 40)
-    seed = JUDGED_SEED + 1
-    steadily(out, "judged-library-grid", made, libraries=library.versions(), seed=seed)
+def judged_library(out: Path, seed: int = JUDGED_SEED, name: str = "judged") -> None:
+    made = library.rows(seed + 1, 36, 40)
+    steadily(out, f"{name}-library-grid", made, libraries=library.versions(), seed=seed + 1)
 
 
 def speedup_shapes(seed: int, count: int) -> list[Shape]:
@@ -199,21 +197,41 @@ def variants_of(shape: Shape) -> Iterator[tuple[dict[str, object], object, objec
         yield {"name": name, "flops": problem.flops}, run, partial(problem.check, run)
 
 
-def judged_speedups(out: Path) -> None:
+def judged_speedups(out: Path, seed: int = JUDGED_SEED, name: str = "judged") -> None:
     """Variants beside their dense baselines, and caches of 16, 8 and 4 bits."""
 
     def made() -> Iterator[dict[str, object]]:
-        for shape in speedup_shapes(JUDGED_SEED + 2, 7):
+        for shape in speedup_shapes(seed + 2, 7):
             for row, run, check in variants_of(shape):
                 found = check()
                 yield {"shape": asdict(shape), **row, "check": fields(found)} | times(run)
-        for cache in decode_cases(JUDGED_SEED + 2, 30):
+        for cache in decode_cases(seed + 2, 30):
             if cache.bits == 16 and cache.cache_bytes > 1 << 26:
                 for bits in (16, 8, 4):
                     one = replace(cache, bits=bits)
                     yield decode_row(one, 42, walk_found(out, one))
 
-    steadily(out, "judged-speedups", made(), seed=JUDGED_SEED + 2)
+    steadily(out, f"{name}-speedups", made(), seed=seed + 2)
+
+
+def short(out: Path, rest_s: float = 0.2) -> None:
+    """Tiles at short lengths; a rest before each, so that none inherits a hot board."""
+
+    def made() -> Iterator[dict[str, object]]:
+        for dim, tiles in SHORT.items():
+            for n, mask in ((512, ALL), (1024, ALL), (1024, CAUSAL), (2048, ALL)):
+                shape = Shape(8192 // n, 16, n, n, dim)
+                for tile in tiles:
+                    time.sleep(rest_s)
+                    case = AttentionCase(shape, mask, "bf16", Variant(1, tile))
+                    row = attention_row(case, 51)
+                    told = f"{row['flops'] / row['hot']['median_s'] / 1e12:.0f} TF"
+                    print(
+                        shape, mask.causal, tile, told, row["kernel"]["blocks_per_sm"], flush=True
+                    )
+                    yield row
+
+    steadily(out, "tiles-short", made())
 
 
 def persistents(out: Path) -> None:

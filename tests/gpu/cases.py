@@ -14,6 +14,8 @@ from accelsim.gpu.neighbourhood import Axis, Grid
 GRID_SEED, GRID_COUNT = 1, 220
 #: Drawn once the model stood; nothing was looked at before.
 JUDGED_SEED, JUDGED_COUNT = 20261122, 190
+#: The same once more, measured when the model no longer changed.
+FINAL_SEED = 20261123
 #: Of the small cases whose counters are read.
 COUNTED_SEED = 5
 
@@ -155,7 +157,18 @@ ROWS = [
 
 
 #: Tilings of the weight-only product that are tried on its large matrices.
-TILINGS = [Tiling(4), Tiling(2, 2), Tiling(2, 4), Tiling(2, 1, 3), Tiling(4, 2)]
+TILINGS = [
+    Tiling(4), Tiling(2, 2), Tiling(2, 4), Tiling(2, 1, 3), Tiling(4, 2),
+    Tiling(4, 1, 1), Tiling(4, 2, 1), Tiling(8, 1, 1),
+]  # fmt: skip
+#: Tiles for lengths of a few tiles, where what comes before and after the walk counts.
+SHORT = {
+    64: [Tile("wgmma", 128, 12), Tile("wgmma", 128, 8), Tile("wgmma", 128, 12, persistent=True),
+         Tile("wgmma", 128, 4, blocks=2, turns=False), Tile("wgmma", 96, 4, blocks=2, turns=False)],
+    96: [Tile("wgmma", 96, 12, stages=3), Tile("wgmma", 96, 4, blocks=2, turns=False)],
+    128: [Tile("wgmma", 80, 12), Tile("wgmma", 128, 8), Tile("wgmma", 80, 12, persistent=True),
+          Tile("wgmma", 80, 4, blocks=2, turns=False), Tile("wgmma", 64, 4, blocks=2, turns=False)],
+}  # fmt: skip
 
 
 #: Neighbourhoods: videos' and images' sizes, odd ones, strides, one dimension and two.

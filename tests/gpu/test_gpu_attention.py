@@ -46,6 +46,8 @@ def test_tiles_and_variants_that_are_not_there() -> None:
         Tile("mma", 24, 4)
     with refused(r"^gpu: no wgmma tile has 8 consumer warps and 72 keys\n"):
         Tile("wgmma", 72, 8)
+    with refused(r"^gpu: 2 blocks of 12 consumer warps share no registers\n"):
+        Tile("wgmma", 80, 12, blocks=2)
     with refused(r"^gpu: a persistent tile runs on wgmma only\n  allowed: path wgmma$"):
         Tile("mma", 64, 4, persistent=True)
     with refused(r"^gpu: 3 passes and tile Tile\("):
@@ -128,8 +130,8 @@ def test_macros_name_what_the_source_reads() -> None:
     }  # fmt: skip
     wgmma = attention.macros(Problem(SMALL, dtype="f16"), Tile("wgmma", 80, 12, stages=3), 1, True)
     assert wgmma == {
-        "D": 64, "BN": 80, "CONSUMERS": 3, "STAGES": 3, "TURNS": 1, "PERSISTENT": 0, "BF16": 0,
-        "CAUSAL": 0, "WINDOW": 0, "SPARSE": 1,
+        "D": 64, "BN": 80, "CONSUMERS": 3, "STAGES": 3, "TURNS": 1, "PERSISTENT": 0, "BLOCKS": 1,
+        "BF16": 0, "CAUSAL": 0, "WINDOW": 0, "SPARSE": 1,
     }  # fmt: skip
 
 

@@ -24,13 +24,15 @@
 #define WINDOW 0
 #define SPARSE 0
 #define PERSISTENT 0
+#define BLOCKS 1
 #endif
 
 #define BM (64 * CONSUMERS)
 #define THREADS (128 * (CONSUMERS + 1))
 #define PANELS ((D + 63) / 64)
-#define PRODUCER_REGISTERS (CONSUMERS == 3 ? 32 : CONSUMERS == 2 ? 24 : 56)
-#define CONSUMER_REGISTERS (CONSUMERS == 3 ? 160 : 240)
+// With BLOCKS 2 two blocks of one consumer share a multiprocessor's registers.
+#define PRODUCER_REGISTERS (CONSUMERS == 3 ? 32 : CONSUMERS == 2 || BLOCKS == 2 ? 24 : 56)
+#define CONSUMER_REGISTERS (CONSUMERS == 3 ? 160 : BLOCKS == 2 ? 232 : 240)
 
 // A query tile of a head of a batch, and its key tiles.
 struct Part {
@@ -103,7 +105,7 @@ DEVICE void issue_product(float (&O)[D / 2], const u32 (&W)[BN / 4], u64 v) {
   for (int m = 0; m < BN / 16; ++m) Wgmma<D>::registers(O, W + 4 * m, v + m * (2048 >> 4));
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     attention(const __grid_constant__ TensorMap q_map, const __grid_constant__ TensorMap k_map,
               const __grid_constant__ TensorMap v_map, half_t* __restrict__ O_, int P, int M,
               int group, float scale, int offset, int window, const int* __restrict__ starts,
@@ -143,9 +145,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     return part;
   };
+#if PERSISTENT
   auto numbered = [&](int n) {
     return part_of(n % query_tiles, n / query_tiles % heads, n / query_tiles / heads);
   };
+#endif
   auto first_key = [&](const Part& part, int j) {
     return (SPARSE ? part.tiles[j] : part.first + j) * BN;
   };
