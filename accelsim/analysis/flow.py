@@ -16,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from accelsim.analysis.hbl import Term
 from accelsim.analysis.needed import needed_points
 from accelsim.analysis.statement import Program, Projection, Statement
+from accelsim.ir.cascade import rank_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,42 @@ class Flow:
         way = self.ways.get(s.output.tensor)
         if way is None or any(r.into for e in (s, *way.passing) for r in e.einsum.reductions):
             return 0
+        share = self._decided((s, *way.passing))
+        if not share:
+            return 0
         total = needed_points(self.program.problem, s.einsum, [e.einsum for e in way.passing])
         for after in (s, *way.passing):
             for slot in after.output.shifted:  # the last slot may be read by nobody
                 if not self._last_slot_read(after.output.tensor, slot):
                     total -= s.dense // s.sizes.get(slot, 1)
-        return max(total, 0)
+        return max(int(total * share), 0)
+
+    def _decided(self, path: Sequence[Statement]) -> float:
+        """The share of points that data leaves on a path; 0 where nobody knows it."""
+        domains, densities = self.program.problem.domains, self.program.problem.cascade.density
+        if any(r.tensor in self._listed for s in path for r in s.reads):
+            return 0.0
+        data = {t for s in path for t in domains.data(s.einsum)}
+        return prod(densities[t].value for t in data)
+
+    @cached_property
+    def _listed(self) -> frozenset[str]:
+        """What depends on a list that a selection may leave incomplete.
+
+        Under a mask, up to a sum, or with room for more than there is.
+        """
+        found: set[str] = set()
+        problem = self.program.problem
+        for e in problem.cascade.einsums:
+            if e.selects:
+                last = e.reductions[-1]
+                room = problem.extent(rank_of(last.into))
+                full = room <= prod(problem.extent(rank_of(v)) for v in last.over)
+                if last.reach is not None or e.where or not full:
+                    found.add(e.output.tensor)
+            if any(a.tensor in found for a in e.reads):
+                found.add(e.output.tensor)
+        return frozenset(found)
 
     @cached_property
     def sure(self) -> dict[str, int]:
@@ -115,6 +147,8 @@ class Flow:
             if not self.needed(s):
                 continue
             passing = self.ways[s.output.tensor].passing
+            if self._decided((s, *passing)) < 1:
+                continue
             slots = [(e.output.tensor, v) for e in (s, *passing) for v in e.output.shifted]
             if not all(self._last_slot_read(t, v) for t, v in slots):
                 continue

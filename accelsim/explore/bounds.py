@@ -169,7 +169,7 @@ def bounds(
         capacity_bytes,
         compulsory(statements, word_bytes),
         _lower(traffic, lower, word_bytes),
-        best.words[0] * heavy,
+        _upper(statements, best.words[0], word_bytes),
         once(text, problem.sizes),
         ops,
         tuple(a.text for a in lower.arguments),
@@ -193,9 +193,16 @@ def compulsory(statements: Program, word_bytes: float) -> float:
 def _lower(traffic: Traffic, lower: Lower, word_bytes: float) -> float:
     """Bytes of a lower bound: what is moved once in its format, each further word at its least."""
     problem = traffic.program.problem
+    light, _ = _element_bytes(problem, word_bytes)
     once = {**traffic.flow.sure, **traffic.program.written}
     surely = sum(n * problem.bits(t, 8 * word_bytes) / 8 for t, n in once.items())
-    return surely + (lower.words - lower.compulsory_words) * _element_bytes(problem, word_bytes)[0]
+    return surely + (lower.words - lower.compulsory_words) * light
+
+
+def _upper(statements: Program, words: float, word_bytes: float) -> float:
+    """Bytes of what is attainable: compulsory ones, and each further word at its most."""
+    _, heavy = _element_bytes(statements.problem, word_bytes)
+    return compulsory(statements, word_bytes) + (words - statements.compulsory) * heavy
 
 
 def _element_bytes(problem: Problem, word_bytes: float) -> tuple[float, float]:
@@ -220,7 +227,7 @@ def _curve(statements: Program, traffic: Traffic, word_bytes: float) -> tuple[Po
     points = []
     for words, moved in zip(capacities, best.words, strict=True):
         low = _lower(traffic, traffic.lower(int(words * heavy // light)), word_bytes)
-        points.append(Point(words * heavy, low, moved * heavy))
+        points.append(Point(words * heavy, low, _upper(statements, moved, word_bytes)))
         if moved == traffic.compulsory:
             break
     return tuple(points)

@@ -126,6 +126,11 @@ class Domains:
             total += weight * count(extents, predicates)
         return round(total)
 
+    def data(self, einsum: Einsum) -> frozenset[str]:
+        """Tensors with a density that decide about points of an Einsum."""
+        every = (a.data for c in self.clauses(einsum) for a in c.alternatives)
+        return frozenset[str]().union(*every) & self.cascade.density.keys()
+
     def decided(self, einsum: Einsum, ranks: Collection[str]) -> frozenset[str]:
         """Tensors with a density that decide alone, for coordinates of ``ranks``, about points."""
         found = set[str]()

@@ -79,3 +79,29 @@ def test_people_get_a_table_and_a_picture(tmp_path: Path) -> None:
     ):
         assert word in result.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+STORED = """cascade: stored
+ranks: [I, J, E]
+inputs: {Q: [I, E], K: [J, E], KEEP: [I, J]}
+output: S
+einsums: ["S[i,j] = Q[i,e] * K[j,e] where KEEP[i,j]"]
+"""
+
+
+def test_formats_and_densities_in_bounds(tmp_path: Path) -> None:
+    """By hand: 64 x 32 of Q, K and 64 x 64 of KEEP and S."""
+    path = tmp_path / "stored.yaml"
+    path.write_text(STORED)
+    asked = {"shape": "I=64,J=64,E=32", "capacity": "1MiB"}
+    plain = accelsim.bounds(str(path), **asked)
+    assert plain.compulsory_bytes == 2 * (2 * 64 * 32 + 2 * 64 * 64)
+    assert plain.ops_by_class["mac"] == 64 * 64 * 32
+    more = "formats: {K: int4-g128}\ndensity: {KEEP: {value: 0.25, source: assumed}}\neinsums"
+    path.write_text(STORED.replace("einsums", more))
+    found = accelsim.bounds(str(path), **asked)
+    saved = 64 * 32 * (2 - 4.15625 / 8) + 2 * 0.75 * 64 * 64  # K in fewer bits, S where it is
+    assert found.compulsory_bytes == pytest.approx(plain.compulsory_bytes - saved)
+    assert found.ops_by_class["mac"] == 64 * 64 * 32 / 4
+    assert found.lower_bytes <= found.compulsory_bytes <= found.attainable_bytes
+    assert found.attainable_bytes < plain.attainable_bytes
