@@ -52,7 +52,8 @@ class KernelDescriptor:
     ``overhead`` is instructions of a warp and tile that are no arithmetic of
     the algorithm (addresses, barriers, copies), ``load_bytes`` what one
     asynchronous copy instruction of a thread moves (0: a copy engine's).
-    Where queries are few the keys are split over blocks of ``split_tiles``.
+    Head dimensions are padded to ``padded_columns`` in memory, and with
+    ``padded_work`` in the products too.  Where queries are few the keys are split over blocks of ``split_tiles``.
     With a ``column_step`` narrower tiles are there as well, in such steps.
     ``instructions`` are counts of the compiled stream by variant.
     """
@@ -70,6 +71,7 @@ class KernelDescriptor:
     overhead: float = 0.0
     load_bytes: int = 0
     padded_columns: int = 0
+    padded_work: bool = False
     column_step: int = 0
     split_tiles: tuple[Tile, ...] = ()
     instructions: tuple[tuple[str, float], ...] = ()

@@ -49,6 +49,7 @@ class KernelText(Record):
     )
     load_bytes: int = Field(0, ge=0, description="bytes of a copy instruction; 0: a copy engine")
     padded_columns: int = Field(0, ge=0, description="head dimension is padded to a multiple")
+    padded_work: bool = Field(False, description="the padding is multiplied as well")
     column_step: int = Field(0, ge=0, description="narrower tiles are there in such steps")
     instructions: dict[str, float] = Field(
         default_factory=dict, description="counted instructions of a warp, by variant"

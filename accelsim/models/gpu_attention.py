@@ -36,7 +36,9 @@ def stages(
     port = gpu.shared_bandwidth / schedulers
     shared_tile = 4.0 if kernel.path == "wgmma" else 1.0  # warps that read one copy of K and V
     alone = (gpu.tensor_alone_rate(kernel.path, case.kind) or rate) / schedulers
-    first, second = (2.0 * rows * columns * width for width in (case.E, case.F))
+    pad = kernel.padded_columns if kernel.padded_work else 1
+    widths = (-(-width // pad) * pad for width in (case.E, case.F))
+    first, second = (2.0 * rows * columns * width for width in widths)
     lead = wait.wgmma if kernel.path == "wgmma" else wait.mma + wait.shared
     slower = 0.0 if kernel.path == "wgmma" else 1 / alone - 1 / rate
     found = [
@@ -208,13 +210,13 @@ def launch(
             masked += tile_cycles([*part, mask], warps, residents, kernel.overlap) - one
             first += in_phase(part, warps) - one if kernel.overlap == "staggered" else 0.0
         before, after = _around(gpu, kernel, tile, case, residents, warps, share)
-        around = first + after + (0.0 if kernel.persistent else before)
+        if kernel.persistent:  # its next keys are there by then, its next queries are not
+            before = gpu.waits.memory + residents * 2.0 * tile.rows * case.E / share
+        around = first + after + before
         return [around + s.tiles * cycles + s.masked * masked for s in walked]
 
     causal = case.causal
     total = _makespan(gpu, kernel.longest_first, causal, durations, together, copies)
-    if kernel.persistent:  # only the first tile of queries is waited for
-        total += _around(gpu, kernel, tile, case, together, 1, share)[0]
     score_tiles = sum(s.tiles for s in walked) * copies
     slots = gpu.multiprocessors * together
     read, written = case.compulsory
