@@ -7,18 +7,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from accelsim.cli.options import Json, parts
+from accelsim.cli.options import Json, Model, Shape, parts
 from accelsim.cli.output import note, print_json, print_tables
 
 
 def systems(
     name: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="A system's name or file; all of them if none."),
+        typer.Argument(help="A system's or cascade's name or file; all if none."),
     ] = None,
     seq: Annotated[
         str, typer.Option(metavar="N,...", help="Sequence lengths: 4K,32K (K is 1024).")
     ] = "4K,32K,128K",
+    shape: Shape = None,
+    model: Model = None,
     file: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--csv", metavar="FILE", help="Write the table as CSV."),
@@ -30,7 +32,11 @@ def systems(
     from accelsim.explore.systems import systems as every
     from accelsim.report import systems as report
 
-    result = every(parts(seq)).to_dict() if name is None else one(name, parts(seq)).to_dict()
+    lengths = parts(seq)
+    if name is None:
+        result = every(lengths).to_dict()
+    else:
+        result = one(name, lengths, shape=shape, model=model).to_dict()
     rows = result if name is None else {"systems": [result]}
     if file is not None:
         file.write_text(report.csv_text(rows), encoding="utf-8")

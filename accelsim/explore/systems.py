@@ -7,16 +7,28 @@ cascades; its file gives cascades, sizes and shares, never a result.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from accelsim.errors import Place, refuse
 from accelsim.explore.loads import Load, load_of, scope_of, total
 from accelsim.explore.sweeping import Swept, swept
 from accelsim.ir.format import breakdown
+from accelsim.ir.problem import relevant
 from accelsim.load import catalog
-from accelsim.load.system import WANTED, Phase, Stored, System, kinds, load_system
-from accelsim.load.workload import length
+from accelsim.load.cascade import load_cascade
+from accelsim.load.source import closest, read
+from accelsim.load.system import (
+    WANTED,
+    Phase,
+    Stored,
+    System,
+    kinds,
+    load_system,
+    system_of_cascade,
+)
+from accelsim.load.workload import MODELS, length, shape_from_text
 
 #: Lengths of the table.
 LENGTHS: Final = ("4K", "32K", "128K")
@@ -123,14 +135,24 @@ class Row:
         }
 
 
-def system(name: str | Path, lengths: Sequence[str] = LENGTHS) -> Row:
+def system(
+    name: str | Path,
+    lengths: Sequence[str] = LENGTHS,
+    *,
+    shape: Mapping[str, int] | str | None = None,
+    model: str | None = None,
+) -> Row:
     """One system: its passes and live words, and each phase at each length beside dense attention.
+
+    The name or file may also be a cascade's, as a variant of one's own; then
+    ``shape`` gives the sizes that follow from neither the length nor the
+    ``model``.  Raises InputError for what cannot be read or bound.
 
     >>> row = system("fusemax", ["4K"])
     >>> row.swept[0].over_k, row.cells[0].ops
     (1, 1.0)
     """
-    found = load_system(name)
+    found = _found(name, shape, model)
     parts = dict.fromkeys(part for phase in found.phases[:1] for part in phase.parts)
     sizes = [length(n) for n in lengths]
     return Row(
@@ -139,6 +161,36 @@ def system(name: str | Path, lengths: Sequence[str] = LENGTHS) -> Row:
         tuple(_cell(found, phase, n) for phase in found.phases for n in sizes),
         tuple(_bits(f, scope_of(found, 1)) for f in found.formats),
     )
+
+
+def _found(name: str | Path, shape: Mapping[str, int] | str | None, model: str | None) -> System:
+    """The system of a name or file, or one made of a cascade."""
+    text = str(name)
+    if _is_cascade(text):
+        cascade = load_cascade(text)
+        sizes = shape_from_text(shape) if isinstance(shape, str) else dict(shape or {})
+        relevant(cascade, sizes, asked=sizes)
+        own = system_of_cascade(cascade, sizes)
+    elif shape:
+        message = f"sizes for {text}, which has its own"
+        raise refuse(message, "a shape for a cascade", Place("--shape"))
+    else:
+        own = load_system(name)
+    if model is None:
+        return own
+    if model not in MODELS:
+        raise refuse(f"no model is called {model!r}", closest(model, MODELS), Place("--model"))
+    return replace(own, text=own.text.model_copy(update={"model": model}))
+
+
+def _is_cascade(name: str) -> bool:
+    """Whether a name or file is a cascade's, and no system's."""
+    if name in catalog.names("system") or name in catalog.names("cascade"):
+        return name not in catalog.names("system")
+    if not Path(name).is_file():
+        return False
+    value = read(name).value
+    return isinstance(value, dict) and "cascade" in value and "system" not in value
 
 
 @dataclass(frozen=True, slots=True)

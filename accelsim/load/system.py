@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from accelsim.errors import Fault, InputError, Place
+from accelsim.ir.cascade import Cascade
 from accelsim.ir.format import Format, bits_per_element, bits_read
 from accelsim.ir.rule import Rule, rule
 from accelsim.load import catalog
@@ -24,7 +25,14 @@ from accelsim.load.source import Document, closest, read, validate
 from accelsim.load.workload import MODELS
 
 #: What a description rests on, the surest first.
-Sure = Literal["primary text", "authors' code", "secondary", "abstract only", "labelled hypothesis"]
+Sure = Literal[
+    "primary text",
+    "authors' code",
+    "secondary",
+    "abstract only",
+    "labelled hypothesis",
+    "not published",
+]
 Kind = Literal[
     "exact",
     "sparse static",
@@ -35,6 +43,7 @@ Kind = Literal[
     "calibrated",
     "accelerator",
     "study",
+    "not published",
 ]
 #: The systems that accelsim sets out to describe.
 WANTED: Final = 40
@@ -297,6 +306,39 @@ class _Loading:
             text.within,
             text.source,
         )
+
+
+def system_of_cascade(cascade: Cascade, shape: Mapping[str, int]) -> System:
+    """A system of one's own from a cascade alone: prefill of N queries over N keys, in one part.
+
+    ``shape`` gives the sizes that neither the length nor the model gives.  It
+    stands beside causal attention in one pass.
+
+    >>> load_cascade("attention-causal").name in system_of_cascade(
+    ...     load_cascade("attention-causal"), {}).phases[0].parts[0].cascade
+    True
+    """
+    own = {rank: LENGTH for rank in ("P", "M") if rank in cascade.ranks} | dict(shape)
+    text = SystemText(
+        system=cascade.name,
+        title=cascade.name,
+        sure="not published",
+        kind="not published",
+        about=cascade.about,
+    )
+
+    def part(name: str, sizes: Mapping[str, _Number]) -> Part:
+        rules = tuple((rank, rule(size)) for rank, size in sizes.items())
+        one = rule(1)
+        return Part(name, rules, one, (), (), (), one, (), "K", "V", "M", cascade.place)
+
+    phase = Phase(
+        "prefill",
+        "",
+        (part(cascade.place.file, own),),
+        part("attention-causal-1pass", {"P": LENGTH, "M": LENGTH}),
+    )
+    return System(cascade.name, text, (phase,), ())
 
 
 def load_system(name_or_path: str | Path, place: Place | None = None) -> System:
