@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.errors import Fault, InputError, refuse
-from accelsim.ir.cascade import Access, Einsum, Index, Last, rank_of
+from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, rank_of
 from accelsim.ir.evaluate import Array, Points, Stored
 from accelsim.ir.lattice import Affine
 from accelsim.ir.mapping import Loop
@@ -46,6 +46,8 @@ class Executor:
             shape = problem.shape(name)
             self.tensors[name] = Stored(np.full(shape, np.nan), np.zeros(shape, np.bool_))
             self.produced[name] = np.zeros(shape, np.bool_)
+        self.rings = rings(self.cascade)
+        self.waiting: dict[str, dict[str, int]] = {}
         for e in self.cascade.einsums:
             if not e.reads:
                 self.task(e.name, {})
@@ -53,11 +55,32 @@ class Executor:
     def task(self, einsum: str, fixed: Mapping[str, int]) -> None:
         """Compute an Einsum in one step: parts of ``fixed`` at one value, all others whole.
 
-        Raises InputError where it reads what is not there yet, or where its
-        reduction cannot be joined from steps.
+        Einsums that need one another along a recurrence whose slots are inside
+        a step go slot by slot, together, when the last of them runs.  Raises
+        InputError where one reads what is not there yet, or where a reduction
+        cannot be joined from steps.
         """
-        e = self.cascade.steps[einsum]
-        values = {v: self._coordinates(v, fixed) for v in self.problem.variables(e)}
+        ring = self.rings.get(einsum, ())
+        if not any(len(self._values(e, fixed)[v]) > 1 for e, v in ring):
+            e = self.cascade.steps[einsum]
+            self._points(e, self._values(e, fixed), fixed)
+            return
+        self.waiting[einsum] = dict(fixed)
+        if all(self.waiting.get(e.name) == fixed for e, _ in ring):
+            slots = self._values(ring[0][0], fixed)[ring[0][1]]
+            for slot in slots:
+                for e, v in ring:
+                    self._points(e, self._values(e, fixed) | {v: np.array([slot])}, fixed)
+            for e, _ in ring:
+                del self.waiting[e.name]
+
+    def _values(self, e: Einsum, fixed: Mapping[str, int]) -> dict[str, npt.NDArray[np.int64]]:
+        return {v: self._coordinates(v, fixed) for v in self.problem.variables(e)}
+
+    def _points(
+        self, e: Einsum, values: Mapping[str, npt.NDArray[np.int64]], fixed: Mapping[str, int]
+    ) -> None:
+        """Compute an Einsum at some values of its variables."""
         points = _Box(self.problem, self.tensors, e, values)
         self._check(e, points)
         with np.errstate(all="ignore"):
@@ -141,6 +164,35 @@ class Executor:
                 e.place,
             )
         return True
+
+
+def rings(cascade: Cascade) -> dict[str, tuple[tuple[Einsum, str], ...]]:
+    """For each Einsum of a recurrence all that need one another, each with its slot's variable.
+
+    >>> from accelsim.load.cascade import load_cascade
+    >>> found = rings(load_cascade("attention-1pass"))
+    >>> [(e.name, v) for e, v in found["RD"]]
+    [('SPD', 'm1'), ('RD', 'm1')]
+    """
+    feeds = {
+        e.name: {w.name for a in e.reads for w in cascade.writers.get(a.tensor, ())}
+        for e in cascade.einsums
+    }
+    needs: dict[str, set[str]] = {}
+    for name, near in feeds.items():
+        found, new = set[str](), near
+        while new:
+            found |= new
+            new = {far for one in new for far in feeds[one]} - found
+        needs[name] = found
+    answer = {}
+    for name, found in needs.items():
+        ring = [e for e in cascade.einsums if e.name in found and name in needs[e.name]]
+        along = {cascade.iterative.get(e.output.tensor) for e in ring} - {None}
+        slots = [[v for v in e.variables if rank_of(v) in along] for e in ring]
+        if ring and all(len(variables) == 1 for variables in slots):
+            answer[name] = tuple((e, v) for e, (v,) in zip(ring, slots, strict=True))
+    return answer
 
 
 def _whole(variable: str, problem: Problem) -> Loop:

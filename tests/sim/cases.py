@@ -8,7 +8,7 @@ from math import prod
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from accelsim.ir.arch import Level
+from accelsim.ir.arch import Level, Unit
 from accelsim.ir.mapping import Group, Leaf, Loop, Node, Stage, Tree, leaves
 from accelsim.ir.problem import bind
 from accelsim.mapper.legal import legal
@@ -71,11 +71,55 @@ def longer(case: Case, trips: dict[str, int]) -> Case:
 
     parts = tuple((rank, loops(found)) for rank, found in case.mapping.parts)
     sizes = {rank: prod(p.trips for p in found) for rank, found in parts}
+    windows = {"X": ("P", "W"), "Y": ("Q", "V")}
     for rank in set(case.problem.cascade.ranks) - set(sizes):  # long enough for any window
-        sizes[rank] = 100_000
+        place, within = (sizes[r] for r in windows[rank])
+        sizes[rank] = 5 * place + 2 * within
     groups = tuple(replace(g, tree=tree(g.tree)) for g in case.mapping.groups)
     return Case(
         bind(case.problem.cascade, sizes),
         case.arch,
         replace(case.mapping, parts=parts, groups=groups),
     )
+
+
+def doubled(case: Case) -> Case:
+    """The case with two buffers of every tile, room for each, and one stage a group."""
+
+    def tree(found: Tree) -> Tree:
+        if isinstance(found, Leaf):
+            return found
+        holds = tuple(replace(h, copies=2, shares="") for h in found.holds)
+        return Node(found.loops, holds, tuple(map(tree, found.children)))
+
+    groups = tuple(
+        replace(
+            g,
+            tree=tree(g.tree),
+            stages=(Stage(tuple(e for stage in g.stages for e in stage.einsums)),),
+        )
+        for g in case.mapping.groups
+    )
+    return replace(case, mapping=replace(case.mapping, groups=groups))
+
+
+def slower(case: Case, times: int) -> Case:
+    """The case on a machine whose cycles are so much shorter that rounding to them is not felt."""
+
+    def unit(found: Unit) -> Unit:
+        operations = tuple(
+            (name, replace(o, cycles=o.cycles * times)) for name, o in found.operations
+        )
+        return replace(found, operations=operations, fill_cycles=0.0)
+
+    levels = tuple(
+        replace(
+            level,
+            bandwidth=level.bandwidth / times,
+            read_bandwidth=level.read_bandwidth / times,
+            write_bandwidth=level.write_bandwidth / times,
+        )
+        for level in case.arch.levels
+    )
+    units = tuple(map(unit, case.arch.units))
+    return replace(case, arch=replace(case.arch, levels=levels, units=units))

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from accelsim.ir.reference import random_inputs
 from accelsim.models.estimate import estimate
 from accelsim.sim import nest
+from accelsim.sim.execute import Executor, largest_difference
 from accelsim.sim.run import simulate
 from tests.models.nests import Case, exact
 from tests.oracle.nest import replay
@@ -32,6 +34,8 @@ def bounded(case: Case) -> None:
     for one, other in zip(found.groups, every.groups, strict=True):
         assert replace(one, skipped=0) == replace(other, skipped=0)
         assert one.cycles == one.compute_cycles + sum(one.stalls.values())
+        for unit, busy in one.busy_cycles.items():
+            assert one.cycles == busy + sum(one.idle_cycles[unit].values())
     assert found.cycles <= found.serial_cycles
     if exact(case):
         priced = estimate(case.problem, case.arch, case.mapping)
@@ -55,6 +59,15 @@ def replayed(case: Case) -> None:
             writes[level] += words
         assert ran.reads == {level: reads[level] for level in case.arch.level}
         assert ran.writes == {level: writes[level] for level in case.arch.level}
+
+
+def executed(case: Case) -> None:
+    """Tensors computed task by task, in the order of the run, equal the interpreter's."""
+    inputs = random_inputs(case.problem)
+    executor = Executor(case.problem, case.mapping, inputs)
+    simulate(case.problem, case.arch, case.mapping, execute=executor.task)
+    names = case.problem.cascade.tensors
+    assert largest_difference(case.problem, inputs, executor.tensors, names) <= 1e-9
 
 
 @pytest.mark.parametrize("family", FAMILIES)
