@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from accelsim.explore.documents import schema as schema
     from accelsim.explore.documents import show as show
     from accelsim.explore.estimate import estimate as estimate
+    from accelsim.explore.estimate_cascade import estimate_cascade as estimate_cascade
+    from accelsim.explore.estimate_gpu import estimate_kernel as estimate_kernel
     from accelsim.explore.evaluations import validate as validate
     from accelsim.explore.exchange import import_ as import_
     from accelsim.explore.export import export as export
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from accelsim.explore.sweep import sweep as sweep
     from accelsim.explore.systems import system as system
     from accelsim.explore.systems import systems as systems
+    from accelsim.explore.validate_gpu import validate_gpu as validate_gpu
 
 __version__ = "0.1.0"
 
@@ -40,6 +43,8 @@ _VERBS = {
     "compare": "accelsim.explore.compare",
     "derive": "accelsim.explore.derive",
     "estimate": "accelsim.explore.estimate",
+    "estimate_cascade": "accelsim.explore.estimate_cascade",
+    "estimate_kernel": "accelsim.explore.estimate_gpu",
     "export": "accelsim.explore.export",
     "import_": "accelsim.explore.exchange",
     "list_names": "accelsim.explore.documents",
@@ -52,6 +57,7 @@ _VERBS = {
     "system": "accelsim.explore.systems",
     "systems": "accelsim.explore.systems",
     "validate": "accelsim.explore.evaluations",
+    "validate_gpu": "accelsim.explore.validate_gpu",
 }
 
 __all__ = ["__version__", *_VERBS]  # noqa: PLE0604

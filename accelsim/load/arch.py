@@ -280,7 +280,7 @@ def architecture_from(document: Document, sets: Iterable[str] = ()) -> Architect
     if isinstance(document.value, dict) and "gpu" in document.value:
         message = f"{document.value['gpu']} is a GPU, and what is asked is of a spatial array"
         place = document.place(["gpu"], key=True)
-        raise InputError([Fault(place, message, "--kernel, or an array")])
+        raise InputError([Fault(place, message, "estimate without a mapping, or a spatial array")])
     overridden = frozenset(override(document.value, text) for text in sets)
     text, faults = salvage(document, ArchitectureText)
     if text is None:

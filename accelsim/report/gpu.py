@@ -70,14 +70,26 @@ def validation(result: Result, brief: bool = False) -> Iterable[RenderableType]:
     models = dict.fromkeys(
         name for bands in result["errors"].values() for one in bands.values() for name in one
     )
-    columns = [f"{name}: mean, 90th, max" for name in models]
-    bands = table("Error of time, by measured time", "rows of", "band", "rows", *columns, left=2)
+    columns = list(models)
+    bands = table(
+        "Error of time by measured time: mean, 90th percentile, largest",
+        "rows of",
+        "band",
+        "rows",
+        *columns,
+        left=2,
+    )
     for kind, found in result["errors"].items():
         for number, (band, errors) in enumerate(found.items()):
             cells = [_three(errors.get(name)) for name in models]
             bands.add_row("" if number else kind, band, str(errors["ours"]["rows"]), *cells)
     yield bands
-    kernels = table("Error of time, rows of 20 us and more", "kernel", "rows", *columns)
+    kernels = table(
+        "Rows of 20 us and more, by kernel: mean, 90th percentile, largest",
+        "kernel",
+        "rows",
+        *columns,
+    )
     for name, errors in result["by_kernel"].items():
         cells = [_three(errors.get(model)) for model in models]
         kernels.add_row(name, str(errors["ours"]["rows"]), *cells)
