@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from accelsim.errors import one_of, refuse
 from accelsim.ir.cascade import Access, Cascade, Einsum, Index
@@ -16,6 +17,7 @@ class Group:
     along: str = ""
 
 
+@lru_cache(maxsize=64)
 def order(cascade: Cascade) -> tuple[Group, ...]:
     """The Einsums in an order in which they can run, recurrences grouped.
 
@@ -23,10 +25,10 @@ def order(cascade: Cascade) -> tuple[Group, ...]:
     A recurrence's Einsums are in the order of one slot.
     """
     einsums = cascade.einsums
-    needs = [
-        {m for read in e.reads for m, w in enumerate(einsums) if w.output.tensor == read.tensor}
-        for e in einsums
-    ]
+    writes: dict[str, set[int]] = {}
+    for n, e in enumerate(einsums):
+        writes.setdefault(e.output.tensor, set()).add(n)
+    needs = [set[int]().union(*(writes.get(r.tensor, ()) for r in e.reads)) for e in einsums]
     reach = [_reachable(n, needs) for n in range(len(einsums))]
     done: set[int] = set()
     groups: list[Group] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from accelsim.analysis.rewrite.forms import Sum, Term
-from accelsim.analysis.rewrite.normal import reads
 from accelsim.analysis.rewrite.program import Program
 from accelsim.ir.cascade import Access, Index
 
@@ -66,4 +65,4 @@ class Axis:
     def waits(self, term: Term | Sum) -> bool:
         """Whether a body or a term of it needs all of the fiber."""
         s = term if isinstance(term, Sum) else Sum((term,))
-        return any(self.barrier(a) or self.late(a) for a in reads(s))
+        return any(self.barrier(a) or self.late(a) for a in s.reads)

@@ -37,7 +37,7 @@ from accelsim.analysis.rewrite.algebra import exponential, factored, of, product
 from accelsim.analysis.rewrite.axis import Axis
 from accelsim.analysis.rewrite.forms import ONE, Atom, Base, Call, Sum, Term, nonnegative
 from accelsim.analysis.rewrite.indices import plain_variables, renamed, renamed_condition
-from accelsim.analysis.rewrite.normal import expanded, reads, replaced
+from accelsim.analysis.rewrite.normal import expanded, replaced
 from accelsim.analysis.rewrite.program import Def, Names
 from accelsim.analysis.rewrite.tiling import Tiled
 from accelsim.ir.cascade import Access, Position
@@ -59,7 +59,7 @@ class Kept:
     @property
     def statistics(self) -> frozenset[str]:
         """The tensors that the factor is made of."""
-        return frozenset(a.tensor for a in reads(self.factor))
+        return frozenset(a.tensor for a in self.factor.reads)
 
 
 class Corrected:
@@ -92,7 +92,7 @@ class Corrected:
         streamed = not waits(Sum((Term(t.coefficient, t.powers),))) and not waits(rest)
         known = all(
             a.tensor in self.kept and self.axis.barrier(a)
-            for a in reads(out)
+            for a in out.reads
             if self.axis.barrier(a) or self.axis.late(a)
         )
         linear = d.op == "sum" or self._least_is_0(d)
@@ -122,7 +122,7 @@ class Corrected:
         if len(waiting) != 1 or u.exponent is not None:
             return
         factor = Sum((quotient(u, factored(of(waiting[0]))),))
-        its = [self.kept[a.tensor] for a in reads(waiting[0]) if a.tensor in self.kept]
+        its = [self.kept[a.tensor] for a in waiting[0].reads if a.tensor in self.kept]
         if self.axis.waits(factor) or any(k.statistics for k in its):
             return
         if {k.of.op for k in its} in ({"max"}, {"min"}):

@@ -17,6 +17,8 @@ from accelsim.ir.problem import bind, with_parts
 LONG, SHORT = 4096, 64
 #: Of cascades with equally many passes so many are returned.
 MOST_STABLE, MOST_UNSTABLE = 3, 1
+#: Of a longer cascade than this just one.
+LONG_CASCADE = 40
 #: And so many executed: by the Einsums that takes, and at least.
 MOST_EXECUTED, LEAST_TRIED = 200, 4
 #: Some inputs make a sum of bare exponentials overflow, whether the judge met them or not.
@@ -82,9 +84,12 @@ def derive(cascade: Cascade) -> Derivation:
 def _confirmed(judge: Judge, states: Iterable[State]) -> Iterator[Derived]:
     """Of states with equally many passes the first few that are equal, stable and not."""
     most = max(LEAST_TRIED, MOST_EXECUTED // len(judge.original.einsums))
-    wanted = {True: MOST_STABLE, False: MOST_UNSTABLE}
+    short = len(judge.original.einsums) <= LONG_CASCADE
+    wanted = {True: MOST_STABLE if short else 1, False: MOST_UNSTABLE}
     for state in islice(states, most):
         if not wanted[False] and state.program.bare:
+            continue
+        if not wanted[True] and not state.program.bare and not short:
             continue
         verdict = judge.verdict(state.cascade)
         if verdict.stable and state.program.bare:

@@ -22,11 +22,12 @@ like bases multiplied, common factors of a sum taken out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, TypeAlias
 
-from accelsim.ir.cascade import Access, Const, Coordinate, Size, variables
+from accelsim.ir.cascade import Access, Const, Coordinate, Size, accesses, variables
 from accelsim.ir.show import show_expr
 
 
@@ -43,6 +44,15 @@ class _Keyed:
         return hash(self.key)
 
 
+def _collect(whole: object, parts: Sequence[Base | Term]) -> None:
+    """Note the index variables and the reads of the parts of a form, index tensors among these."""
+    one = parts[0] if len(parts) == 1 else None
+    found = one.variables if one else frozenset[str]().union(*(p.variables for p in parts))
+    its = one.reads if one else frozenset[Access]().union(*(p.reads for p in parts))
+    object.__setattr__(whole, "variables", found)
+    object.__setattr__(whole, "reads", its)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Atom(_Keyed):
     """An access, a size, a coordinate or a constant; ``nonnegative`` where it is known to be."""
@@ -51,11 +61,12 @@ class Atom(_Keyed):
     nonnegative: bool = False
     key: str = field(init=False)
     variables: frozenset[str] = field(init=False)
+    reads: frozenset[Access] = field(init=False)
 
     def __post_init__(self) -> None:
-        of = variables(self.expr)
         object.__setattr__(self, "key", show_expr(self.expr))
-        object.__setattr__(self, "variables", frozenset(of))
+        object.__setattr__(self, "variables", frozenset(variables(self.expr)))
+        object.__setattr__(self, "reads", frozenset(accesses(self.expr)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,11 +77,11 @@ class Call(_Keyed):
     args: tuple[Sum, ...]
     key: str = field(init=False)
     variables: frozenset[str] = field(init=False)
+    reads: frozenset[Access] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.op}({','.join(a.key for a in self.args)})")
-        of = frozenset[str]().union(*(a.variables for a in self.args))
-        object.__setattr__(self, "variables", of)
+        _collect(self, self.args)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,16 +94,17 @@ class Term(_Keyed):
     key: str = field(init=False)
     like: str = field(init=False)  # the key without the coefficient
     variables: frozenset[str] = field(init=False)
+    reads: frozenset[Access] = field(init=False)
 
     def __post_init__(self) -> None:
         parts = [f"({b.key})^{q}" if q != 1 else f"({b.key})" for b, q in self.powers]
-        of = [b.variables for b, _ in self.powers]
+        inside: list[Base] = [b for b, _ in self.powers]
         if self.exponent is not None:
             parts.append(f"exp({self.exponent.key})")
-            of.append(self.exponent.variables)
+            inside.append(self.exponent)
         object.__setattr__(self, "like", "*".join(parts))
         object.__setattr__(self, "key", f"{self.coefficient}*{self.like}")
-        object.__setattr__(self, "variables", frozenset[str]().union(*of))
+        _collect(self, inside)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,11 +114,11 @@ class Sum(_Keyed):
     terms: tuple[Term, ...]
     key: str = field(init=False)
     variables: frozenset[str] = field(init=False)
+    reads: frozenset[Access] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", "+".join(t.key for t in self.terms) or "0")
-        of = frozenset[str]().union(*(t.variables for t in self.terms))
-        object.__setattr__(self, "variables", of)
+        _collect(self, self.terms)
 
     @property
     def term(self) -> Term | None:

@@ -20,7 +20,6 @@ from math import inf
 
 from accelsim.analysis.rewrite.algebra import called, of, scaled, times
 from accelsim.analysis.rewrite.forms import ZERO, Atom, Call, Sum
-from accelsim.analysis.rewrite.normal import reads
 from accelsim.analysis.rewrite.program import Def, Program
 from accelsim.ir.cascade import Access, Const
 
@@ -32,7 +31,7 @@ def guarded(program: Program, d: Def, body: Sum) -> Def:
         return as_map
     if d.op == "sum":
         return replace(as_map, body=select_finite(program, body, ZERO), closed=True)
-    its = [a for a in reads(body) if program.identity(a)]
+    its = [a for a in body.reads if program.identity(a)]
     identity = of(Atom(Const(inf), True))
     identity = scaled(identity, -1) if d.op == "max" else identity
     conditions = [seen(a, program.identity(a)) for a in sorted(its, key=str)]

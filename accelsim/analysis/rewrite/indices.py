@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from accelsim.analysis.rewrite.algebra import of
 from accelsim.analysis.rewrite.forms import Atom, Sum
-from accelsim.analysis.rewrite.normal import normal, reads, replaced
+from accelsim.analysis.rewrite.normal import normal, replaced
 from accelsim.ir.cascade import (
     Access,
     Compare,
@@ -63,7 +63,7 @@ def renamed(s: Sum, names: Mapping[str, str]) -> Sum | None:
     """A normal form with variables renamed; None where an index has no such form."""
     if all(v == w for v, w in names.items()):
         return s
-    if any(renamed_access(a, names) is None for a in reads(s)):
+    if any(renamed_access(a, names) is None for a in s.reads):
         return None
 
     def coordinate(variable: str) -> Sum:

@@ -48,9 +48,10 @@ CANCELLED = 0.01
 #: An error of the original, relative to its magnitude, from which a case says nothing.
 USELESS = 0.1
 #: Inputs are made large one by one, or where there are many of them in so many groups.
-MOST_GROUPS = 6
-#: Elements of a long fiber, by how many ranks are walked.
+MOST_GROUPS = 4
+#: Elements of a long fiber, by how many ranks are walked, and of its tiles.
 FAR = {1: 256, 2: 32}
+FAR_TILE = 32
 #: Elements of a tile, at most, at each of the sizes tried.
 TILES = (8, 3, 1)
 #: An Einsum of more points is not executed.
@@ -97,7 +98,7 @@ class Judge:
             problem = bind(self.original, sizes)
             inputs = random_inputs(problem, 3)
             true = _outputs(problem, inputs, np.float64)
-            self.exact.append(_Case("random, long", sizes, inputs, true, HOSTILE, TILES[0]))
+            self.exact.append(_Case("random, long", sizes, inputs, true, HOSTILE, FAR_TILE))
 
     def _small_cases(self, problem: Problem, sizes: dict[str, int]) -> Iterator[_Case]:
         usual: dict[str, float] = {}

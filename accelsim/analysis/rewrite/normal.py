@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
@@ -21,8 +21,8 @@ from accelsim.analysis.rewrite.algebra import (
     sum_of,
     times,
 )
-from accelsim.analysis.rewrite.forms import Atom, Base, Call, Sum, Term
-from accelsim.ir.cascade import Access, Const, Coordinate, Expr, Size, accesses
+from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term
+from accelsim.ir.cascade import Access, Const, Coordinate, Expr, Size
 
 #: What takes more terms than this is not multiplied out, nor a sum to another power.
 MOST_TERMS: Final = 32
@@ -73,25 +73,6 @@ def normal(expr: Expr, read: Callable[[Access], Sum]) -> Sum:
             return raised(args[0], power)
     make = _ALGEBRA.get(expr.op)
     return make(*args) if make else called(expr.op, *args)
-
-
-def atoms(s: Sum | Call) -> Iterator[Atom]:
-    """Every atom in a sum, with repetitions."""
-    for inner in s.args if isinstance(s, Call) else (s,):
-        for t in inner.terms:
-            for base, _ in t.powers:
-                if isinstance(base, Atom):
-                    yield base
-                else:
-                    yield from atoms(base)
-            if t.exponent is not None:
-                yield from atoms(t.exponent)
-
-
-def reads(s: Base) -> frozenset[Access]:
-    """Every access in a sum or a base, index tensors among them."""
-    its = (s,) if isinstance(s, Atom) else atoms(s)
-    return frozenset(a for atom in its for a in accesses(atom.expr))
 
 
 def replaced(s: Sum, by: Callable[[Atom], Sum | None]) -> Sum:

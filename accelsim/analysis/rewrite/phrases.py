@@ -19,7 +19,6 @@ from accelsim.analysis.rewrite.algebra import (
     times,
 )
 from accelsim.analysis.rewrite.forms import ZERO, Atom, Base, Call, Sum, Term
-from accelsim.analysis.rewrite.normal import reads
 from accelsim.analysis.rewrite.program import Def, atom_of
 
 
@@ -32,12 +31,12 @@ def folded(s: Sum, phrases: Iterable[Def]) -> Sum:
     >>> folded(times(sn.body, raised(d, Fraction(-1))), [sn]).key
     '1*(D)^-1*(SN)'
     """
-    its = reads(s)
+    its = s.reads
     for p in phrases:
-        if p.body.atom is None and p.body.number is None and reads(p.body) <= its:
+        if p.body.atom is None and p.body.number is None and p.body.reads <= its:
             new = _everywhere(s, p)
             if new is not s:
-                s, its = new, reads(new)
+                s, its = new, new.reads
     return s
 
 

@@ -23,7 +23,6 @@ from typing import TypeAlias
 from accelsim.analysis.rewrite.algebra import of
 from accelsim.analysis.rewrite.forms import Atom, Sum, nonnegative
 from accelsim.analysis.rewrite.indices import condition_reads, plain
-from accelsim.analysis.rewrite.normal import reads
 from accelsim.ir.cascade import Access, Cascade, Compare, Condition, Einsum, Expr
 from accelsim.ir.ops import REDUCTIONS
 from accelsim.ir.show import show_condition, show_position
@@ -63,7 +62,7 @@ class Def:
     @property
     def reads(self) -> frozenset[Access]:
         """Every access in the body and in the conditions."""
-        return reads(self.body).union(*map(condition_reads, self.where))
+        return self.body.reads.union(*map(condition_reads, self.where))
 
     @property
     def domain(self) -> Where:

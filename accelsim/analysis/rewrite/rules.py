@@ -39,21 +39,25 @@ from accelsim.analysis.rewrite.forms import Atom, Base, Sum, Term, nonnegative_t
 from accelsim.analysis.rewrite.guards import guarded
 from accelsim.analysis.rewrite.normal import expanded
 from accelsim.analysis.rewrite.program import Def, Names, Program, atom_of
-from accelsim.analysis.rewrite.settle import changed
+from accelsim.analysis.rewrite.settle import changed, settled, with_defs
 from accelsim.analysis.rewrite.text import show_sum
 from accelsim.ir.cascade import Access
+
+#: A sum that is multiplied out into more terms than this is better left as it is.
+MOST_MOMENTS = 8
 
 
 def defer(program: Program, variable: str) -> Program | None:
     """Factors that wait for a whole fiber taken out of reductions that visit it."""
     found: Program | None = None
     while True:
-        here = found or program
+        here = new = found or program
         axis = Axis(here, variable)
-        new = next((n for d in _visiting(here, axis) if (n := _deferred(here, axis, d))), None)
-        if new is None:
+        for d in _visiting(here, axis):
+            new = _deferred(new, axis, d) or new
+        if new is here:
             return found
-        found = new
+        found = settled(new)
 
 
 def moments(program: Program, variable: str) -> Program | None:
@@ -134,7 +138,7 @@ def _nested(program: Program, axis: Axis, d: Def, carried: list[frozenset[str]])
     name = program.taken().fresh(d.name + "S")
     inner = replace(d, name=name, out=(*d.out, *sorted(kept)), over=d.over - kept)
     outer = replace(d, over=kept, body=atom_of(inner), where=inner.domain)
-    return changed(program, [inner, outer])
+    return with_defs(program, [inner, outer])
 
 
 # -- several terms ------------------------------------------------------------------------------
@@ -146,13 +150,15 @@ def _distributed(program: Program, variable: str, exponentials: bool) -> Program
     found: Program | None = None
     done: set[str] = set()
     while True:
-        here = found or here
+        new = here = found or here
         axis = Axis(here, variable)
         todo = [d for d in _visiting(here, axis) if d.name not in done]
         if not todo:
             return found
-        done.add(todo[0].name)
-        found = _split_terms(here, axis, todo[0], exponentials) or found
+        done |= {d.name for d in todo}
+        for d in todo:
+            new = _split_terms(new, axis, d, exponentials) or new
+        found = found if new is here else settled(new)
 
 
 def _split_terms(program: Program, axis: Axis, d: Def, exponentials: bool) -> Program | None:
@@ -160,6 +166,8 @@ def _split_terms(program: Program, axis: Axis, d: Def, exponentials: bool) -> Pr
     if d.op != "sum":
         return None
     body = expanded(d.body, lambda s: axis.waits(s) and bool(s.variables & d.over))
+    if len(body.terms) > len(d.body.terms) + MOST_MOMENTS:
+        return None
     groups: dict[Sum, list[Term]] = {}
     for t in body.terms:
         factor, rest = _apart(axis, d.over, t, exponentials)
@@ -269,7 +277,7 @@ def _as_map(program: Program, d: Def, body: Sum, inners: list[Def], said: str) -
     program = replace(program, hollow=hollow)
     as_map = guarded(program, d, body)
     phrases = program.phrases if as_map.closed else (as_map, *program.phrases)
-    return changed(program, [*inners, as_map], said=said, phrases=phrases)
+    return with_defs(program, [*inners, as_map], said=said, phrases=phrases)
 
 
 def _over(d: Def) -> str:

@@ -41,7 +41,6 @@ from accelsim.analysis.rewrite.corrected import Corrected, Kept, stem
 from accelsim.analysis.rewrite.forms import ONE, ZERO, Atom, Base, Sum, Term
 from accelsim.analysis.rewrite.guards import seen
 from accelsim.analysis.rewrite.indices import plain
-from accelsim.analysis.rewrite.normal import reads
 from accelsim.analysis.rewrite.program import Def, Names, Program, atom_of
 from accelsim.analysis.rewrite.settle import changed
 from accelsim.analysis.rewrite.tiling import tilings
@@ -144,7 +143,7 @@ class _Running(Corrected):
         exponent = factored(ratio).exponent or ZERO
         ratio = exponential(Sum((factored(exponent),)))  # (g - g') * c, as g*c - g'*c cancels
         guards = []
-        for a in sorted(reads(k.factor), key=str):
+        for a in sorted(k.factor.reads, key=str):
             stat = self.kept.get(a.tensor)
             if stat is None or not isinf(stat.start):
                 continue
@@ -171,7 +170,7 @@ def _vanishes(factor: Sum, statistic: Def) -> bool:
 
 
 def _holds(t: Term, d: Def) -> bool:
-    return d.name in {a.tensor for a in reads(Sum((t,)))}
+    return d.name in {a.tensor for a in t.reads}
 
 
 def _tensor(base: Base) -> str:

@@ -10,7 +10,7 @@ for a statistic over the rank (``defer``, ``moments``, ``bare_exponentials``,
 ``running``), or replaces that statistic by its tiles' (``local``, which leaves
 nothing more for itself to do), and none puts one in; so a path is no longer
 than reductions times ranks, and the graph is finite.  It is explored in the
-order of the measure, as many states as ``MOST_EINSUMS`` allows: what comes
+order of the measure, as far as ``MOST_EINSUMS`` allows: what comes
 first is what has fewest passes, so that what is cut off is what is worse.  Once
 a final state is reached no state has fewer passes; a few more are expanded for
 the sake of footprint and operations.
@@ -33,13 +33,16 @@ from accelsim.analysis.rewrite.rules import bare_exponentials, defer, merge, mom
 from accelsim.analysis.rewrite.running import running
 from accelsim.analysis.work import work
 from accelsim.errors import InputError
-from accelsim.ir.cascade import Cascade, Einsum
+from accelsim.ir.cascade import Cascade, Einsum, Expr, Map
 from accelsim.ir.check import faults
 from accelsim.ir.problem import Problem, bind, with_parts
 
-#: States to visit: fewer of longer cascades, whose every step takes longer.
-MOST_EINSUMS = 600
-LEAST_STATES = 8
+#: Einsums of all states made: fewer states of longer cascades, whose every step takes longer.
+MOST_EINSUMS = 2000
+#: Of states made after a final one was.
+LAST_EINSUMS = 600
+#: No expression is deeper: what is longer is no text to read.
+DEEPEST = 64
 
 #: A rewrite aimed at a rank.
 Rule = Callable[[Program, str], Program | None]
@@ -104,15 +107,16 @@ def search(cascade: Cascade, sizes: Mapping[str, int]) -> list[State]:
     first = _state(program_of(cascade), sizes)
     if first is None:
         return []
-    left = max(LEAST_STATES, MOST_EINSUMS // len(cascade.einsums))
+    left = MOST_EINSUMS
     seen = {_text(first.cascade)}
     ticket = count()
     todo = [(first.order, next(ticket), first)]
     found: list[State] = []
     while todo and left > 0:
         _, _, state = heapq.heappop(todo)
-        left = min(left - 1, LEAST_STATES) if state.final else left - 1
+        left = min(left, LAST_EINSUMS) if state.final else left
         for new in _next(state, sizes):
+            left -= len(new.cascade.einsums)
             text = _text(new.cascade)
             if text not in seen:
                 seen.add(text)
@@ -142,10 +146,16 @@ def _state(program: Program, sizes: Mapping[str, int]) -> State | None:
         cascade = lowered(program)
     except OverflowError:
         return None
-    if any(True for _ in faults(cascade)):
+    deep = any(_depth(e.expr) > DEEPEST for e in cascade.einsums)
+    if deep or any(True for _ in faults(cascade)):
         return None
     found = passes(cascade)
     return State(cascade, program, found, measured(cascade, found, sizes))
+
+
+def _depth(expr: Expr) -> int:
+    """Operations within each other."""
+    return 1 + max(map(_depth, expr.args)) if isinstance(expr, Map) else 0
 
 
 def measured(cascade: Cascade, found: Passes, sizes: Mapping[str, int]) -> Measure:

@@ -9,12 +9,12 @@ from typing import Any, Final
 from accelsim.analysis.rewrite.algebra import of, times
 from accelsim.analysis.rewrite.forms import Atom, Sum
 from accelsim.analysis.rewrite.indices import plain_variables, renamed
-from accelsim.analysis.rewrite.normal import reads, replaced
+from accelsim.analysis.rewrite.normal import replaced
 from accelsim.analysis.rewrite.program import Def, Program, atom_of
 from accelsim.ir.cascade import Access, Size, rank_of
 
 #: Maps are not written out in what would get longer than this, in letters of its key.
-LONGEST: Final = 3000
+LONGEST: Final = 1000
 
 
 def changed(
@@ -25,11 +25,22 @@ def changed(
     **fields: Any,
 ) -> Program:
     """The program with definitions added, replaced and gone, and settled again."""
+    return settled(with_defs(program, defs, gone, said, **fields))
+
+
+def with_defs(
+    program: Program,
+    defs: Iterable[Def],
+    gone: Iterable[str] = (),
+    said: str = "",
+    **fields: Any,
+) -> Program:
+    """The program with definitions added, replaced and gone, not settled yet."""
     found = {n: d for n, d in program.defs.items() if n not in set(gone)}
     found |= {d.name: d for d in defs}
     log = (*program.log, said) if said else program.log
     names = program.names | set(program.defs) | set(found)
-    return settled(replace(program, defs=found, log=log, names=names, **fields))
+    return replace(program, defs=found, log=log, names=names, **fields)
 
 
 def settled(program: Program) -> Program:
@@ -69,7 +80,7 @@ def _written_out(program: Program) -> Program:
         return None if at is None else renamed(d.body, dict(zip(d.out, at, strict=True)))
 
     def written(d: Def) -> Def:
-        if not any(a.tensor in maps for a in reads(d.body)):
+        if not any(a.tensor in maps for a in d.body.reads):
             return d
         body = replaced(d.body, by)
         return replace(d, body=body) if len(body.key) <= LONGEST else d
@@ -77,7 +88,7 @@ def _written_out(program: Program) -> Program:
     defs: dict[str, Def] = {}
     for d in program.defs.values():
         new = written(d)
-        long = new is d and any(a.tensor in maps and a.tensor != d.name for a in reads(d.body))
+        long = new is d and any(a.tensor in maps and a.tensor != d.name for a in d.body.reads)
         new = replace(new, closed=True) if long and d.is_map else new
         defs[d.name] = new
         if new.is_map:
