@@ -200,7 +200,9 @@ def csv_text(result: Result) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in result["systems"]:
-        head = [row[name] for name in COLUMNS[:9]] + [row["live"]]
+        head = [row[name] for name in COLUMNS[:6]]
+        head += [_count(row[name]) for name in COLUMNS[6:9]]
+        head.append(row["live"])
         head.append(" ".join(f"{s['bits']:.6g}" for s in row["bits"]))
         for cell in row["cells"]:
             loads = [cell["own"], cell["dense"]]
