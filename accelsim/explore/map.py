@@ -9,6 +9,7 @@ from typing import Any
 from accelsim.errors import one_of, refuse
 from accelsim.explore.front import Front, front, leanest
 from accelsim.explore.mapped import GAP, Mapped, Progress, Workload, best
+from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import relevant
 from accelsim.load.arch import load_architecture
 from accelsim.load.cascade import load_cascade
@@ -16,6 +17,7 @@ from accelsim.load.workload import asked, workload
 from accelsim.mapper.bound import coarsest
 from accelsim.mapper.frame import ranks_of
 from accelsim.mapper.goal import OBJECTIVES
+from accelsim.mapper.grid import names_of
 from accelsim.mapper.space import Task, Wishes
 
 Name = str | Path
@@ -107,6 +109,10 @@ def _known(task: Task) -> None:
     for name in wishes.units:
         if name not in cascade.steps:
             raise refuse(f"no Einsum '{name}' in {cascade.name}", one_of(cascade.steps))
+    parts = {p for rank in {*cascade.ranks, *cascade.whole.values()} for p in _parts(cascade, rank)}
+    for name in wishes.extents:
+        if name not in parts:
+            raise refuse(f"no rank of {cascade.name} has a part '{name}'", "as M0, or P1 and P0")
     for name, sides in wishes.spreads.items():
         if name not in cascade.steps:
             raise refuse(f"no Einsum '{name}' in {cascade.name}", one_of(cascade.steps))
@@ -121,3 +127,7 @@ def _known(task: Task) -> None:
             raise refuse(f"no level '{level}' in {task.arch.name}", one_of(task.arch.level))
     if wishes.buffers < 1:
         raise refuse(f"{wishes.buffers} buffers", "1, or 2 for double buffering")
+
+
+def _parts(cascade: Cascade, rank: str) -> frozenset[str]:
+    return names_of(rank, cascade.parts.get(rank, (rank,)))

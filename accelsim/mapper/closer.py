@@ -99,6 +99,7 @@ class Closer:
         }
         self.bundles = self._bundles()
         self.rooms: list[list[dict[Where, Any]]] = []
+        self.places: dict[Where, float] = {}  # moments and levels with room, and their words
 
     def _touched(self, einsum: str) -> list[Touched]:
         """Words of all accesses of an Einsum, for every unit and spread."""
@@ -209,9 +210,16 @@ class Closer:
         """The way to overlap that takes the least room."""
         return IN_TURNS if IN_TURNS in self.seconds else TOGETHER
 
+    def forget(self) -> None:
+        """Drop what only the bounds need; the fewest words of every access stay."""
+        if self.least:  # worked out from what is dropped
+            self.touched, self.rooms = {}, []
+
     def _for(self, way: str) -> None:
         """Work out the room of every set of holds where units overlap in some way."""
         self.rooms = [[self._room(rows, way) for rows in some] for some in self.bundles]
+        found = {place for rooms in self.rooms for held in rooms for place in held}
+        self.places = {place: self.space.task.room(place[1])[0] for place in sorted(found)}
 
     def _bundles(self) -> list[list[tuple[Row, ...]]]:
         """Sets of holds of each tensor, or of tensors that may share a room, together."""
@@ -275,7 +283,7 @@ class Closer:
         price rises where the sets that it picks do not fit, and falls where they do.
         """
         best = self._priced(costs, None, np.zeros(self.size))[0]
-        for place, room in self._places.items():
+        for place, room in self.places.items():
             price, factor = np.where(np.isfinite(best), best / room, 0.0), 8.0
             if not np.any(self._priced(costs, place, np.zeros(self.size))[1] > room):
                 continue
@@ -303,26 +311,13 @@ class Closer:
             total, words = total + least, words + room
         return total, words
 
-    @property
-    def _places(self) -> dict[Where, float]:
-        """Moments and levels at which words are held, with the words that fit."""
-        found = {place for rooms in self.rooms for held in rooms for place in held}
-        return {place: self.space.task.room(place[1])[0] for place in sorted(found)}
-
     # -- one Einsum --------------------------------------------------------------------------
 
     def _together(self) -> Any:
         """Joules of the best holds that fit together and the best spread of one Einsum."""
         ((einsum, touched),) = self.touched.items()
         tensors = list(self.rows)  # each is a bundle: within one Einsum no room is shared
-        cheapest: dict[tuple[int, ...], Any] = {}
-        for some in product(*(range(len(self.rows[t])) for t in tensors)):
-            rows = [self.rows[t][n] for t, n in zip(tensors, some, strict=True)]
-            rooms = [held[n] for held, n in zip(self.rooms, some, strict=True)]
-            served = tuple(row.serves[einsum] for row in rows)
-            alone = sum(self.alone[row.tensor][row.number] for row in rows)
-            joules = np.where(self._over(rooms), np.inf, alone)
-            cheapest[served] = np.minimum(cheapest.get(served, np.inf), joules)
+        cheapest = self._by_served(einsum)
         best: Any = np.inf
         for unit, words in touched:
             each = self.space.point_joules(einsum, unit) * self.points[einsum]
@@ -357,12 +352,28 @@ class Closer:
             found.append(total)
         return found
 
-    def _over(self, rooms: Sequence[Mapping[Where, Any]]) -> Any:
-        """Whether holds do not fit together."""
-        found: Any = np.bool_(False)
-        for place, room in self._places.items():
-            found = found | (sum(held.get(place, 0.0) for held in rooms) > room)
-        return found
+    def _by_served(self, einsum: str) -> dict[tuple[int, ...], Any]:
+        """The least joules of sets of holds that fit together, by the levels that serve."""
+        empty = dict.fromkeys(self.places, 0.0)
+        layer: list[tuple[tuple[int, ...], Any, dict[Where, Any]]] = [((), 0.0, empty)]
+        for (tensor, rows), rooms in zip(self.rows.items(), self.rooms, strict=True):
+            layer = [
+                (
+                    (*served, row.serves[einsum]),
+                    joules + self.alone[tensor][row.number],
+                    {p: words + held.get(p, 0.0) for p, words in room.items()},
+                )
+                for served, joules, room in layer
+                for row, held in zip(rows, rooms, strict=True)
+            ]
+        cheapest: dict[tuple[int, ...], Any] = {}
+        for served, joules, room in layer:
+            over: Any = np.bool_(False)
+            for place, words in room.items():
+                over = over | (words > self.places[place])
+            here = np.where(over, np.inf, joules)
+            cheapest[served] = np.minimum(cheapest[served], here) if served in cheapest else here
+        return cheapest
 
 
 def _fewest(words: Iterable[Words]) -> Words:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from accelsim.errors import Fault, InputError, Place
+from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.rule import divisors
 from accelsim.mapper.evaluate import Array
@@ -87,6 +87,11 @@ def grid(
         for r in own:
             if r != rank and r in sizes:
                 wanted.setdefault(r, sizes[r])
+        missing = [w for w in wanted if w in names_of(rank, own) and w not in (*names, *own)]
+        if missing:
+            raise InputError(
+                [Fault(Place("<mapping>"), f"{rank} is not cut into {one_of(missing)} here")]
+            )
         rows = [
             row
             for row in factors(size, len(names))
@@ -111,6 +116,16 @@ def grid(
         for n, name in enumerate(names):
             trips[name] = table[:, n].reshape(view)
     return Grid(trips, shape)
+
+
+def names_of(rank: str, own: Iterable[str]) -> frozenset[str]:
+    """Names that parts of a rank may have: a cut's number after it, a stroke between if need be.
+
+    >>> sorted(names_of("P", ("P",)))[:4]
+    ['P', 'P0', 'P1', 'P2']
+    """
+    ranks = (rank, *own)
+    return frozenset(ranks) | {f"{r}{s}{n}" for r in ranks for s in ("", "_") for n in range(4)}
 
 
 def _fits(

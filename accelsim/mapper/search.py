@@ -36,7 +36,7 @@ MOST_TIES = 24
 BLOCK = 1024
 
 #: Blocks of each space that are kept for the points that wait.
-BLOCKS = 8
+BLOCKS = 4
 
 #: Called with points done and points in all.
 Progress = Callable[[int, int], None]
@@ -178,6 +178,7 @@ class _Front:
                 continue
             closer = Closer(self.known[n], block)
             one, two = self.goal.value(*closer.bounds(self.goal))
+            closer.forget()
             for i, j, number in zip(one, two, block, strict=True):
                 if i <= worst[0] * (1 + EQUAL) and math.isfinite(i):
                     heapq.heappush(self.heap, (float(i), float(j), n, int(number), True))

@@ -96,9 +96,10 @@ class Task:
         longest: Any = 0.0
         word = self.arch.word_bytes
         for level, r, w in zip(self.arch.levels, moved.reads, moved.writes, strict=True):
-            longest = np.maximum(longest, (r + w) * (word / level.bandwidth))
-            longest = np.maximum(longest, r * (word / level.read_bandwidth))
-            longest = np.maximum(longest, w * (word / level.write_bandwidth))
+            ports = (r + w, level.bandwidth), (r, level.read_bandwidth), (w, level.write_bandwidth)
+            for words, rate in ports:
+                if math.isfinite(rate):
+                    longest = np.maximum(longest, words * (word / rate))
         return longest
 
     @cached_property
@@ -108,6 +109,9 @@ class Task:
     def problem(self, extents: Mapping[str, int]) -> Problem:
         """The problem with parts of the cascade's own splits bound."""
         own = {p: extents[p] for _, parts in self.cascade.splits for p in parts if p in extents}
+        for rank, parts in self.cascade.splits:
+            if rank in self.sizes and not any(p in own or p in self.sizes for p in parts):
+                own |= dict.fromkeys(parts[:-1], 1)  # nothing that is asked for depends on it
         key = tuple(own.items())
         if key not in self._problems:
             sizes = {**self.sizes, **own}
