@@ -8,56 +8,18 @@ projections onto a subset of the variables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
-from typing import TypeAlias
 
 from accelsim.analysis.graph import dependence_graph, strong_components
 from accelsim.analysis.needed import fewest
-from accelsim.ir.cascade import Access, Einsum, Index, Last, rank_of
+from accelsim.analysis.projection import Projection, Row, head_groups, projection
+from accelsim.ir.cascade import Einsum, rank_of
 from accelsim.ir.problem import Problem
 
-#: A linear form over index variables: ``((variable, coefficient), ...)``.
-Row: TypeAlias = tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """An access: the tensor, and for each position that depends linearly on variables its row.
-
-    ``dull``: some position is left out, because it is clamped, divided or
-    looked up: then distinct rows still mean distinct elements, but not the
-    other way round.  ``shifted``: variables of plain positions with an offset
-    (slots of a recurrence); ``last``: some position is the last slot.
-    """
-
-    tensor: str
-    rows: tuple[Row, ...]
-    dull: bool = False
-    shifted: frozenset[str] = frozenset()
-    last: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """Whether every row is one variable alone: a projection onto a subset of the variables."""
-        return not self.dull and all(len(r) == 1 and r[0][1] == 1 for r in self.rows)
-
-    @property
-    def variables(self) -> frozenset[str]:
-        """Variables of all rows."""
-        return _variables(self.rows)
-
-    @property
-    def told(self) -> frozenset[str]:
-        """Variables that are the coordinate of the element itself, not of a neighbour of it."""
-        return frozenset(r[0][0] for r in self.rows if len(r) == 1 and r[0][1] == 1) - self.shifted
-
-
-@lru_cache(maxsize=4096)
-def _variables(rows: tuple[Row, ...]) -> frozenset[str]:
-    return frozenset(v for row in rows for v, _ in row)
+__all__ = ["Program", "Projection", "Row", "Statement", "program"]
 
 
 @dataclass(frozen=True)
@@ -183,7 +145,15 @@ class Program:
         return found
 
     def element_count(self, tensor: str) -> int:
-        """Elements of a tensor; of an input those that are read, else those that are defined."""
+        """Elements of a tensor; of an input those that are read, of an output those defined.
+
+        Of one that is gathered from no fewer than are read: all of it, or one
+        for each point of the index tensors if that is less.
+        """
+        reads = {r for s in self.readers.get(tensor, ()) for r in s.reads if r.tensor == tensor}
+        if any(r.looked for r in reads):
+            most = sum(self.span(r.variables | r.looked) for r in reads)
+            return min(most, self.problem.tensor_elements(tensor))
         if tensor in self.touched:
             return self.touched[tensor]
         if tensor not in self._defined:
@@ -230,6 +200,7 @@ class Program:
         kept = {max(row, key=lambda t: s.sizes[t[0]])[0] for row in read.rows}
         if len(kept) < len(read.rows):
             kept = {row[0][0] for row in read.rows if len(row) == 1}
+        kept |= read.chosen
         sizes = {r.lower(): n for r, n in self.problem.sizes.items()} | dict(s.sizes)
         return fewest(self.problem, tuple(predicates), sizes, kept)
 
@@ -244,7 +215,7 @@ def program(problem: Problem) -> Program:
     ([('C', 120, ['k'])], 74)
     """
     graph = dependence_graph(problem.cascade)
-    groups = _head_groups(problem)
+    groups = head_groups(problem)
     return Program(
         problem,
         tuple(
@@ -269,97 +240,10 @@ def _statement(
         einsum.name,
         einsum,
         sizes,
-        _projection(problem, einsum.output, groups),
-        tuple(_projection(problem, r, groups) for r in einsum.reads),
+        projection(problem, einsum.output, groups),
+        tuple(projection(problem, r, groups) for r in einsum.reads),
         problem.points(einsum),
     )
-
-
-def _head_groups(problem: Problem) -> dict[str, tuple[str, str, int]]:
-    """For each variable h read as ``h // G`` alone: the names of its two parts, and G.
-
-    The quotient is named after the rank it indexes, so that it is one
-    variable with ``hk`` of the same rank elsewhere; else ``h/``.
-    """
-    found: dict[str, set[tuple[str, int]]] = {}
-    bad: set[str] = set()
-    tensors = problem.cascade.tensors
-    for e in problem.cascade.einsums:
-        for access in (e.output, *e.reads):
-            for k, i in enumerate(access.indices):
-                if not isinstance(i, Index) or not i.terms:
-                    continue
-                lines = problem.affine(i)
-                if lines.divisor == 1:
-                    continue
-                if len(lines.terms) == 1 and lines.terms[0][1] == 1 and not lines.offset:
-                    ranks = tensors.get(access.tensor, ())
-                    rank = ranks[k] if k < len(ranks) else ""
-                    found.setdefault(lines.terms[0][0], set()).add((rank, lines.divisor))
-                else:
-                    bad |= {v for v, _ in lines.terms}
-    groups = {}
-    for v, uses in found.items():
-        whole = problem.extent(rank_of(v))
-        if v in bad or len({g for _, g in uses}) != 1:
-            continue
-        rank, g = sorted(uses)[0]
-        if whole % g:
-            continue
-        named = rank and rank != rank_of(v) and problem.sizes.get(rank) == whole // g
-        groups[v] = (rank.lower() if named else f"{v}/", f"{v}%", g)
-    return groups
-
-
-def _projection(
-    problem: Problem, access: Access, groups: Mapping[str, tuple[str, str, int]]
-) -> Projection:
-    rows: list[Row] = []
-    dull = last = False
-    shifted: set[str] = set()
-    for i in access.indices:
-        if isinstance(i, Last):
-            last = True
-            continue
-        if not isinstance(i, Index):
-            dull = True
-            continue
-        lines = problem.affine(i)
-        terms = tuple((v, c) for v, c in lines.terms if c)
-        if not terms:
-            continue
-        if lines.divisor != 1:
-            v = terms[0][0]
-            if v in groups and len(terms) == 1 and lines.divisor == groups[v][2]:
-                rows.append(((groups[v][0], 1),))
-            else:
-                dull = True
-            continue
-        if i.border and (len(terms) > 1 or lines.offset or abs(terms[0][1]) != 1):
-            dull = True
-            continue
-        if lines.offset:
-            shifted |= {v for v, _ in terms}
-        rows.extend(_taken_apart(terms, groups))
-    return Projection(access.tensor, tuple(dict.fromkeys(rows)), dull, frozenset(shifted), last)
-
-
-def _taken_apart(terms: Row, groups: Mapping[str, tuple[str, str, int]]) -> Iterator[Row]:
-    """The rows of an index: those of both parts of a head ``h``, which is plain in them."""
-    if len(terms) == 1 and terms[0][0] in groups and terms[0][1] == 1:
-        outer, inner, _ = groups[terms[0][0]]
-        yield ((outer, 1),)
-        yield ((inner, 1),)
-        return
-    found: dict[str, int] = {}
-    for v, c in terms:
-        if v in groups:
-            outer, inner, g = groups[v]
-            found[outer] = found.get(outer, 0) + c * g
-            found[inner] = found.get(inner, 0) + c
-        else:
-            found[v] = found.get(v, 0) + c
-    yield tuple(found.items())
 
 
 def _blocks(rows: Iterable[Row]) -> list[list[Row]]:

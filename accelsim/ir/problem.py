@@ -114,11 +114,13 @@ class Problem:
     def variables(self, einsum: Einsum) -> tuple[str, ...]:
         """The iteration space of an Einsum: its variables, whole split ranks as their parts."""
         found = self.cascade.spaces.get(id(einsum))
-        if found is None:  # an equal Einsum of an equal cascade
-            names = (rank_of(v) for v in einsum.variables)
-            parts = (part.lower() for n in names for part in self._split.get(n, (n,)))
-            found = tuple(dict.fromkeys(parts))
-        return found
+        return self.parts(einsum.variables) if found is None else found
+
+    def parts(self, variables: Iterable[str]) -> tuple[str, ...]:
+        """Variables, those of whole split ranks as those of their parts."""
+        names = (rank_of(v) for v in variables)
+        parts = (part.lower() for n in names for part in self._split.get(n, (n,)))
+        return tuple(dict.fromkeys(parts))
 
     def points(self, einsum: Einsum) -> int:
         """Points that an Einsum computes: its iteration space less what is masked out.
