@@ -14,10 +14,12 @@ from accelsim.load.arch import scalar
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.load.workload import workload
+from accelsim.mapper.gpu_tiles import registers
 from accelsim.models import gpu_attention, gpu_gemm, gpu_passes, gpu_stream
 from accelsim.models.gpu_estimate import KernelEstimate, price
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch
+from accelsim.units import show
 
 Value = str | int | float | bool
 
@@ -98,10 +100,31 @@ def predict(
     tile = kernel.tile({**sizes, **bits})
     if tile_fields:
         tile = replace(tile, **tile_fields)  # type: ignore[arg-type]
+        _check_registers(gpu, kernel, tile, sizes)
     launches = _launches(gpu, kernel, tile, sizes, asked, kind)
+    need = max(one.footprint for one in launches)
+    if need > gpu.memory.capacity_bytes:
+        room = show(gpu.memory.capacity_bytes, "bytes", 3)
+        message = f"{kernel.name} needs {show(need, 'bytes', 3)} of memory, {gpu.name} has {room}"
+        raise refuse(message, "smaller sizes")
     found = price(gpu, kernel.name, launches)
     shown = {"sizes": dict(sizes), "options": {k: v for k, v in asked.items() if v != ""}}
     return replace(found, problem=tuple(shown.items()))
+
+
+def _check_registers(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, sizes: Mapping[str, int]
+) -> None:
+    """Refuse a tile of fused attention that no thread has the registers for."""
+    if kernel.family != "attention":
+        return
+    need, most = registers(kernel, tile, sizes.get("F", sizes["E"]))
+    if need > most:
+        raise refuse(
+            f"a tile of {tile.rows} x {tile.columns} needs {need} registers a thread of the {most}"
+            f" that {gpu.name} gives",
+            "fewer keys or rows",
+        )
 
 
 def _check_kind(gpu: Gpu, kernel: KernelDescriptor, kind: str) -> None:

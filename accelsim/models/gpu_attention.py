@@ -225,6 +225,7 @@ def launch(
         total,
         read + read_again(gpu, tile, case, slots),
         written,
+        held_bytes=read + written,
         l2_bytes=_l2_bytes(case, tile, score_tiles, sum(tile_bytes)),
         operations=_operations(kernel, tile, case, score_tiles, corrected),
         blocks=blocks,

@@ -18,7 +18,8 @@ class Launch:
     ``operations`` are FLOP of a tensor path (``wgmma.bf16``), lane operations
     (``ex2``), bytes of shared memory (``shared``): what energy is counted by.
     ``stages`` are cycles by stage of one tile of a multiprocessor, ``lead_s``
-    seconds that pass before bytes flow.
+    seconds that pass before bytes flow, ``held_bytes`` what is in memory where
+    that is not what is moved.
     """
 
     name: str
@@ -32,6 +33,13 @@ class Launch:
     stages: tuple[tuple[str, float, str], ...] = ()
     shape: str = ""
     lead_s: float = 0.0
+    held_bytes: float | None = None
+
+    @property
+    def footprint(self) -> float:
+        """Bytes of memory that its inputs and outputs take: those it reads and writes."""
+        moved = self.read_bytes + self.write_bytes
+        return moved if self.held_bytes is None else self.held_bytes
 
     @property
     def waves(self) -> float:

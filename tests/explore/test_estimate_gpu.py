@@ -86,7 +86,23 @@ REFUSED = [
     ("flash-attention-2", {"sets": ["window=8"]}, "a window needs a causal mask"),
     ("flash-attention-2", {"sets": ["kept=2"]}, "kept cannot be 2"),
     ("flash-attention-2", {"sets": ["keys=0"]}, "keys cannot be '0'"),
-    ("flash-attention-2", {"sets": ["keys=4096"]}, "needs 2080 KiB of shared memory, h100-sxm has"),
+    ("flash-attention-2", {"sets": ["stages=9"]}, "needs 320 KiB of shared memory, h100-sxm has"),
+    (
+        "flash-attention-2",
+        {"sets": ["keys=512"]},
+        "a tile of 128 x 512 needs 682 registers a thread",
+    ),
+    ("attention-1pass-wgmma", {"sets": ["keys=128"]}, "needs 186 registers a thread of the 160"),
+    (
+        "torch-copy",
+        {"shape": "M=1Mi,N=64Ki"},
+        "torch-copy needs 256 GiB of memory, h100-sxm has 85 GB",
+    ),
+    (
+        "attention-3pass-mma",
+        {"shape": "B=64,H=64,M=16384,P=16384,E=64"},
+        "attention-3pass-mma needs",
+    ),
     (
         "flash-attention-2",
         {"shape": "B=1,H=6,HK=4,M=8,P=8,E=64"},
