@@ -8,7 +8,7 @@ another, the other's measured times unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -253,13 +253,18 @@ def energy_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     for record in ("energy-kernels", "judged-energy"):
         for row, case in gpu_records.rows(name, record):
             sustained = row.get("sustained")
-            if case is None or not sustained:
+            if case is None or not sustained or _earlier(row):
                 continue
             found, what = case.predicted(gpu), f"{case.kernel} {told(case)}"
             yield Pair(what, "energy_j", sustained["joules"], found.energy_j)
             yield Pair(what, "sustained_s", sustained["seconds"], found.sustained_s)
             if sustained.get("sm_hz"):
                 yield Pair(what, "sm_hz", sustained["sm_hz"], found.sm_hz)
+
+
+def _earlier(row: Mapping[str, Any]) -> bool:
+    """Whether a decoding row is of the kernel before the one that has walks."""
+    return "cache" in row and "walk" not in row
 
 
 def speedups(gpu: Gpu, name: str | Path, measured: Iterable[Measured]) -> Iterator[Pair]:
@@ -271,7 +276,7 @@ def speedups(gpu: Gpu, name: str | Path, measured: Iterable[Measured]) -> Iterat
             timed.setdefault(_problem(m.case), []).append((m.case, m.seconds, predicted))
     steady: dict[str, list[Timed]] = {}
     for row, case in gpu_records.rows(name, "energy-kernels"):
-        if case is not None and row.get("sustained"):
+        if case is not None and row.get("sustained") and not _earlier(row):
             seconds, predicted = row["sustained"]["seconds"], case.predicted(gpu).sustained_s
             steady.setdefault(_problem(case), []).append((case, seconds, predicted))
     for mine in (*timed.values(), *steady.values()):

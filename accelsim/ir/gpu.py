@@ -120,8 +120,8 @@ class Gpu:
 
     They run at most at ``clock_hz``, with tensor cores at work at most at
     ``tensor_clock_hz``.  ``tensor`` is FLOP a cycle a multiprocessor by path and type
-    (``wgmma.bf16``), ``tensor_alone`` the same of one warp a scheduler, ``operations`` lane operations a cycle a multiprocessor,
-    ``shared_bandwidth`` bytes a cycle a multiprocessor.  ``l2_reach_bytes`` is the
+    (``wgmma.bf16``), ``tensor_alone`` the same of one warp a scheduler,
+    ``operations`` lane operations a cycle a multiprocessor, ``shared_bandwidth`` bytes a cycle a multiprocessor.  ``l2_reach_bytes`` is the
     size of a buffer that is still served by L2 alone when it is read again,
     ``sheet_flops`` and ``sheet_bandwidth`` what the data sheet promises.
     """

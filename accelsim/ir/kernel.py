@@ -53,7 +53,8 @@ class KernelDescriptor:
     the algorithm (addresses, barriers, copies), ``load_bytes`` what one
     asynchronous copy instruction of a thread moves (0: a copy engine's).
     Head dimensions are padded to ``padded_columns`` in memory, and with
-    ``padded_work`` in the products too.  Where queries are few the keys are split over blocks of ``split_tiles``.
+    ``padded_work`` in the products too.  Where queries are few the keys are
+    split over blocks of ``split_tiles``.
     With a ``column_step`` narrower tiles are there as well, in such steps.
     ``instructions`` are counts of the compiled stream by variant.
     """
