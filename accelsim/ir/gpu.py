@@ -119,11 +119,13 @@ class Gpu:
     """A GPU: ``multiprocessors`` alike, behind one L2 and one memory.
 
     They run at most at ``clock_hz``, with tensor cores at work at most at
-    ``tensor_clock_hz``.  ``tensor`` is FLOP a cycle a multiprocessor by path and type
-    (``wgmma.bf16``), ``tensor_alone`` the same of one warp a scheduler,
-    ``operations`` lane operations a cycle a multiprocessor, ``shared_bandwidth`` bytes a cycle a multiprocessor.  ``l2_reach_bytes`` is the
-    size of a buffer that is still served by L2 alone when it is read again,
-    ``sheet_flops`` and ``sheet_bandwidth`` what the data sheet promises.
+    ``tensor_clock_hz``.  ``tensor`` is FLOP a cycle a multiprocessor by path
+    and type (``wgmma.bf16``), ``tensor_alone`` the same of one warp a
+    scheduler, ``operations`` lane operations a cycle a multiprocessor,
+    ``shared_bandwidth`` bytes a cycle a multiprocessor.  ``l2_reach_bytes`` is
+    the size of a buffer that is still served by L2 alone when it is read again,
+    ``l2_shared_bandwidth`` the rate of lines that all read, ``sheet_flops`` and
+    ``sheet_bandwidth`` what the data sheet promises.
     """
 
     name: str
