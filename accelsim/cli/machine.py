@@ -20,6 +20,7 @@ from accelsim.cli.options import (
     parts,
 )
 from accelsim.cli.output import bad_input, finish, note, print_json, print_line, print_tables
+from accelsim.errors import refuse
 
 #: The evaluation of FuseMax (MICRO 2024): what ``compare`` takes where nothing is said.
 DESIGNS = ("unfused", "flat", "fusemax")
@@ -164,11 +165,32 @@ def compare(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="Write the rows to a .csv, .json or .parquet too."),
     ] = None,
+    study: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="NAME",
+            help="binding: FuseMax step by step; resources: twice of one resource at a time.",
+        ),
+    ] = None,
+    ours: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="Add a mapping that `map` wrote to --study binding; `map` searches for one.",
+        ),
+    ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulate", help="Run each row of a study in the simulator too.")
+    ] = False,
     sets: Sets = None,
     physical: Physical = False,
     as_json: Json = False,
 ) -> None:
     """Compare designs by workloads: speedup and energy against a baseline, and what bounds each."""
+    if study is not None:
+        return _study(study, designs or [], model, seq, ours, sets, simulated, plot, as_json)
+    if ours is not None or simulated:
+        raise refuse("--ours and --simulate belong to a study", "--study binding")
     from accelsim.explore.compare import compare as tabulate
 
     chosen = list(designs or DESIGNS)
@@ -194,6 +216,40 @@ def compare(
     from accelsim.report import tables
 
     return print_tables(tables.comparison(found))
+
+
+def _study(
+    name: str,
+    designs: list[str],
+    model: str,
+    seq: str,
+    ours: str | None,
+    sets: list[str] | None,
+    simulated: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """A study instead of a comparison."""
+    from accelsim.explore.studies import study
+
+    found = study(
+        name,
+        parts(model),
+        parts(seq),
+        designs=designs,
+        ours=ours,
+        sets=tuple(sets or ()),
+        simulate=simulated,
+    ).to_dict()
+    if plot is not None:
+        from accelsim.report.studies import study_figure
+
+        note(f"drawn: {study_figure(found, plot)}")
+    if as_json:
+        return print_json(found)
+    from accelsim.report.studies import study as tabulate
+
+    return print_tables(tabulate(found))
 
 
 def validate(
