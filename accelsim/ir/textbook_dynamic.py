@@ -6,6 +6,7 @@ by the method's own estimate, and then attends densely under that mask.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -272,10 +273,58 @@ def hip(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int) 
         return masked(Q, K, V, keep & (m <= p))
 
 
+def _sea_estimate(
+    X: Array, W4: Array, CONV: Array
+) -> Array:  # fmt: skip
+    """SEA's estimated weights [B,H,P,N]: GELU, linear layer, convolution over heads, softmax."""
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    maps = np.einsum("bhpd,dag->bhpag", X * (1 + erf(X / math.sqrt(2))) / 2, W4)
+    up = maps.repeat(2, axis=-1)
+    rows, columns = CONV.shape[3:]
+    padded = np.pad(up, ((0, 0), (0, 0), (rows // 2,) * 2, (0, 0), (2 * (columns // 2),) * 2))
+    scores = np.zeros((*up.shape[:3], up.shape[4]))
+    for u, t in np.ndindex(rows, columns):
+        window = padded[:, :, u : u + up.shape[2], :, 2 * t : 2 * t + up.shape[4]]
+        scores += np.einsum("hla,blpan->bhpn", CONV[..., u, t], window)
+    weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    result: Array = weight / weight.sum(axis=-1, keepdims=True)
+    return result
+
+
+def sea(
+    Q: Array, K: Array, V: Array, VP: Array, OMEGA: Array, CODE: Array, W1: Array, W2: Array,
+    W3: Array, W4: Array, CONV: Array, S1: Array, S2: Array, S: int, EPS: float,
+) -> Array:  # fmt: skip
+    """SEA: Performer features, an estimate by a small network, its S best cells of all heads.
+
+    A cell stands for M / N keys.  Attention over those keys, gated, beside
+    the mean of the values.
+    """
+    fq = np.exp(Q @ OMEGA - 0.5 * np.square(Q).sum(axis=-1, keepdims=True))
+    fk = np.exp(K @ OMEGA - 0.5 * np.square(K).sum(axis=-1, keepdims=True))
+    weight = fq @ fk.swapaxes(-1, -2)
+    weight = weight / weight.sum(axis=-1, keepdims=True)
+    hidden = weight @ CODE @ W1 + weight @ V @ W2 + VP @ W3
+    centred = hidden - hidden.mean(axis=-1, keepdims=True)
+    spread = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + EPS)
+    estimate = _sea_estimate(centred / spread, W4, CONV)
+    cells = estimate.swapaxes(1, 2).reshape(Q.shape[0], Q.shape[2], -1)
+    kept = _best(cells, S).reshape(Q.shape[0], Q.shape[2], Q.shape[1], -1).swapaxes(1, 2)
+    of_key = np.arange(K.shape[2]) * estimate.shape[-1] // K.shape[2]
+    keep = kept[..., of_key]
+    scores = np.where(keep, Q @ K.swapaxes(-1, -2), -np.inf)
+    top = scores.max(axis=-1, keepdims=True)
+    chosen = np.exp(scores - np.where(np.isfinite(top), top, 0.0))
+    own = chosen @ V / np.maximum(chosen.sum(axis=-1, keepdims=True), 1)
+    first, second = (1 / (1 + np.exp(-x))[..., None] for x in (S1, S2))
+    result: Array = own * first * second + (1 - second) * V.mean(axis=2, keepdims=True)
+    return result
+
+
 DYNAMIC: dict[str, Callable[..., Any]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         sale, block_topk, quest, page_mean_topk, delta_layer, paged_attention, biformer,
-        routing_attention, vertical_slash, zipvl, zipcache, spatten, dhsa, dynamic_mask, hip,
+        routing_attention, vertical_slash, zipvl, zipcache, spatten, dhsa, dynamic_mask, hip, sea,
     )
 }  # fmt: skip

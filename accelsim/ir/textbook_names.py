@@ -12,7 +12,7 @@ SYSTEMS: Final = frozenset((
     "inline-local", "lightning-attention-2", "linear-step", "local-enhancement", "mala",
     "neighbourhood-1d", "neighbourhood-2d", "neighbourhood-3d", "page-mean-topk",
     "paged-attention", "paro-attention", "precomputed-attention", "qkr-layer", "quest",
-    "routing-attention", "sale", "self-score-attention", "shifted-chunks",
+    "routing-attention", "sale", "sea", "self-score-attention", "shifted-chunks",
     "shifted-chunks-sinks", "sink-window", "spatten", "strided-blocks", "transnormer",
     "vertical-slash", "zero-tuning", "zipcache", "zipvl",
 ))  # fmt: skip

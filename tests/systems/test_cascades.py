@@ -40,6 +40,8 @@ OWN: dict[str, dict[str, int]] = {
     "neighbourhood-3d": {"Y": 4, "X": 5, "PY": 4, "PX": 5},
     "lightning-attention-2": {"I": 6, "M0": 6},
     "sale": {"W": 3, "N": 2},
+    "sea": {"H": 2, "L": 2, "R": 4, "C": 3, "D": 6, "A": 4, "N": 8, "G": 4, "U": 3, "T": 3, "S": 6}
+    | {"X": 16},
     "hip": {"P": 32, "M": 32, "P0": 4, "M0": 2, "R": 4, "C": 2, "Z": 8, "X": 4},
     "block-topk": {"R": 4},
     "quest": {"G": 2, "R": 3},
