@@ -56,6 +56,7 @@ def _measured(keep: Path, tell: Callable[[str], None]) -> list[tuple[Path, Recor
     from accelsim.gpu import microbench, waits
     from accelsim.gpu.device import device, within_memory
 
+    ceilings.limits(device().as_dict())  # refuses what it knows nothing of before it measures
     tell(f"{device().name}: rates, bandwidths and latencies, some 20 s")
     with within_memory("calibrating"):
         found = [*microbench.ceiling_rows(), *waits.wait_rows(), waits.train_row()]

@@ -144,6 +144,14 @@ def test_a_gpu_that_nothing_is_known_of() -> None:
         ceilings.limits({"capability": "7.0"})
 
 
+def test_such_a_gpu_is_refused_before_anything_is_measured(monkeypatch, tmp_path) -> None:
+    old = types.SimpleNamespace(name="V100", as_dict=lambda: {"capability": "7.0"})
+    monkeypatch.setattr(device, "device", lambda: old)
+    with pytest.raises(GpuError, match=r"^gpu: nothing is known of compute capability 7.0\n"):
+        calibrate(tmp_path / "x.yaml")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("out", "source", "message"),
     [
