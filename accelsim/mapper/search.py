@@ -118,7 +118,9 @@ def search(
                 found.tally.cut_short = True
                 break
             if first >= worst[0] * (1 - max(gap, EQUAL)):
-                if ties >= MOST_TIES or second >= worst[1] * (1 - EQUAL):
+                if ties >= MOST_TIES:
+                    break
+                if second >= worst[1] * (1 - EQUAL):
                     continue
                 ties += 1
             choice = Point(space, closer, number, goal, found.tally).solve(worst)
