@@ -56,6 +56,7 @@ class KernelDescriptor:
     ``padded_work`` in the products too.  Where queries are few the keys are
     split over blocks of ``split_tiles``.
     With a ``column_step`` narrower tiles are there as well, in such steps.
+    ``numbers`` of a row a thread takes where threads suffice.
     ``instructions`` are counts of the compiled stream by variant.
     """
 
@@ -76,6 +77,7 @@ class KernelDescriptor:
     column_step: int = 0
     split_tiles: tuple[Tile, ...] = ()
     instructions: tuple[tuple[str, float], ...] = ()
+    numbers: int = 16
     form: str = ""
     about: str = ""
     source: str = ""

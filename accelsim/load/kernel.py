@@ -54,6 +54,7 @@ class KernelText(Record):
     instructions: dict[str, float] = Field(
         default_factory=dict, description="counted instructions of a warp, by variant"
     )
+    numbers: int = Field(16, ge=1, description="of a row that a thread takes")
     form: str = ""
     tiles: list[TileText] = Field(min_length=1)
     split_tiles: list[TileText] = Field(

@@ -62,7 +62,7 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
         raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(sorted(counts)))
     limit = gpu.multiprocessor
     threads = 32
-    while threads < 1024 and threads * 16 < case.columns:
+    while threads < 1024 and threads * kernel.numbers < case.columns:
         threads *= 2
     warps = threads / 32
     together = max(1, min(limit.blocks, limit.threads // threads))
@@ -72,18 +72,10 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
     size = 2.0 * case.columns
     active = min(case.rows, gpu.multiprocessors)
     share = gpu.memory.copy / gpu.clock_hz / active
-    again = 0 if form == "held" else kernel.passes - 1
-    if together * size <= limit.shared_bytes:
-        again = 0  # the rows of a multiprocessor stay in its own cache
-    wait = gpu.waits
-    reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
-    reduction += wait.shared + warps * wait.alu
-    walk = [
-        Stage("read", memory=size / share, wait=wait.memory),
-        Stage("compute", issue=warps * each / limit.schedulers, wait=2 * reduction),
-        Stage("read again", memory=again * size / ingest(gpu, active), wait=again * wait.l2),
-        Stage("write", memory=size / share),
-    ]
+    sweeps = {"held": 1, "derived": 2}.get(form, kernel.passes)
+    again = 0.0 if together * size <= limit.shared_bytes else size / ingest(gpu, active)
+    work = warps * each / limit.schedulers
+    walk = _row(gpu, size / share, again, work, sweeps, warps)
     waves = max(1.0, case.rows / slots)
     numbers = size * case.rows
     return Launch(
@@ -91,7 +83,7 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
         waves * tile_cycles(walk, together, together, "in phase"),
         numbers,
         numbers,
-        l2_bytes=numbers * (2 + again),
+        l2_bytes=numbers * (2 + (sweeps - 1) * (again > 0)),
         operations={
             "ex2": 2.0 * case.rows * case.columns if "softmax" in kernel.name else 0.0,
             "fma": case.rows * warps * each * 16,  # half of the instructions, by their energy
@@ -102,6 +94,32 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
         shape=f"{threads} threads a row",
         lead_s=_lead(gpu),
     )
+
+
+def _row(
+    gpu: Gpu, moved: float, again: float, work: float, sweeps: int, warps: float
+) -> list[Stage]:
+    """Stages of a block's row: ``moved`` cycles to read it, as many to write, ``work`` between.
+
+    A row that is held in registers is there before anything is done with it;
+    else each sweep reads (``again`` cycles from L2) and computes as it goes.
+    """
+    wait = gpu.waits
+    reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
+    reduction += wait.shared + warps * wait.alu
+    if sweeps == 1:
+        return [
+            Stage("read", memory=moved, wait=wait.memory),
+            Stage("compute", issue=work, wait=2 * reduction),
+            Stage("write", memory=moved),
+        ]
+    part = work / sweeps
+    middle = Stage("sweep", memory=again, issue=part, wait=wait.l2 + reduction)
+    return [
+        Stage("read", memory=moved, issue=part, wait=wait.memory + reduction),
+        *[middle] * (sweeps - 2),
+        Stage("write", memory=moved + again, issue=part, wait=wait.l2),
+    ]
 
 
 def copy(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
