@@ -26,7 +26,7 @@ STEPS: Final = (
     ("unfused", "unfused", "three kernels"),
     ("FLAT", "flat", "three passes, fused"),
     ("+Cascade", "fusemax-cascade", "one pass"),
-    ("+Architecture", "fusemax-architecture", "max and exp on the 2-D array"),
+    ("+Architecture", "fusemax-architecture", "max, exp in the 2-D array"),
     ("+Binding", "fusemax", "arrays interleaved"),
 )
 OURS: Final = "ours"
