@@ -197,6 +197,7 @@ def _decode(row: Mapping[str, Any]) -> Case:
     tile: tuple[tuple[str, int], ...] = ()
     if walk:
         fields = {"columns": walk["tokens"], "warps": walk["warps"], "blocks": walk["blocks"]}
+        fields["stages"] = 2 if walk["ahead"] else 1
         tile = tuple(fields.items())
     scale = 2 if c["bits"] < 16 else 0
     moved = 2.0 * c["B"] * c["HK"] * c["M"] * (c["E"] * c["bits"] / 8 + scale)

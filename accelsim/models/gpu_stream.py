@@ -157,9 +157,12 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     active = min(blocks, slots) / gpu.multiprocessors
     warps = active * tile.warps / schedulers
     wait = gpu.waits
-    chain = wait.memory + case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
+    chain = case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
     chain += 2 * wait.ex2 + wait.mma * tile.columns / 16
-    walk = [Stage("keys", memory=held / width, issue=each, wait=chain)]
+    late = wait.memory
+    if tile.stages > 1:  # the next keys were asked for before these were worked on
+        late = max(0.0, late - chain - each)
+    walk = [Stage("keys", memory=held / width, issue=each, wait=chain + late)]
     one = between(walk, warps)
     ending = wait.memory + 4 * (wait.barrier + wait.barrier_warp * tile.warps) + 4 * case.E
     cycles = max(1.0, blocks / slots) * (rounds * one + ending)
