@@ -215,11 +215,21 @@ def told(case: Case) -> str:
     return f"{sizes} {options}".strip()
 
 
+def peaks(gpu: Gpu) -> tuple[float, float]:
+    """FLOP and bytes a second of the data sheet; of the ceilings where the file has no sheet.
+
+    >>> [f"{x:.3g}" for x in peaks(load_gpu("h100-sxm"))]
+    ['9.89e+14', '3.35e+12']
+    """
+    rate = max(rate for name, rate in gpu.tensor if name.endswith(("bf16", "f16")))
+    flops = rate * gpu.multiprocessors * gpu.tensor_clock_hz
+    return gpu.sheet_flops or flops, gpu.sheet_bandwidth or gpu.memory.read
+
+
 def roofline(gpu: Gpu, case: Case, compute: float, bandwidth: float, fixed_s: float) -> float:
     """Seconds of a roofline at shares of the data sheet's peak and bandwidth."""
-    return fixed_s + max(
-        case.flops / (compute * gpu.sheet_flops), case.bytes / (bandwidth * gpu.sheet_bandwidth)
-    )
+    flops, moved = peaks(gpu)
+    return fixed_s + max(case.flops / (compute * flops), case.bytes / (bandwidth * moved))
 
 
 def fitted(gpu: Gpu, rows: Sequence[Measured]) -> tuple[float, float, float]:

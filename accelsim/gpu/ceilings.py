@@ -189,6 +189,13 @@ def bandwidths(found: Found) -> dict[str, dict[str, Any]]:
         memory[name] = sourced(rounded(best, "B/s"), f"ceilings ({large >> 20} MiB)")
     own = found.most("l2.read.own", "per_s", lambda r: r["buffer_bytes"] < held)
     reach = found.most("l2.read.own", "buffer_bytes", lambda r: r["per_s"] > 0.8 * own)
+    both = min(found.rows("l2.read.shared"), key=lambda r: r["buffer_bytes"], default=None)
+    all_read = {} if both is None else {
+        "shared_bandwidth": sourced(
+            rounded(both["per_s"], "B/s"),
+            f"ceilings (l2.read.shared: {both['buffer_bytes'] >> 20} MiB read by all)",
+        )
+    }  # fmt: skip
     shared = max(found.most(x, "per_cycle_sm") for x in ("ldmatrix.x4", "ld.shared.v4"))
     return {
         "shared": {"bandwidth": sourced(rounded(shared), "ceilings (16-byte loads)")},
@@ -198,6 +205,7 @@ def bandwidths(found: Found) -> dict[str, dict[str, Any]]:
                 f"{reach:.0f} B", "ceilings (l2.read.own: the largest buffer at 0.8 of its rate)"
             ),
             "bandwidth": sourced(rounded(own, "B/s"), "ceilings (l2.read.own: a slice a block)"),
+            **all_read,
         },
         "memory": memory,
     }
