@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import log
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -124,10 +125,10 @@ def _account(
 
 
 def _exponents(s: Statement, terms: tuple[Term, ...]) -> Exponents:
-    whole = [float(np.log(s.span(t.variables))) for t in terms]
+    whole = [log(s.span(t.variables)) for t in terms]
     costs = [whole]
     costs += [
-        [min(w, max(words - np.log(t.weight), 0.0)) for w, t in zip(whole, terms, strict=True)]
+        [min(w, max(words - log(t.weight), 0.0)) for w, t in zip(whole, terms, strict=True)]
         for words in np.linspace(0.3, max(whole), LEVELS)
     ]
     return exponents(terms, s.sizes, costs)

@@ -68,7 +68,8 @@ fiber of summaries.
 not dependences: a masked reduction completes like a full one, so that the
 count may be too high where a second predicate undoes the first.  A value
 broadcast along R has no fiber of R.  Two indices of one fiber (``X[m] *
-X[p]``) are reuse, not a pass.
+X[p]``) are reuse, not a pass.  Strides are not told apart: ``X[2*p+1]`` after
+a sum of ``X[2*p]`` counts as a visit again, though its elements are others.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from accelsim.analysis.sweeps import UNBOUNDED, Node, Sweeps
+from accelsim.analysis.sweeps import UNBOUNDED, Node, Sweeps, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,5 +161,11 @@ def _names(sweeps: Sweeps, nodes: Sequence[Node]) -> tuple[str, ...]:
 
 
 def _visited(sweeps: Sweeps, node: Node) -> str:
-    """The tensor of the family that an Einsum reads at r."""
-    return next(u.tensor for u in sweeps.uses[node] if u.element and (u.kept or u.dropped))
+    """The tensor of the family that an Einsum reads at r, one from an earlier pass if there is."""
+    found = [u for u in sweeps.uses[node] if u.element and (u.kept or u.dropped)]
+
+    def before(use: Use) -> bool:
+        streams = [sweeps.levels[s].stream for s in use.sources]
+        return max([*streams, float(use.direct)]) < sweeps.levels[node].visits
+
+    return next((u for u in found if before(u)), found[0]).tensor

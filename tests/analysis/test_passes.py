@@ -247,6 +247,117 @@ def test_a_value_broadcast_along_a_rank_is_no_fiber_of_it() -> None:
     assert passes(cascade("I, J", "X: [I]", "Y", *its))["J"] == 1
 
 
+#: Odd cascades and their passes where there is more than one, by hand from the definition.
+ODD: dict[str, tuple[tuple[str, str, str, *tuple[str, ...]], dict[str, int]]] = {
+    "branches of unlike depth that meet": (
+        ("I", "X: [I]", "Y", "A = X[i]", "B[i] = X[i] / A", "C = B[i] :: max(i)",
+         "D[i] = X[i] - C", "E[i] = B[i] * X[i]", "Y[i] = D[i] + E[i]"),
+        {"I": 3},
+    ),
+    "outputs of three passes": (
+        ("I", "X: [I]", "P, Q, R", "P = X[i]", "Q[i] = X[i] / P", "S = Q[i]", "R[i] = Q[i] - S"),
+        {"I": 3},
+    ),
+    "sums along both ranks": (
+        ("I, J", "X: [I, J]", "Y", "R[i,0] = 0", "R[i,j+1] = R[i,j] + X[i,j]", "S[0,j] = 0",
+         "S[i+1,j] = S[i,j] + R[i,j+1]", "Y[i,j] = S[i+1,j]"),
+        {},
+    ),
+    "sums along both ranks over the total of one": (
+        ("I, J", "X: [I, J]", "Y", "R[i,0] = 0", "R[i,j+1] = R[i,j] + X[i,j]", "S[0,j] = 0",
+         "S[i+1,j] = S[i,j] + R[i,j+1]", "T[j] = S[I,j]", "Y[i,j] = S[i+1,j] / T[j]"),
+        {"I": 2},
+    ),
+    "maxima of strided windows, normalised": (
+        ("P, W, I", "X: [I]", "Y", "S[p] = X[2*p+w] :: max(w)", "G = S[p]", "Y[p] = S[p] / G"),
+        {"P": 2},
+    ),
+    "every second element over their sum": (
+        ("P, I", "X: [I]", "Y", "G = X[2*p]", "Y[p] = X[2*p] / G"), {"I": 2}
+    ),
+    "a dilated window": (
+        ("P, W, I", "X: [I], Q: [P]", "Z", "S[p,w] = Q[p] * X[p+3*w]", "G[p] = S[p,w] :: max(w)",
+         "N[p,w] = exp(S[p,w] - G[p])", "Z[p] = N[p,w] * X[p+3*w]"),
+        {"W": 2},
+    ),
+    "a rank of one tensor only": (
+        ("I, K", "X: [I], W: [K]", "Y", "S = W[k]", "N[k] = W[k] / S", "T = N[k] * N[k]",
+         "Y[i] = X[i] * T"),
+        {"K": 2},
+    ),
+    "a column sum of normalised weights": (
+        ("P, M", "S: [P, M], V: [M]", "Y", "G[p] = S[p,m] :: max(m)",
+         "N[p,m] = exp(S[p,m] - G[p])", "D[p] = N[p,m]", "A[p,m] = N[p,m] / D[p]",
+         "C[m] = A[p,m]", "Y[m] = C[m] * V[m]"),
+        {"M": 3},
+    ),
+    "columns kept by a threshold on their sums": (
+        ("P, M", "S: [P, M], V: [M]", "Y", "D[p] = S[p,m]", "A[p,m] = S[p,m] / D[p]",
+         "C[m] = A[p,m]", "T = C[m] :: max(m)", "B[p,m] = A[p,m] * less(T, C[m])",
+         "Y[p] = B[p,m] * V[m]"),
+        {"M": 3, "P": 2},
+    ),
+    "a cumulative sum of normalised values": (
+        ("T", "X: [T]", "Y", "G = X[t]", "N[t] = X[t] / G", *RUN[:1], "R[t+1] = R[t] + N[t]",
+         "Y[t] = R[t+1] * N[t]"),
+        {"T": 2},
+    ),
+    "sums from the other end": (("T", "X: [T]", "Y", *RUN, "Y[t] = R[T] - R[t]"), {"T": 2}),
+    "a scan of what another scan normalised": (
+        ("T", "X: [T]", "Y", *RUN, "S[0] = 0", "S[t+1] = S[t] + X[t] / R[T]", "Y[t] = S[t+1]"),
+        {"T": 2},
+    ),
+    "an argmax": (("M", "X: [M]", "Y", "I = X[m] :: argmax(m)", "Y = I * 2"), {}),
+    "the second largest": (
+        ("M", "X: [M]", "Y", "I = X[m] :: max(m)", "H[m] = X[m] * less(X[m], I)",
+         "Y = H[m] :: max(m)"),
+        {"M": 2},
+    ),
+    "rows, then columns, then rows": (
+        ("I, J", "X: [I, J]", "Y", "R[i] = X[i,j]", "A[i,j] = X[i,j] / R[i]", "C[j] = A[i,j]",
+         "B[i,j] = A[i,j] / C[j]", "S[i] = B[i,j]", "Y[i,j] = B[i,j] / S[i]"),
+        {"I": 2, "J": 3},
+    ),
+    "a softmax over two ranks at once": (
+        ("G, M", "X: [G, M]", "Y", "A[g] = X[g,m] :: max(m)", "B = A[g] :: max(g)",
+         "E[g,m] = exp(X[g,m] - B)", "D = E[g,m]", "Y[g,m] = E[g,m] / D"),
+        {"G": 3, "M": 3},
+    ),
+    "a convolution, then its mean": (
+        ("P, W, C, F, I", "X: [I, C], K: [W, C, F]", "Y", "O[p,f] = X[p+w,c] * K[w,c,f]",
+         "M[f] = O[p,f]", "Y[p,f] = O[p,f] - M[f]"),
+        {"P": 2},
+    ),
+    "a statistic of another tensor": (
+        ("D, P", "X: [P, D], Z: [P, D]", "Y", "U[p] = X[p,d] / D", "Y[p,d] = Z[p,d] - U[p]"), {}
+    ),
+    "the gradient of a softmax": (
+        ("P, M", "A: [P, M], G: [P, M]", "Y", "S[p] = A[p,m] * G[p,m]",
+         "Y[p,m] = A[p,m] * (G[p,m] - S[p])"),
+        {"M": 2},
+    ),
+    "a split of a split": (
+        ("M", "X: [M]", "Y", "L[m2,m1] = X[m2,m1,m0] :: max(m0)", "H[m2] = L[m2,m1] :: max(m1)",
+         "Y[m2,m1,m0] = X[m2,m1,m0] - H[m2]"),
+        {"M1": 2, "M0": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_cascades_by_hand(name: str) -> None:
+    parts, expected = ODD[name]
+    more = "split: {M: [M2, M1, M0]}\n" if "split" in name else ""
+    found = passes(cascade(*parts, more=more))
+    assert {r: n for r, n in found.by_rank.items() if n != 1} == expected
+
+
+def test_the_fiber_that_is_visited_again_is_one_of_an_earlier_pass() -> None:
+    parts, _ = ODD["a scan of what another scan normalised"]
+    (step,) = passes(cascade(*parts)).why["T"]
+    assert (step.chain, step.tensor, step.after) == (("R", "S"), "X", "R")
+
+
 def test_a_column_sum_of_normalised_weights_adds_a_pass() -> None:
     attention = load_cascade("attention-3pass-deferred")
     text = (
