@@ -35,6 +35,9 @@ MOST_TIES = 24
 #: Points whose bounds are made closer at a time.
 BLOCK = 1024
 
+#: Points of which the most promising is solved before all others.
+FIRST = 256
+
 #: Blocks of each space that are kept for the points that wait.
 BLOCKS = 4
 
@@ -110,14 +113,20 @@ def search(
     front = _Front(known, goal, found)
     ties = 0
     try:
+        first = front.promising()
+        if first is not None:
+            found.choice = Point(*first, goal, found.tally).solve(worst)
+            found.solved += 1
+        if found.choice is not None:
+            worst = goal.value(found.choice.latency_s, found.choice.energy_j)
         while (point := front.next(worst)) is not None:
-            first, second, space, closer, number = point
+            bound, second, space, closer, number = point
             if progress is not None:
                 progress(found.points - front.left, found.points)
             if most is not None and found.solved >= most:
                 found.tally.cut_short = True
                 break
-            if first >= worst[0] * (1 - max(gap, EQUAL)):
+            if bound >= worst[0] * (1 - max(gap, EQUAL)):
                 if ties >= MOST_TIES:
                     break
                 if second >= worst[1] * (1 - EQUAL):
@@ -148,7 +157,7 @@ class _Front:
         self.heap: list[tuple[float, float, int, int, bool]] = []
         self.first: list[Array] = []
         for n, space in enumerate(known):
-            first, second = goal.value(*space.bounds())
+            first, second = goal.value(*space.bounds(goal))
             found.mappings += space.size
             found.points += len(first)
             found.bound = min(found.bound, float(first.min()))
@@ -163,6 +172,23 @@ class _Front:
         """Queue a space by the cheap bound of its next point."""
         if at < len(self.order[n]):
             heapq.heappush(self.heap, (float(self.first[n][self.order[n][at]]), 0.0, n, at, False))
+
+    def promising(self) -> tuple[Space, Closer, int] | None:
+        """The best point by its closer bound among the first of the space with the least bound.
+
+        Solved first of all, it tells which points are worth a closer look.
+        """
+        if not self.heap:
+            return None
+        n = self.heap[0][2]
+        block = self.order[n][:FIRST]
+        block = block[np.isfinite(self.first[n][block])]
+        if not len(block):
+            return None
+        closer = Closer(self.known[n], block)
+        one, two = self.goal.value(*closer.bounds(self.goal))
+        best = int(np.lexsort((two, one))[0])
+        return self.known[n], closer, best
 
     def next(self, worst: Figures) -> tuple[float, float, Space, Closer, int] | None:
         """The next point with its bounds; None where no bound left is worth a look."""

@@ -23,6 +23,7 @@ from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import Problem, bind, relevant
 from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Words, cost
 from accelsim.mapper.frame import Frame, Use
+from accelsim.mapper.goal import Goal
 from accelsim.mapper.grid import Grid, grid
 from accelsim.mapper.holds import Registers, options, registers, shares
 from accelsim.mapper.schedule import (
@@ -266,37 +267,36 @@ class Space:
             self._trails[way] = lags(self.frame, self.after, self.units, way) or {}
         return self._trails[way]
 
-    def least_moved(self, counts: Counts, least: Mapping[Use, Words]) -> tuple[Any, Any]:
-        """Seconds and joules that no choice of holds is below, for every point of ``counts``.
+    def least_moved(self, least: Mapping[Use, Words], goal: Goal) -> tuple[Any, Any]:
+        """Seconds and joules that no choice of holds is below, for every point of the grid.
 
         ``least`` are words that an Einsum touches at the least.  Time and energy
         of a tensor are the least over its sets of holds, each by itself; a set
-        of which one tile alone does not fit is none.
+        of which one tile alone does not fit is none.  Where energy is the
+        objective, the time is not worked out.
         """
+        counts, levels = self.counts, range(len(self.arch.levels))
         joules: Any = 0.0
-        reads: list[Any] = [0.0] * len(self.arch.levels)
-        writes: list[Any] = [0.0] * len(self.arch.levels)
+        total: list[list[Any]] = [[0.0 for _ in levels], [0.0 for _ in levels]]
         for tensor, sets in self.options.items():
             cheapest: Any = np.inf
-            low_reads: list[Any] = [np.inf] * len(reads)
-            low_writes: list[Any] = [np.inf] * len(reads)
+            low: list[list[Any]] = [[np.inf for _ in levels], [np.inf for _ in levels]]
             for keeps in sets:
                 moved = counts.moves(tensor, keeps)
                 for use in counts.uses[tensor]:
                     level = counts.serves(tensor, keeps, use.spot)
                     moved = moved + counts.touches(use, least[use], level)
-                bad = ~self.fits(counts, tensor, keeps)
-                cheapest = np.minimum(cheapest, np.where(bad, np.inf, self.task.joules(moved)))
-                for n in range(len(reads)):
-                    low_reads[n] = np.minimum(low_reads[n], np.where(bad, np.inf, moved.reads[n]))
-                    low_writes[n] = np.minimum(
-                        low_writes[n], np.where(bad, np.inf, moved.writes[n])
-                    )
+                bad = np.where(self.fits(counts, tensor, keeps), 0.0, np.inf)
+                cheapest = np.minimum(cheapest, self.task.joules(moved) + bad)
+                for n in levels if goal.name != "energy" else ():
+                    low[0][n] = np.minimum(low[0][n], moved.reads[n] + bad)
+                    low[1][n] = np.minimum(low[1][n], moved.writes[n] + bad)
             joules = joules + cheapest
-            for n in range(len(reads)):
-                reads[n] = reads[n] + low_reads[n]
-                writes[n] = writes[n] + low_writes[n]
-        return self.task.seconds(Moved(tuple(reads), tuple(writes))), joules
+            if goal.name != "energy":
+                total = [
+                    [a + b for a, b in zip(*s, strict=True)] for s in zip(total, low, strict=True)
+                ]
+        return self.task.seconds(Moved(tuple(total[0]), tuple(total[1]))), joules
 
     def fits(self, counts: Counts, tensor: str, keeps: tuple[Keep, ...]) -> Any:
         """Whether each tile of a set of holds fits its level by itself."""
@@ -306,10 +306,11 @@ class Space:
             found = found & (words <= self.task.room(keep.level)[1])
         return found
 
-    def bounds(self) -> tuple[Array, Array]:
+    def bounds(self, goal: Goal) -> tuple[Array, Array]:
         """Latency and energy that no mapping of the space is below, for every point of the grid.
 
-        What an Einsum touches is the least for its units' PEs (``Counts.least``).
+        For energy, the latency is that of the operations alone.  What an Einsum
+        touches is the least for its units' PEs (``Counts.least``).
         """
         counts = self.counts
         least = {
@@ -317,7 +318,7 @@ class Space:
             for found in counts.uses.values()
             for use in found
         }
-        seconds, joules = self.least_moved(counts, least)
+        seconds, joules = self.least_moved(least, goal)
         latency = np.maximum(self.least[TOGETHER].reshape(self.grid.shape), seconds)
         for e in self.units:
             joules = joules + self.least_joules(e) * self.points[e]
