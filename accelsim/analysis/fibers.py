@@ -99,21 +99,25 @@ class Plan:
         at = self._at(position)
         return replace(at, free=True) if at.plain and at.plain == e.selects else at
 
-    def _choosing(self, index: Access, names: frozenset[str]) -> frozenset[str]:
+    def _choosing(self, index: Access) -> frozenset[str]:
         """The variables of an index tensor that tell which of the chosen is meant.
 
         For each coordinate of the others (a query) the chosen are distinct, so
-        that ``r`` of ``K[I[p,r]]`` stands for the element of K.
+        that ``r`` of ``K[I[p,r]]`` stands for the element of K.  Of a table
+        that no selection made the last rank lists.
         """
-        others = self._chosen_for.get(index.tensor, frozenset())
+        names = self._parts(index.variables)
+        others = self._chosen_for.get(index.tensor)
+        if others is None:
+            return self._parts(index.variables[-1:])
         return frozenset(v for v in names if rank_of(v) not in others) or names
 
     def _at(self, position: Position) -> At:
         if isinstance(position, Last):
             return At(frozenset(), last=True)
-        names = self._parts(position.variables)
         if isinstance(position, Access):
-            return At(self._choosing(position, names))
+            return At(self._choosing(position))
+        names = self._parts(position.variables)
         if isinstance(position, Index) and len(names) == len(position.terms) == 1:
             ((v, scale),) = position.terms
             if scale == 1 and position.divisor == 1:
@@ -164,14 +168,18 @@ def roots(plan: Plan) -> Iterator[Root]:
 def _chosen_for(cascade: Cascade) -> dict[str, frozenset[str]]:
     """For each tensor out of a selection the ranks for each coordinate of which it chooses."""
     found: dict[str, frozenset[str]] = {}
-    for e in cascade.einsums:
-        if e.selects:
-            its = frozenset(rank_of(v) for v in e.output.variables if v != e.selects)
-        else:
-            its = frozenset(r for a in e.reads for r in found.get(a.tensor, ()))
-            its &= frozenset(rank_of(v) for v in e.output.variables)
-        if its:
-            found[e.output.tensor] = its | found.get(e.output.tensor, frozenset())
+    growing = True
+    while growing:
+        growing = False
+        for e in cascade.einsums:
+            name, left = e.output.tensor, frozenset(map(rank_of, e.output.variables))
+            if e.selects:
+                its = left - {rank_of(e.selects)}
+            else:
+                its = frozenset(r for a in e.reads for r in found.get(a.tensor, ())) & left
+            if its - found.get(name, frozenset()):
+                found[name] = its | found.get(name, frozenset())
+                growing = True
     return found
 
 

@@ -17,7 +17,6 @@ from accelsim.ir.cascade import (
     Access,
     Cascade,
     Compare,
-    Const,
     Einsum,
     Expr,
     Index,
@@ -156,10 +155,10 @@ def _right(einsum: Einsum) -> set[str]:
 
 
 def _left(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
-    """Faults of variables that are on the left alone, which only a number may fill."""
-    right = _right(einsum)
-    if not right and _is_constant(einsum.expr):
+    """Faults of variables that are on the left alone, which only numbers may fill."""
+    if not einsum.reads:
         return
+    right = _right(einsum)
     right |= {einsum.selects} - {""}
     for index in einsum.output.indices:
         for variable in index.variables:
@@ -231,13 +230,6 @@ def _sizes_known(cascade: Cascade, einsum: Einsum) -> Iterator[Fault]:
 def _placed(place: Place, einsum: Einsum) -> Place:
     """A place, or that of the Einsum where there is none."""
     return place if place.line else einsum.place
-
-
-def _is_constant(expr: Expr) -> bool:
-    """Whether an expression reads no tensor."""
-    return isinstance(expr, Const | Size) or (
-        isinstance(expr, Map) and all(_is_constant(a) for a in expr.args)
-    )
 
 
 def _sizes(einsum: Einsum) -> Iterator[str]:

@@ -216,6 +216,7 @@ ONE_BY_ONE = {
         "X: [I, J], W: [I]",
     ),
     "coordinates": ("Y[i,j] = exp(W[i] * (j - i)) * I where j <= i", "W: [I]"),
+    "coordinates alone, broadcast": ("N[i,j] = 2 * j\nY[i,j] = N[i,j] * W[i]", "W: [I]"),
     "a window": ("Y[i] = X[window(i,k)] * W[k]", "X: [I], W: [K]"),
     "a dilated window": ("Y[j] = X[window(j,2*k)]", "X: [J]"),
     "quantisers": (
