@@ -236,7 +236,7 @@ def doubled(arch: Architecture) -> Iterator[tuple[str, Architecture]]:
         yield f"{unit.name} columns", _with_unit(arch, n, replace(unit, cols=2 * unit.cols))
         yield f"{unit.name} rate", _with_unit(arch, n, _faster(unit, None))
     yield (
-        "half the cost of exp",
+        "rate of exp",
         replace(arch, units=tuple(_faster(unit, "exp") for unit in arch.units)),
     )
     for n, level in enumerate(arch.levels):

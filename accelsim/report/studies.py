@@ -36,9 +36,9 @@ def study(result: Mapping[str, Any]) -> Iterable[RenderableType]:
     else:
         for model, seq in dict.fromkeys((r["model"], r["seq"]) for r in result["rows"]):
             own = [r for r in result["rows"] if (r["model"], r["seq"]) == (model, seq)]
-            yield _resources(f"{model} {seq}: speedup from twice of one resource", own)
-    for reason in result["left_out"]:
-        yield Text(f"left out: {reason}")
+            yield _resources(f"{model} {seq}", own)
+    if result["left_out"]:
+        yield Text("\n".join(f"left out: {reason}" for reason in result["left_out"]))
 
 
 def _table(title: str, columns: Sequence[str], left: int) -> Table:
@@ -82,7 +82,7 @@ def _resources(title: str, rows: Sequence[Row]) -> Table:
     """Speedup of each design on each larger machine; what bounds it as it is."""
     designs = list(dict.fromkeys(row["design"] for row in rows))
     found = {(row["change"], row["design"]): row for row in rows}
-    table = _table(title, ["twice of", *designs], 1)
+    table = _table(title, ["speedup from twice the", *designs], 1)
     first = rows[0]["change"]
     for change in dict.fromkeys(row["change"] for row in rows):
         cells = []

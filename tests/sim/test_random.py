@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from accelsim import units
+from accelsim.errors import InputError
 from accelsim.ir.reference import random_inputs
 from accelsim.models.estimate import estimate
 from accelsim.sim import nest
@@ -79,6 +82,39 @@ def test_bounds_bytes_and_shortcut(family: str, monkeypatch: pytest.MonkeyPatch)
         bounded(case)
 
     check()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_executed_tensors_equal_the_interpreter(family: str) -> None:
+    @settings(max_examples=10, deadline=None, suppress_health_check=SLOW)
+    @given(timed(FAMILIES[family], 3, 300))
+    def check(case: Case) -> None:
+        executed(case)
+
+    check()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@given(timed((*FAMILIES["linear"], *FAMILIES["chains"]), 4, 600), st.floats(0.1, 1.3))
+def test_capacity_is_never_exceeded(case: Case, share: float) -> None:
+    """What does not fit is refused, with the tile's level; what runs stays within."""
+    room = simulate(case.problem, case.arch, case.mapping).peak_bytes["buffer"]
+    assume(room)
+    least = math.ceil(share * room)
+    levels = tuple(
+        replace(level, capacity_bytes=least) if level.name == "buffer" else level
+        for level in case.arch.levels
+    )
+    found, told = None, ""
+    try:
+        found = simulate(case.problem, replace(case.arch, levels=levels), case.mapping)
+    except InputError as error:
+        told = str(error)
+    if found is None:
+        assert "holds in buffer" in told
+        assert f"more than its {units.show(least, 'bytes')}" in told
+    else:
+        assert found.peak_bytes["buffer"] <= least
 
 
 @pytest.mark.parametrize("family", FAMILIES)
