@@ -102,14 +102,18 @@ def predict(
         tile = replace(tile, **tile_fields)  # type: ignore[arg-type]
         _check_registers(gpu, kernel, tile, sizes)
     launches = _launches(gpu, kernel, tile, sizes, asked, kind)
-    need = max(one.footprint for one in launches)
-    if need > gpu.memory.capacity_bytes:
-        room = show(gpu.memory.capacity_bytes, "bytes", 3)
-        message = f"{kernel.name} needs {show(need, 'bytes', 3)} of memory, {gpu.name} has {room}"
-        raise refuse(message, "smaller sizes")
+    check_room(gpu, kernel.name, max(one.footprint for one in launches))
     found = price(gpu, kernel.name, launches)
     shown = {"sizes": dict(sizes), "options": {k: v for k, v in asked.items() if v != ""}}
     return replace(found, problem=tuple(shown.items()))
+
+
+def check_room(gpu: Gpu, name: str, need: float) -> None:
+    """Refuse what does not fit the GPU's memory."""
+    if need > gpu.memory.capacity_bytes:
+        room = show(gpu.memory.capacity_bytes, "bytes", 3)
+        message = f"{name} needs {show(need, 'bytes', 3)} of memory, {gpu.name} has {room}"
+        raise refuse(message, "smaller sizes")
 
 
 def _check_registers(
@@ -181,6 +185,8 @@ def _launches(
     )
     if problem.window and not problem.causal:
         raise refuse("a window needs a causal mask", "causal=true")
+    scores = 2.0 * problem.B * heads * problem.P * problem.M * (kernel.family == "unfused")
+    check_room(gpu, kernel.name, sum(problem.compulsory) + scores)  # before tiles are counted
     if kernel.family == "linear":
         return gpu_passes.linear(gpu, kernel, tile, problem)
     if kernel.family == "unfused":
