@@ -123,6 +123,23 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     return Load(ops, moved, macs)
 
 
+def kernel_seconds(parts: Iterable[Part], scope: Mapping[str, Any]) -> float | None:
+    """Seconds that described kernels take on an H100, one after the other; None where one lacks."""
+    from accelsim.explore.estimate_gpu import estimate_kernel
+
+    total_s = 0.0
+    for part in parts:
+        if part.kernel is None:
+            return None
+        shape = {name: int(r.value(scope)) for name, r in part.kernel.shape}
+        sets = [
+            f"{name}={str(option).lower() if isinstance(option, bool) else option.value(scope)}"
+            for name, option in part.kernel.sets
+        ]
+        total_s += estimate_kernel(part.kernel.name, arch=GPU, shape=shape, sets=sets).latency_s
+    return total_s
+
+
 def _steps(part: Part, problem: Problem) -> frozenset[str]:
     """Einsums of the recurrence over key tiles, of which a kernel leaves out those not visited.
 

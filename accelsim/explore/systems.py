@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from accelsim.errors import Place, refuse
-from accelsim.explore.loads import Load, load_of, scope_of, total
+from accelsim.explore.loads import Load, kernel_seconds, load_of, scope_of, total
 from accelsim.explore.sweeping import Swept, swept
 from accelsim.ir.format import breakdown
 from accelsim.ir.problem import relevant
@@ -42,6 +42,16 @@ class Cell:
     seq: int
     own: Load
     dense: Load
+    own_kernel_s: float | None = None
+    dense_kernel_s: float | None = None
+
+    @property
+    def kernels(self) -> dict[str, float] | None:
+        """Described kernels on an H100: seconds of the system, of dense attention, their ratio."""
+        if self.own_kernel_s is None or self.dense_kernel_s is None:
+            return None
+        ratio = self.dense_kernel_s / self.own_kernel_s
+        return {"own_s": self.own_kernel_s, "dense_s": self.dense_kernel_s, "speedup": ratio}
 
     @property
     def ops(self) -> float:
@@ -66,6 +76,7 @@ class Cell:
             "ops": self.ops,
             "bytes": self.bytes,
             "roofline_speedup": self.speedup,
+            "kernels": self.kernels,
             "own": self.own.to_dict(),
             "dense": self.dense.to_dict(),
         }
@@ -227,7 +238,14 @@ def _cell(found: System, phase: Phase, seq: int) -> Cell:
     """One phase at one length."""
     scope = scope_of(found, seq)
     own = [load_of(part, scope) for part in phase.parts]
-    return Cell(phase.name, seq, total(own), load_of(phase.dense, scope))
+    return Cell(
+        phase.name,
+        seq,
+        total(own),
+        load_of(phase.dense, scope),
+        kernel_seconds(phase.parts, scope),
+        kernel_seconds([phase.dense], scope),
+    )
 
 
 def _bits(stored: Stored, scope: Mapping[str, Any]) -> Bits:

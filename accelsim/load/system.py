@@ -72,6 +72,14 @@ class DensityText(_Record):
     source: str
 
 
+class KernelText(_Record):
+    """A described GPU kernel that runs the part, at sizes and with options given by rules."""
+
+    name: str
+    shape: dict[str, _Number]
+    sets: dict[str, _Number | bool] = Field({}, description="options: {causal: true, kept: SHARE}")
+
+
 class PartText(_Record):
     """A cascade at sizes that follow from the length, the parameters and the model's ranks."""
 
@@ -84,6 +92,7 @@ class PartText(_Record):
     )
     density: dict[str, DensityText] = Field({}, description="shares that data leaves")
     visits: _Number = Field(1, description="share of the key tiles at which recurrences step")
+    kernel: KernelText | None = Field(None, description="the GPU kernel that realises it")
     summaries: list[str] = Field([], description="inputs that stand for many keys each")
     key: str = Field("K", description="the input whose passes are counted as those over K")
     value: str = Field("V", description="and as those over V")
@@ -130,6 +139,15 @@ class SystemText(_Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """A GPU kernel at sizes and with options given by rules."""
+
+    name: str
+    shape: tuple[tuple[str, Rule], ...]
+    sets: tuple[tuple[str, Rule | bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A cascade at sizes given by rules; see ``PartText``."""
 
@@ -145,6 +163,7 @@ class Part:
     value: str
     rank: str
     place: Place
+    kernel: Kernel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +307,22 @@ class _Loading:
             text.value,
             text.rank,
             place,
+            self.kernel(text.kernel, (*path, "kernel")),
         )
+
+    def kernel(self, text: KernelText | None, path: tuple[str | int, ...]) -> Kernel | None:
+        """A kernel, which must be described."""
+        if text is None:
+            return None
+        try:
+            catalog.find("kernel", text.name, self.document.place((*path, "name")))
+        except InputError as error:
+            self.faults += error.faults
+        options = tuple(
+            (name, option if isinstance(option, bool) else self.rule(option, (*path, "sets", name)))
+            for name, option in text.sets.items()
+        )
+        return Kernel(text.name, self.rules(text.shape, (*path, "shape")), options)
 
     def stored(self, text: StoredText, path: tuple[str | int, ...]) -> Stored:
         """A stored tensor with its format, which must exist."""

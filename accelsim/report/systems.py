@@ -22,7 +22,7 @@ COLUMNS: Final = (
     "number", "name", "title", "kind", "sure", "model", "passes_k", "passes_v",
     "passes_estimation", "live_words", "bits", "phase", "seq", "ops", "dense_ops", "ops_ratio",
     "bytes", "dense_bytes", "bytes_ratio", "machine", "roofline_s", "dense_roofline_s",
-    "roofline_speedup",
+    "roofline_speedup", "kernel_speedup",
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def systems(result: Result) -> Iterable[RenderableType]:
     rows = result["systems"]
     yield _kinds(rows)
     yield _costs(rows)
+    yield _kernels(rows)
     if result["absent"]:
         missing = ", ".join(str(n) for n in result["absent"])
         yield f"not described: {missing} of {result['wanted']}"
@@ -101,6 +102,18 @@ def _costs(rows: Iterable[Result]) -> Table:
                 *(percent(at[n]["bytes"]) for n in lengths),
                 *(ratio(speedup) for speedup in speedups),
             )
+    return table
+
+
+def _kernels(rows: Iterable[Result]) -> Table:
+    """Where described kernels realise a system: its time on an H100 and the speedup."""
+    cells = [(row["name"], c) for row in rows for c in row["cells"] if c["kernels"]]
+    columns = ("system", "phase", "length", "system takes", "dense takes", "speedup")
+    table = _table("A layer on an H100, by models of described kernels", *columns, left=2)
+    for name, cell in cells:
+        times = (amount(cell["kernels"][what], "seconds") for what in ("own_s", "dense_s"))
+        speedup = ratio(cell["kernels"]["speedup"])
+        table.add_row(name, cell["phase"], _short(cell["seq"]), *times, speedup)
     return table
 
 
@@ -211,7 +224,10 @@ def csv_text(result: Result) -> str:
                 line += [*(load[what] for load in loads), cell[what]]
             for machine, speedup in cell["roofline_speedup"].items():
                 times = [load["roofline_s"][machine] for load in loads]
-                writer.writerow([*line, machine, *times, speedup])
+                kernels = (
+                    (cell["kernels"] or {}).get("speedup", "") if machine == "h100-sxm" else ""
+                )
+                writer.writerow([*line, machine, *times, speedup, kernels])
         if not row["cells"]:
             writer.writerow(head + [""] * (len(COLUMNS) - len(head)))
     return out.getvalue()

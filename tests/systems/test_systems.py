@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from accelsim.cli.app import app
 from accelsim.errors import InputError
 from accelsim.explore.documents import list_names, schema, show
+from accelsim.explore.roofline import GPU
 from accelsim.explore.systems import system, systems
 from accelsim.load import catalog
 from accelsim.load.source import from_text
@@ -135,6 +136,18 @@ def test_fewer_query_heads_are_that_much_less() -> None:
     assert decode.bytes == pytest.approx(0.25, rel=1e-3)
 
 
+def test_described_kernels_price_what_they_realise(table) -> None:
+    with_kernels = [(r.system.name, c) for r in table.rows for c in r.cells if c.kernels]
+    assert {name for name, _ in with_kernels} >= {"s2-attention", "gna", "duo-attention"}
+    for name, cell in with_kernels:
+        assert cell.kernels is not None
+        bound = cell.dense.seconds[GPU]
+        assert cell.kernels["dense_s"] > bound, name
+    same = next(c for name, c in with_kernels if name == "zero-tuning")
+    assert same.kernels is not None
+    assert same.kernels["speedup"] == 1
+
+
 def test_s2_attention_saves_what_its_blocks_say() -> None:
     """Blocks of 64, 8 of them local and one in 16 of the others: counted block by block."""
     blocks = 32768 // 64
@@ -201,6 +214,11 @@ phases:
             "attention-1pass has no tensor KEEP",
         ),
         ("M: N}\n    d", "M: N}\n        summaries: [LOW]\n    d", "no input or output LOW"),
+        (
+            "M: N}\n    d",
+            "M: N}\n        kernel: {name: attention-1pas, shape: {M: N}}\n    d",
+            "unknown kernel 'attention-1pas'",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_system_has_its_place(old: str, new: str, message: str) -> None:
