@@ -71,7 +71,7 @@ def derive(cascade: Cascade) -> Derivation:
     counted = passes(cascade)
     sizes = _sizes(cascade, counted)
     measure = measured(cascade, counted, sizes)
-    better = [s for s in search(cascade, sizes) if s.measure < measure and s.rewrites]
+    better = [s for s in search(cascade, sizes) if _is_better(s, measure)]
     found: list[Derived] = []
     if better:
         judge = Judge(cascade, frozenset(r for r in cascade.ranks if counted[r] > 1))
@@ -103,15 +103,23 @@ def _confirmed(judge: Judge, states: Iterable[State]) -> Iterator[Derived]:
 
 def _derived(state: State, verdict: Verdict) -> Derived:
     source = f"derived by accelsim from {state.cascade.name}"
-    cascade = replace(state.cascade, source=source, about=_sentence(state.rewrites), family="")
+    cascade = replace(state.cascade, source=source, about=_sentence(state), family="")
     unstable = "" if verdict.stable else verdict.why
     return Derived(
         cascade, state.passes, state.measure, state.rewrites, verdict.max_abs_error, unstable
     )
 
 
-def _sentence(rewrites: tuple[str, ...]) -> str:
-    return "; ".join(rewrites)
+def _is_better(state: State, original: Measure) -> bool:
+    """Whether a state beats the original: with exponentials taken out, by passes alone."""
+    fewer = state.measure.passes < original.passes
+    return bool(state.rewrites) and state.measure < original and (fewer or not state.program.bare)
+
+
+def _sentence(state: State) -> str:
+    """The rewrites, and what the first letters of new names say."""
+    legend = "named L: of a tile, R: running over tiles, C: correction of what was summed before"
+    return "; ".join((*state.rewrites, legend) if state.program.tiled else state.rewrites)
 
 
 def _sizes(cascade: Cascade, found: Passes) -> Mapping[str, int]:

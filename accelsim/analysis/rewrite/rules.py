@@ -19,6 +19,7 @@ A reduction that may be over nothing (a mask) is guarded: see ``guards``.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations, product
@@ -47,14 +48,14 @@ from accelsim.ir.cascade import Access
 MOST_MOMENTS = 8
 
 
-def defer(program: Program, variable: str) -> Program | None:
-    """Factors that wait for a whole fiber taken out of reductions that visit it."""
+def defer(program: Program, variable: str, but: Collection[str] = frozenset()) -> Program | None:
+    """Factors that wait for a whole fiber taken out of reductions that visit it, ``but`` some."""
     found: Program | None = None
     while True:
         here = new = found or program
         axis = Axis(here, variable)
         for d in _visiting(here, axis):
-            new = _deferred(new, axis, d) or new
+            new = new if d.name in but else _deferred(new, axis, d) or new
         if new is here:
             return found
         found = settled(new)

@@ -53,11 +53,33 @@ def _along(rule: Callable[[Program, str], Program | None]) -> Rule:
     return lambda program, rank: rule(program, program.parts(rank)[0])
 
 
+def _deferred_and(rule: Rule, program: Program, rank: str) -> Program | None:
+    """A rule after the factors that stand in its way were taken out, and no others.
+
+    A sum that cannot be kept even so is better left with its factors: they
+    keep it small.
+    """
+    variable = program.parts(rank)[0]
+    deferred = defer(program, variable)
+    found = rule(deferred or program, rank)
+    if deferred is None or found is None:
+        return found
+    whole = set(found.parts(rank))
+    left = {n for n, d in found.defs.items() if d.op and whole <= d.over and n not in program.defs}
+    but = {
+        n
+        for n, d in deferred.defs.items()
+        if n in program.defs and program.defs[n].op and not d.op
+        if left & {a.tensor for a in d.reads}
+    }
+    return rule(defer(program, variable, but) or program, rank) if but else found
+
+
 RULES: tuple[Rule, ...] = (
     _along(defer),
     _along(moments),
-    lambda program, rank: running(_along(defer)(program, rank) or program, rank),
-    lambda program, rank: local(_along(defer)(program, rank) or program, rank),
+    lambda program, rank: _deferred_and(running, program, rank),
+    lambda program, rank: _deferred_and(local, program, rank),
     _along(bare_exponentials),
 )
 
