@@ -1,0 +1,93 @@
+"""The cut into groups against all cuts, and tiles of groups that have to go together."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accelsim.errors import InputError
+from accelsim.mapper.bound import connected, floor
+from accelsim.mapper.fuse import fuse
+from accelsim.mapper.goal import Goal
+from accelsim.mapper.legal import legal
+from accelsim.mapper.plan import bound_mapping
+from accelsim.mapper.search import search
+from accelsim.mapper.space import Task
+from accelsim.models.estimate import estimate
+from tests.mapper.drawn import einsums, tasks
+
+
+def best_cut(task: Task, goal: Goal) -> float:
+    """The least figure over all ways to cut the Einsums into runs, each searched by itself."""
+    names = einsums(task)
+    known: dict[tuple[str, ...], tuple[float, float]] = {}
+    best = math.inf
+    for n in range(len(names)):
+        for cuts in combinations(range(1, len(names)), n):
+            ends = (0, *cuts, len(names))
+            latency = energy = 0.0
+            for a, b in pairwise(ends):
+                run = names[a:b]
+                if run not in known:
+                    choice = (
+                        search(task, run, goal).choice if connected(task.cascade, run) else None
+                    )
+                    known[run] = (
+                        (math.inf, math.inf)
+                        if choice is None
+                        else (choice.latency_s, choice.energy_j)
+                    )
+                latency, energy = latency + known[run][0], energy + known[run][1]
+            if math.isfinite(latency):
+                best = min(best, float(goal.value(latency, energy)[0]))
+    return best
+
+
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_the_cut_is_the_best_of_all_cuts(data: st.DataObject) -> None:
+    task = data.draw(tasks(("siblings", "chain"), 4))
+    goal = Goal(data.draw(st.sampled_from(["latency", "energy"])))
+    found = fuse(task, goal)
+    value = float(goal.value(found.latency_s, found.energy_j)[0])
+    if found.shown:
+        assert value == pytest.approx(best_cut(task, goal), rel=1e-9)
+    assert float(goal.value(*floor(task, einsums(task)))[0]) <= value * (1 + 1e-9)
+    mapping = bound_mapping(found.choices, "found")
+    assert legal(task.cascade, mapping) == ()
+    problem = task.problem({p: n for p, n in mapping.extent.items() if p in task.cascade.whole})
+    price = estimate(problem, task.arch, mapping)
+    assert price.latency_s == pytest.approx(found.latency_s, rel=1e-9)
+    assert price.energy_j == pytest.approx(found.energy_j, rel=1e-9)
+
+
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_the_product_is_no_worse_than_any_cut(data: st.DataObject) -> None:
+    task = data.draw(tasks(("siblings", "chain"), 3))
+    found = fuse(task, Goal("edp"))
+    names = einsums(task)
+    for cut in range(1, len(names)):
+        parts = [search(task, run, Goal("edp")).choice for run in (names[:cut], names[cut:])]
+        chosen = [c for c in parts if c is not None]
+        if len(chosen) == 2 and found.shown:
+            latency = sum(c.latency_s for c in chosen)
+            energy = sum(c.energy_j for c in chosen)
+            assert found.latency_s * found.energy_j <= latency * energy * (1 + 1e-9)
+
+
+def test_groups_that_cut_a_rank_differently_are_refused_by_name() -> None:
+    from accelsim.mapper.plan import merged
+
+    class Fake:
+        def __init__(self, tile: int) -> None:
+            frame = type("F", (), {"parts": (("P", ("P1", "P0")),)})
+            self.space = type("S", (), {"frame": frame})
+            self.trips = {"P1": 12 // tile, "P0": tile}
+
+    with pytest.raises(InputError, match="groups cut P into tiles of 3 and of 4"):
+        merged([Fake(4), Fake(3)])  # type: ignore[list-item]
