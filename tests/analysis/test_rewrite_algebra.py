@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from accelsim.analysis.rewrite.algebra import factored, of
 from accelsim.analysis.rewrite.forms import Atom, Sum
-from accelsim.analysis.rewrite.normal import MOST_TERMS, expanded, normal, reads
+from accelsim.analysis.rewrite.normal import MOST_TERMS, expanded, normal
 from accelsim.analysis.rewrite.text import expression, show_sum
 from accelsim.ir.cascade import Access, Const, Expr, Map
 from accelsim.ir.ops import MAPS
@@ -157,4 +157,4 @@ def test_writing_a_normal_form_and_reading_it_again_changes_nothing(expr: Expr) 
     except OverflowError:
         assume(False)
     assert again == found
-    assert reads(found) <= {a for a in LEAVES if isinstance(a, Access)}
+    assert found.reads <= {a for a in LEAVES if isinstance(a, Access)}
