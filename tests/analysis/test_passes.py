@@ -87,6 +87,10 @@ def test_every_rank_and_part_is_counted_and_every_further_pass_has_its_step(name
     found = passes(its)
     assert set(found.by_rank) == {*its.ranks, *its.whole}
     for rank, steps in found.why.items():
+        if found[rank] == UNBOUNDED:  # a pass for each step of a recurrence, which is named
+            assert [step.number for step in steps] == [UNBOUNDED]
+            assert steps[0].each
+            continue
         assert [step.number for step in steps] == list(range(2, int(found[rank]) + 1))
         for step in steps:
             assert step.rank == rank
@@ -104,6 +108,94 @@ def test_published_taxonomy_of_attention() -> None:
     assert classes["rabe-staats"] == 1
     assert classes["attention-1pass"] == 1  # FuseMax
     assert classes["linear-attention"] == 1
+
+
+# -- selections --------------------------------------------------------------------------------
+
+SCORES = "S[i,j] = Q[i,e] * K[j,e]"
+CHOICES: dict[str, tuple[str, tuple[str, ...], dict[str, int]]] = {
+    "a top-k is a barrier for whatever reads what it lists": (
+        "Q: [I, E], K: [J, E]",
+        (SCORES, "I[i,r] = S[i,j] :: topk(j -> r)", "Y[i,r] = Q[i,e] * K[I[i,r],e]"),
+        {"J": 2, "E": 2},
+    ),
+    "and for nothing else": (
+        "Q: [I, E], K: [J, E]",
+        (SCORES, "Y[i,r] = S[i,j] :: topk(j -> r)"),
+        {},
+    ),
+    "a softmax over what is chosen adds its passes to the barrier": (
+        "Q: [I, E], K: [J, E]",
+        (
+            SCORES,
+            "I[i,r] = S[i,j] :: topk(j -> r)",
+            "T[i,r] = S[i,I[i,r]]",
+            "G[i] = T[i,r] :: max(r)",
+            "N[i,r] = exp(T[i,r] - G[i])",
+            "D[i] = N[i,r]",
+            "Y[i,r] = N[i,r] / D[i]",
+        ),
+        {"J": 4, "R": 3},
+    ),
+    "so does the mass of normalised weights": (
+        "A: [I, J], V: [J, E]",
+        ("I[i,r] = A[i,j] :: topp(j -> r, 0.9)", "Y[i,e] = V[I[i,r],e]"),
+        {},
+    ),
+    "a threshold against what is known is no barrier": (
+        "Q: [I, E], K: [J, E], T: [I], V: [J, E]",
+        (SCORES, "N[i,j] = exp(S[i,j]) where S[i,j] >= T[i]", "Y[i,e] = N[i,j] * V[j,e]"),
+        {},
+    ),
+    "a threshold against a statistic of the same fiber is": (
+        "Q: [I, E], K: [J, E], V: [J, E]",
+        (
+            SCORES,
+            "T[i] = S[i,j] :: max(j)",
+            "N[i,j] = exp(S[i,j]) where S[i,j] >= T[i] - 2",
+            "Y[i,e] = N[i,j] * V[j,e]",
+        ),
+        {"J": 2},
+    ),
+    "a sum over queries of normalised weights adds a pass": (
+        "Q: [I, E], K: [J, E]",
+        (
+            SCORES,
+            "G[i] = S[i,j] :: max(j)",
+            "N[i,j] = exp(S[i,j] - G[i])",
+            "D[i] = N[i,j]",
+            "A[i,j] = N[i,j] / D[i]",
+            "C[j] = A[i,j]",
+            "L[r] = C[j] :: topk(j -> r)",
+            "Y[i,r] = A[i,L[r]]",
+        ),
+        {"J": 4, "I": 2},
+    ),
+    "a table adds none": (
+        "K: [J, E], N: [I, R], Q: [I, E]",
+        ("Y[i,r] = Q[i,e] * K[N[i,r],e]",),
+        {},
+    ),
+    "what is scattered is there at the end": (
+        "X: [R, E], N: [R], W: [J, E]",
+        ("Z[N[r],e] = X[r,e]", "Y[j,e] = Z[j,e] * W[j,e]", "T = X[r,e]"),
+        {},
+    ),
+    "a permutation is no pass": (
+        "X: [J, E], N: [J]",
+        ("P[j,e] = X[N[j],e]", "Y[j,e] = exp(P[j,e])"),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_passes_of_selections(name: str) -> None:
+    inputs, einsums, expected = CHOICES[name]
+    more = "indexes: {N: J}\n" if "scattered" in name else ""
+    outputs = "Y, T" if "scattered" in name else "Y"
+    found = passes(cascade("I, J, R, E", inputs, outputs, *einsums, more=more))
+    assert {r: n for r, n in found.by_rank.items() if n != 1} == expected
 
 
 # -- the proof -------------------------------------------------------------------------------------
