@@ -151,7 +151,7 @@ class Solver:
         rooms = [o for o in self.orders if o.why != "data"]
         kept = [o for o in self.orders if o.why == "data"]
         faults = []
-        for o in rooms:
+        for o in rooms if self._lags({}, kept) is not None else ():
             if self._lags({}, [*kept, o]) is None:
                 what = (
                     f"{o.after} overwrites {o.tensor} before {o.before} of an earlier step has "
