@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from accelsim.analysis.fibers import Plan, roots
 from accelsim.analysis.footprint import footprint
 from accelsim.analysis.proof import steps
 from accelsim.analysis.sweeps import Sweeps
-from accelsim.ir.cascade import Cascade, Tensor
+from accelsim.ir.cascade import Access, Cascade, Index, Tensor, rank_of
 from accelsim.load.cascade import load_cascade
 from accelsim.load.system import Part
 
@@ -63,13 +64,32 @@ def _before(cascade: Cascade, part: Part, over_k: float, over_v: float) -> float
     """Passes that the estimation adds: over keys or values, or over summaries of the keys."""
     if not part.estimation:
         return 0
-    rest = _given(cascade, frozenset(part.estimation))
+    chosen = {e.name for e in cascade.einsums if e.selects} & set(part.estimation)
+    rest = _given(_chosen(cascade, chosen), frozenset(part.estimation) - chosen)
     added = max(
         over_k - _passes(rest, part.key, part.rank)[0],
         over_v - _passes(rest, part.value, part.rank)[0],
     )
     outer = _outer(cascade, part.rank)
     return added + max((_passes(cascade, name, outer)[0] for name in part.summaries), default=0)
+
+
+def _chosen(cascade: Cascade, names: Collection[str]) -> Cascade:
+    """The cascade with some selections made from scores that are given.
+
+    So that a list of chosen keys is still known to name each of them once.
+    """
+    einsums, inputs = [], list(cascade.inputs)
+    for einsum in cascade.einsums:
+        if einsum.name not in names:
+            einsums.append(einsum)
+            continue
+        scores = Tensor(f"{einsum.name}_SCORES", tuple(map(rank_of, einsum.variables)))
+        inputs.append(scores)
+        read = Access(scores.name, tuple(Index(((v, 1),)) for v in einsum.variables))
+        last = tuple(r for r in einsum.reductions if r.into)
+        einsums.append(replace(einsum, expr=read, reductions=last, where=()))
+    return replace(cascade, einsums=tuple(einsums), inputs=tuple(inputs))
 
 
 def _outer(cascade: Cascade, rank: str) -> str:
