@@ -72,14 +72,14 @@ def test_tiles_that_do_not_fit_are_told() -> None:
 
 def test_tiles_that_do_not_fit_beside_each_other_are_told() -> None:
     """Z of an earlier stage is a step behind S, so that what both hold is there at once."""
-    one = Node((), (Hold("B", "buffer"),), (leaf("S", J=4, K=4),))
-    two = Node((), (Hold("C", "buffer"),), (leaf("Z", "lanes", L=4, J=4),))
+    one = Node((), (Hold("A", "buffer"),), (leaf("S", J=4, K=4),))
+    two = Node((), (Hold("Z", "buffer"),), (leaf("Z", "lanes", L=4, J=4),))
     problem = bind(CASCADES["chain"], CHAIN)
     mapping = mapped(Node(loops(I=4), (), (one, two)), "Z,S", CHAIN)
-    small = (LEVELS[0], Level("buffer", capacity_bytes=20.0), LEVELS[2])
+    small = (LEVELS[0], Level("buffer", capacity_bytes=5.0), LEVELS[2])
     told = refused(problem, mapping, Architecture("small", 1.0, 1.0, small, (GRID, LANES)))
     assert (
-        "the tiles that 'g' holds in buffer while steps overlap need 32 B, 12 B more than its 20 B"
+        "the tiles that 'g' holds in buffer while steps overlap need 8 B, 3 B more than its 5 B"
     ) in told
     in_turn = mapped(Node(loops(I=4), (), (one, two)), "S,Z", CHAIN)
     arch = Architecture("small", 1.0, 1.0, small, (GRID, LANES))
