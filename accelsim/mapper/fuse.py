@@ -142,7 +142,7 @@ def fuse(task: Task, goal: Goal, progress: Progress | None = None, gap: float = 
     like), and where no mapping fits or is allowed.
     """
     refused = [
-        Fault(a.place, f"{e.name} reads {a.tensor} through a window or a quotient",
+        Fault(a.place, f"{e.name} reads {a.tensor} through a window, a quotient or a selection",
               "plain indices: map does not search such cascades yet")
         for e in task.cascade.einsums if e.reads
         for a in bent(task.cascade, e.name)

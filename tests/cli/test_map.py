@@ -122,4 +122,4 @@ def test_no_unit_can_do_it() -> None:
 def test_windows_are_not_searched_yet() -> None:
     _, err = run("map", "attention-window", "--arch", "teaching", "--shape",
                  "B=1,H=1,M=8,E=4,F=4,W=3", status=2)  # fmt: skip
-    assert "through a window or a quotient" in err
+    assert "through a window, a quotient or a selection" in err
