@@ -16,13 +16,16 @@ from accelsim.ir.cascade import (
     Access,
     Cascade,
     Compare,
+    Coordinate,
     Einsum,
+    Either,
     Expr,
     Index,
     Map,
     Reduction,
     Size,
     Tensor,
+    Threshold,
 )
 
 RANKS = ("M", "P", "F")
@@ -32,6 +35,9 @@ MASKS = (
     Compare(_M, "<", _P),
     Compare(_P, "<=", Index((("m", 1),), 3)),
     Access("KEEP", (_M,)),
+    Compare(Index((("p", 1), ("m", -1))), "<", Index((), 3)),
+    Either(((Compare(_M, "<=", _P),), (Access("KEEP", (_M,)),))),
+    Threshold(Access("X", (_M, _P)), ">=", Map("neg", (Access("U", (_P,)),))),
 )
 INPUTS = {"X": ("M", "P"), "Y": ("M", "P"), "V": ("M", "F"), "W": ("M",), "U": ("P",)}
 
@@ -96,7 +102,7 @@ class _Growing:
         if self.draw(st.integers(0, 3)) == 0:
             g = self.named(*self.statistics())
         its, above = self.over(x, g), x.tensor in self.positive
-        kinds = ["exp", "minus", "square", "times"]
+        kinds = ["exp", "minus", "square", "times", "slope"]
         if g.tensor in self.positive:
             kinds += ["over", "root", "over", "log"]
         kind = self.one(*kinds)
@@ -107,6 +113,9 @@ class _Growing:
             return self.add(less, its, False)
         if kind == "square":
             return self.add(Map("square", (less,)), its, False)
+        if kind == "slope":
+            far = Map("mul", (Coordinate("m"), Map("square", (g,))))
+            return self.add(Map("sub", (x, far)), its, False)
         if kind == "times":
             return self.add(Map("mul", (x, g)), its, above and g.tensor in self.positive)
         if kind == "over":
