@@ -63,11 +63,14 @@ KEYS: dict[tuple[str, ...], set[str]] = {
     ("list", "models"): {"models"},
     ("list", "designs"): {"designs"},
     ("list", "mappings"): {"mappings"},
+    ("list", "systems"): {"systems"},
+    ("systems", "sqa", "--seq", "4K"): {"name", "passes_k", "passes_v", "cells", "bits", "sure"},
     ("show", "attention-1pass"): {"file", "text"},
     ("schema", "arch"): {"$schema", "title", "type", "properties"},
     ("schema", "cascade"): {"$schema", "title", "type", "properties"},
     ("schema", "mapping"): {"$schema", "title", "type", "properties"},
     ("schema", "design"): {"$schema", "title", "type", "properties"},
+    ("schema", "system"): {"$schema", "title", "type", "properties"},
 }
 
 
@@ -257,7 +260,7 @@ def test_document_of_another_kind_is_refused(tmp_path: Path) -> None:
     file.write_text("cascades: []\n", encoding="utf-8")
     _, err = run("show", str(file), status=2)
     assert "no document of accelsim" in err
-    assert "architecture:, cascade:, design:, gpu:, mapping:, sweep:" in err
+    assert "cascade:, design:, gpu:, kernel:, mapping:, sweep:, system:" in err
 
 
 def test_folder_is_no_document(tmp_path: Path) -> None:
