@@ -305,7 +305,8 @@ class Points:
         reducer = REDUCTIONS[reduction.op]
         over = [v for v in reduction.over if v not in self.fixed]
         axes = tuple(self.axes.index(v) for v in over)
-        here = [m for m in self.masks if m.variables & set(over)]
+        gone = {v for v, n in zip(self.axes, shape, strict=True) if n < self.extent(v)}
+        here = [m for m in self.masks if m.variables & set(over) and not m.variables & gone]
         size = list(values.shape)
         for m in here:
             size = list(np.broadcast_shapes(tuple(size), m.values.shape))

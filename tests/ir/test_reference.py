@@ -217,6 +217,10 @@ ONE_BY_ONE = {
     ),
     "coordinates": ("Y[i,j] = exp(W[i] * (j - i)) * I where j <= i", "W: [I]"),
     "coordinates alone, broadcast": ("N[i,j] = 2 * j\nY[i,j] = N[i,j] * W[i]", "W: [I]"),
+    "a mask over the ranks of two reductions": (
+        "Y[k] = X[i,j] * W[k] :: max(j), sum(i) where j <= i",
+        "X: [I, J], W: [K]",
+    ),
     "a window": ("Y[i] = X[window(i,k)] * W[k]", "X: [I], W: [K]"),
     "a dilated window": ("Y[j] = X[window(j,2*k)]", "X: [J]"),
     "quantisers": (
