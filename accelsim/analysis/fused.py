@@ -9,6 +9,10 @@
    pass: a statement that needs what is complete only after all of R, and
    again reads something along R, runs in a later pass.
 3. All other ranks are whole inside a tile.
+   Or the statements that have a rank R' run after the others of a pass, for
+   one index of R' after another, if none sums over it: what they hand on to
+   each other takes one index then, and a state that steps along R one slot
+   and an index instead of two slots.
 4. Of what passes by, only what a mask leaves of a tile or block is fetched
    (``masks``).
 
@@ -58,6 +62,7 @@ class Fused:
     held: tuple[str, ...]
     crossing: tuple[tuple[str, str], ...]
     passes: int
+    column: str = ""
 
     def __str__(self) -> str:
         """The mapping in words.
@@ -70,6 +75,8 @@ class Fused:
         if self.loops.stream:
             times = f"{self.passes} pass{'es' * (self.passes > 1)}"
             parts.append(f"{times} over {self.loops.stream} in blocks of {self.block}")
+        if self.column:
+            parts.append(f"{self.column} index by index")
         if self.held:
             parts.append(f"{', '.join(self.held)} held")
         parts += [f"{t} {how}" for t, how in self.crossing]
@@ -103,9 +110,11 @@ def slope(group: Group, capacities_words: Sequence[int]) -> Slope:
     for loops in group.loops():
         plan = Plan(group, loops)
         for way in plan.ways() if plan.legal else ():
-            costs = _Costs(plan, Occupancy(plan, way))
-            if costs.floor < best.words.max():
-                costs.improve(best, caps)
+            at = Occupancy(plan, way)
+            for column in ("", *at.columns()):
+                costs = _Costs(plan, Occupancy(plan, way, column) if column else at)
+                if costs.floor < best.words.max():
+                    costs.improve(best, caps)
     return best
 
 
@@ -321,6 +330,7 @@ class _Costs:
             tuple(held),
             tuple(self.at.way.items()),
             max(self.plan.passes, 1),
+            self.at.column,
         )
 
 

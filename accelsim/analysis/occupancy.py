@@ -15,13 +15,15 @@ class Occupancy:
     """A plan with the treatment of what crosses passes chosen: what is on chip, and when.
 
     ``outside``: tensors that enter or leave the group, with the statements and
-    accesses that do so.
+    accesses that do so.  ``column``: a rank of which statements that have it
+    take one index after another, together and after the others of a pass.
     """
 
-    def __init__(self, plan: Plan, way: dict[str, str]) -> None:
+    def __init__(self, plan: Plan, way: dict[str, str], column: str = "") -> None:
         self.plan = plan
         self.group = plan.group
         self.runs, self.uses = plan.runs(way)
+        self.column = column
         self.way = {t: how for t, how in way.items() if self.uses.get(t, set()) - {plan.stream[t]}}
         self.outside = self._outside()
         self.tiles, self.wholes = plan.tiles, plan.wholes
@@ -40,6 +42,50 @@ class Occupancy:
     def own(self, tensor: str) -> Projection:
         """The access of a tensor with most ranks: its write, or its largest read."""
         return self.group.own[tensor]
+
+    # -- columns -------------------------------------------------------------------------------
+
+    def columns(self) -> list[str]:
+        """Ranks that may be taken index by index in every pass: nothing sums over them there.
+
+        What all of them write and read in a pass then takes one index.
+        """
+        loops = self.plan.loops
+        shared = {*loops.tile, loops.stream, *self.plan.outer} | self.group.mixed
+        found = []
+        for v in self.group.sizes.keys() - shared:
+            its = [s for s in self.group.statements if self.plan.streams(s) and v in s.sizes]
+            written = {s.output.tensor for s in its}
+            others = [s for s in self.group.statements if self.plan.streams(s) and s not in its]
+            if (
+                len(its) > 1
+                and self.group.sizes[v] > 1
+                and all(v in s.output.told for s in its)
+                and not any(a.dull or v in a.shifted for s in its for a in s.reads)
+                and not any(a.tensor in written for s in others for a in s.reads)
+            ):
+                found.append(v)
+        return sorted(found, key=lambda v: -self.group.sizes[v])[:1]
+
+    def _in_column(self, s: Statement) -> bool:
+        return bool(self.column) and self.column in s.sizes and self.plan.streams(s)
+
+    def _place(self, n: int) -> int:
+        """The place of a statement in a pass: those of the column together, at the end."""
+        statements = self.group.statements
+        return len(statements) if self._in_column(statements[n]) else n
+
+    def _slim(self, t: str) -> Words | None:
+        """Words of one index of the column of a tensor that lives in it alone, else None."""
+        own = self.own(t)
+        users = [
+            s
+            for s in self.group.statements
+            if s.output.tensor == t or any(a.tensor == t for a in s.reads)
+        ]
+        if self.column not in own.variables or not all(self._in_column(s) for s in users):
+            return None
+        return self.plan.size(own, skip=self.column)
 
     # -- peaks ---------------------------------------------------------------------------------
 
@@ -67,8 +113,23 @@ class Occupancy:
             if self.way.get(t) == KEPT:
                 return self.wholes[own], begin, end
             if not slots:
-                return self.tiles[own], inf, -inf
+                return self._slim(t) or self.tiles[own], inf, -inf
+            if self._stepped(t):
+                slim = self.plan.size(own, skip=self.column)
+                whole, share = self.tiles[own], self.plan.blocks / (self.plan.blocks + 1)
+                if slim is not None:
+                    return slim + Words(whole.fixed * share, whole.each * share), begin, end
         return self.tiles[own], begin, end
+
+    def _stepped(self, t: str) -> bool:
+        """Whether a recurrence along the stream steps index by index of the column."""
+        users = [
+            s
+            for s in self.group.statements
+            if self.plan.streams(s)
+            and (s.output.tensor == t or any(a.tensor == t for a in s.reads))
+        ]
+        return self.column in self.own(t).variables and all(self._in_column(s) for s in users)
 
     def _adding(self) -> list[tuple[Words, float]]:
         """Results that leave the group and are summed along R: on chip during their pass."""
@@ -109,8 +170,8 @@ class Occupancy:
             for m, s in enumerate(statements)
             if any(a.tensor == t for a in s.reads) and k in self.runs[m]
         ]
-        members = makers + users
-        return bool(members) and min(members) <= n <= max(members)
+        places = [self._place(m) for m in makers + users]
+        return bool(places) and min(places) <= self._place(n) <= max(places)
 
     def passing(self, n: int, k: int, held: list[list[str]], names: list[str]) -> list[list[Words]]:
         """Words of what passes by while statement n runs in pass k, by what streams.
@@ -120,6 +181,9 @@ class Occupancy:
         """
         s = self.group.statements[n]
         together = self._slot_by_slot(s)
+        if self._in_column(s):
+            members = [m for m in self.group.statements if self._in_column(m)]
+            together = [m for m in members if k in self.runs[self.group.statements.index(m)]]
         own = [
             a
             for m in together or [s]
@@ -137,13 +201,17 @@ class Occupancy:
                         base = base + self.tiles[self.own(t)]
                 past = [a for a in own if a.tensor in here and a.tensor not in shared]
                 if together:
-                    tiles = {a.tensor: self.tiles[self.own(a.tensor)] for a in past}
+                    slim = self.column if self._in_column(s) else ""
+                    tiles = {a.tensor: self._tile(self.own(a.tensor), slim) for a in past}
                     known[here] = [sum(tiles.values(), base)]
                 else:
                     known[here] = [base + w for w in self._streaming(s, past)]
         return [
             known[frozenset({a.tensor for a in own} | set(shared)) - set(stay)] for stay in held
         ]
+
+    def _tile(self, access: Projection, skip: str) -> Words:
+        return (self.plan.size(access, skip=skip) if skip else None) or self.tiles[access]
 
     def _slot_by_slot(self, s: Statement) -> list[Statement]:
         """Statements of the recurrence that s is part of, if it is not the stream that steps.
@@ -161,7 +229,8 @@ class Occupancy:
         """Whether a tensor from outside serves several statements of pass k, n between them."""
         users = [m for m, _ in self.outside[t] if k in self.runs[m]]
         streams = [m for m in users if self.plan.streams(self.group.statements[m])]
-        return len(set(streams)) > 1 and min(streams) <= n <= max(streams)
+        places = [self._place(m) for m in set(streams)]
+        return len(places) > 1 and min(places) <= self._place(n) <= max(places)
 
     def _streaming(self, s: Statement, here: list[Projection]) -> list[Words]:
         plan = self.plan

@@ -150,6 +150,7 @@ def replayed(cascade: Cascade, sizes: dict[str, int], capacity: int) -> tuple[in
     occupancy = next(
         o for way in plan.ways() if tuple((o := Occupancy(plan, way)).way.items()) == how.crossing
     )
+    assert how.column in ("", *occupancy.columns())
     numbered = list(enumerate(group.statements))
     shared = {*how.loops.tile, *(v for vs in how.loops.outer for v in vs), how.loops.stream}
     best = 1 << 60
@@ -164,6 +165,7 @@ def replayed(cascade: Cascade, sizes: dict[str, int], capacity: int) -> tuple[in
             {s.name: occupancy.runs[n] for n, s in numbered if plan.streams(s)},
             {s.name: plan.at[n] for n, s in numbered if not plan.streams(s)},
             first,
+            how.column,
         )
         best = min(best, replay(cascade, problem.sizes, nest, capacity))
         if best <= found.words[0]:
@@ -352,6 +354,29 @@ def test_one_pass_attention_streams_keys_once_for_each_tile_of_queries() -> None
     whole = p * (e + f) + tiles * m * (e + f)
     assert whole * 0.95 <= found.words[0] <= whole
     assert how.tile * (e + f) < capacity < how.tile * 6 * (e + f)
+
+
+def test_one_pass_attention_needs_one_state_a_query() -> None:
+    """Index by index of F a running value takes one slot: tiles nearly fill Q and the state."""
+    bound_ = bound("attention-1pass", B=1, H=1, P=4096, M=4096, M0=1, E=64, F=64)
+    capacity = 1 << 16
+    found = attainable(bound_, [capacity])
+    how = found.how[0][0][1]
+    assert isinstance(how, Fused)
+    assert how.column == "f"
+    assert how.tile * 128 > 0.85 * capacity
+    assert found.words[0] < 1.3 * Traffic(bound_).lower(capacity).words
+    sizes = {"B": 1, "H": 1, "P": 5, "M1": 4, "M0": 1, "E": 2, "F": 5}
+    columns = 0
+    for small in (12, 16, 20, 26, 34):
+        moved = replayed(load_cascade("attention-1pass"), sizes, small)
+        statements = program(bind(load_cascade("attention-1pass"), sizes))
+        group = Group(statements, statements.statements, frozenset(statements.outputs))
+        its = slope(group, [small]).how[0]
+        if moved is not None and its is not None and its.column:
+            columns += 1
+            assert moved[0] <= moved[1]
+    assert columns >= 2
 
 
 def test_three_passes_read_keys_again_or_keep_a_row_of_scores() -> None:

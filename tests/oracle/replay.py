@@ -36,6 +36,8 @@ class Nest:
     ``runs``: for each Einsum the passes in which it runs along the stream rank;
     ``after``: of the others the pass after which they run (0: before the first).
     ``first``: for each Einsum the variables that its inner loops begin with.
+    ``column``: a rank that Einsums of a pass which have it take index by index,
+    together, after the others.
     """
 
     outer: Sequence[str]
@@ -47,6 +49,7 @@ class Nest:
     runs: Mapping[str, set[int]]
     after: Mapping[str, int]
     first: Mapping[str, Sequence[str]]
+    column: str = ""
 
 
 def replay(cascade: Cascade, sizes: Mapping[str, int], nest: Nest, capacity: int) -> int:
@@ -100,11 +103,18 @@ def _runs(
         gone: set[str] = set()
         for name in chosen:
             ring = next((g for g in rings if name in {e.name for e in g.einsums}), None)
+            if name in gone:
+                continue
+            gone.add(name)
             if ring is None:
                 yield from emit(name, at, chunk, span)
-            elif name not in gone:
+            else:
                 members = [e.name for e in ring.einsums if e.name in chosen]
                 gone |= set(members)
+                needs = {a.tensor for e in ring.einsums for a in e.reads}
+                for other in [t for t in chosen if t in needs and t not in gone]:
+                    gone.add(other)  # it stands in the text between the members
+                    yield from emit(other, at, chunk, span)
                 for slot in range(sizes[ring.along.upper()]):
                     for member in members:
                         yield from emit(member, {**at, ring.along: slot}, chunk, span)
@@ -146,7 +156,10 @@ def _runs(
                 if nest.stream and k:
                     for start in range(0, length, nest.block):
                         span = range(start, start + nest.block)
-                        yield from emit_all(streaming, at, now, span)
+                        inner = [t for t in streaming if nest.column in points[t][0][1].at]
+                        yield from emit_all([t for t in streaming if t not in inner], at, now, span)
+                        for c in range(sizes[nest.column.upper()] if inner else 0):
+                            yield from emit_all(inner, {**at, nest.column: c}, now, span)
                 count += 1
                 yield from emit_all([t for t in order if nest.after.get(t) == k], at, now, None)
 
