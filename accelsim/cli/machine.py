@@ -254,7 +254,7 @@ def _study(
 
 def validate(
     what: Annotated[
-        str, typer.Argument(help="A published evaluation: fusemax; or gpu: recorded runs.")
+        str, typer.Argument(help="What was published: fusemax, published; or gpu: recorded runs.")
     ] = "fusemax",
     gpu: Annotated[
         Optional[str],  # noqa: UP045

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from accelsim.analysis.statement import program
 from accelsim.analysis.work import work
+from accelsim.errors import refuse
 from accelsim.explore.roofline import ARRAY, GPU, array_roofline, gpu_roofline
 from accelsim.explore.sweeping import running
 from accelsim.ir.cascade import Access, Cascade, Density, Index, Position, rank_of
 from accelsim.ir.problem import Problem, bind, names, with_parts
+from accelsim.ir.rule import MOST, Rule, shown
 from accelsim.load.cascade import load_cascade
 from accelsim.load.system import LENGTH, Part, System
 from accelsim.load.workload import MODELS
@@ -100,14 +102,14 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     problem = _bound(part, scope)
     given = {t.name for t in load_cascade(part.cascade).inputs}
     bits = {t.name: 0.0 for t in problem.cascade.inputs if t.name not in given}
-    bits |= {name: float(r.value(scope)) for name, r in part.bits}
-    times = float(part.times.value(scope))
+    bits |= {name: _number(r, scope, f"bits of {name}", least=0) for name, r in part.bits}
+    times = _number(part.times, scope, "times")
     statements = program(problem)
     products = {s.einsum for s in statements.statements if s.contracts}
     ops: dict[str, float] = {}
     macs = 0.0
     stepped = _steps(part, problem)
-    visits = float(part.visits.value(scope))
+    visits = _number(part.visits, scope, "visits", most=1)
     for einsum in problem.cascade.einsums:
         points = problem.points(einsum) * times * (visits if einsum.name in stepped else 1.0)
         for name, n in work(einsum).items():
@@ -121,6 +123,18 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     for name, elements in statements.written.items():
         moved[name] = times * elements * bits.get(name, BITS) / BYTE
     return Load(ops, moved, macs)
+
+
+def _number(
+    rule: Rule, scope: Mapping[str, Any], what: str, *, least: float = 1e-300, most: float = MOST
+) -> float:
+    """The rule's value, a number within bounds; InputError at its place where it is none."""
+    value = rule.value(scope)
+    if isinstance(value, str) or not least <= value <= most:
+        allowed = "0 or more" if not least else "more than 0"
+        allowed += ", at most 1" if most == 1 else ""
+        raise refuse(f"{what} is {shown(value)}", allowed, rule.place)
+    return float(value)
 
 
 def kernel_seconds(parts: Iterable[Part], scope: Mapping[str, Any]) -> float | None:
@@ -167,7 +181,9 @@ def _bound(part: Part, scope: Mapping[str, Any]) -> Problem:
     given = {name: int(r.value(scope)) for name, r in part.sizes}
     sizes = {r: int(scope[r]) for r in names(cascade) if r in scope and r != LENGTH}
     sizes |= given
-    densities = tuple(Density(n, float(r.value(scope)), source) for n, r, source in part.density)
+    densities = tuple(
+        Density(n, _number(r, scope, n, most=1), source) for n, r, source in part.density
+    )
     if densities:
         cascade = replace(cascade, densities=densities)
     return bind(cascade, with_parts(cascade, sizes, TILE), part.place)

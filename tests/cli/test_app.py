@@ -58,6 +58,7 @@ KEYS: dict[tuple[str, ...], set[str]] = {
     },
     ("compare", "flat", "fusemax", "--seq", "1K,4K"): {"baseline", "rows", "averages"},
     ("validate", "fusemax"): {"holds", "tables", "averages"},
+    ("validate", "published"): {"holds", "tables", "averages"},
     ("list", "cascades"): {"cascades"},
     ("list", "archs"): {"archs"},
     ("list", "models"): {"models"},

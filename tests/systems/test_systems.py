@@ -247,6 +247,27 @@ def test_a_missing_size_names_the_part(tmp_path) -> None:
         system(file, ["4K"])
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("times: 0", "times is 0"),
+        ("times: N - 2 * N", "times is -4096"),
+        ("visits: 2", "visits is 2"),
+        ("bits: {K: -1}", "bits of K is -1"),
+        ("times: 1 / (N - 4096)", "a division by zero"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_at_their_place(
+    tmp_path, field: str, message: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    changed = MINIMAL.replace("M: N}\n    d", f"M: N}}\n        {field}\n    d", 1)
+    file.write_text(changed, "utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        system(file, ["4K"])
+    assert caught.value.faults[0].place.line == 11
+
+
 def test_shapes_are_for_cascades() -> None:
     with pytest.raises(InputError, match="sizes for sqa, which has its own"):
         system("sqa", ["4K"], shape="R=4")
