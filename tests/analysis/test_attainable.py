@@ -368,7 +368,7 @@ def test_one_pass_attention_needs_one_state_a_query() -> None:
     assert found.words[0] < 1.3 * Traffic(bound_).lower(capacity).words
     sizes = {"B": 1, "H": 1, "P": 5, "M1": 4, "M0": 1, "E": 2, "F": 5}
     columns = 0
-    for small in (12, 16, 20, 26, 34):
+    for small in (16, 18, 48, 54):
         moved = replayed(load_cascade("attention-1pass"), sizes, small)
         statements = program(bind(load_cascade("attention-1pass"), sizes))
         group = Group(statements, statements.statements, frozenset(statements.outputs))
