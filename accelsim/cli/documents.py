@@ -13,11 +13,11 @@ from accelsim.cli.output import print_json, print_tables, print_text
 
 def list_(
     kind: Annotated[
-        str, typer.Argument(help="cascades, archs, models, designs, mappings, sweeps or systems.")
+        str, typer.Argument(help="cascades, archs, models, designs, mappings, systems, formats ...")
     ] = "cascades",
     as_json: Json = False,
 ) -> None:
-    """List cascades, architectures, models, designs, mappings, sweeps or systems, a line each."""
+    """List cascades, architectures, models, designs, systems, formats ..., a line each."""
     from accelsim.explore.documents import list_names
 
     result = {kind: [asdict(entry) for entry in list_names(kind)]}
@@ -32,7 +32,7 @@ def show(
     file: Annotated[str, typer.Argument(help="A document's name or file.")],
     kind: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="KIND", help="cascade, arch, mapping, design, sweep or system."),
+        typer.Option(metavar="KIND", help="cascade, arch, mapping, design, system, format ..."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +44,7 @@ def show(
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(help="arch, cascade, mapping, design, sweep or system.")],
+    kind: Annotated[str, typer.Argument(help="arch, cascade, mapping, design, system, format ...")],
     as_json: Json = False,
 ) -> None:
     """Print the JSON Schema of a kind of document, for editors; it is JSON either way."""

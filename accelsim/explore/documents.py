@@ -25,6 +25,7 @@ LISTED: Final[dict[str, catalog.Kind]] = {
     "kernels": "kernel",
     "sweeps": "sweep",
     "systems": "system",
+    "formats": "format",
 }
 #: The key that a document of each kind begins with: its name stands there.
 KEYS: Final[dict[str, catalog.Kind]] = {
@@ -36,6 +37,7 @@ KEYS: Final[dict[str, catalog.Kind]] = {
     "kernel": "kernel",
     "sweep": "sweep",
     "system": "system",
+    "format": "format",
 }
 
 
@@ -95,7 +97,7 @@ def show(file: str | Path, kind: str | None = None) -> str:
 
     A name is looked for among cascades first, then architectures, mappings
     and designs; ``kind`` (``cascade``, ``arch``, ``mapping``, ``design``, ``sweep``,
-    ``system``) says which where two have the same name.  The document is checked first:
+    ``system``, ``format``) says which where two have the same name.  The document is checked first:
     InputError holds every fault.
 
     >>> print(show("attention-1pass").splitlines()[0])
@@ -119,6 +121,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
     """Load a document for its faults alone."""
     from accelsim.load.arch import load_architecture
     from accelsim.load.design import load_design
+    from accelsim.load.format import load_format
     from accelsim.load.gpu import is_gpu, load_gpu
     from accelsim.load.kernel import load_kernel
     from accelsim.load.mapping import load_mapping
@@ -131,6 +134,7 @@ def _check(kind: catalog.Kind, path: Path) -> None:
     loaders: dict[str, Callable[[Path], object]] = {
         "arch": load_architecture,
         "design": load_design,
+        "format": load_format,
         "kernel": load_kernel,
         "mapping": load_mapping,
         "sweep": load_sweep,
@@ -165,7 +169,8 @@ def _kind_of(document: Document) -> catalog.Kind:
 def schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of a kind of document.
 
-    ``arch``, ``gpu``, ``kernel``, ``cascade``, ``mapping``, ``design``, ``sweep``, ``system``.
+    ``arch``, ``gpu``, ``kernel``, ``cascade``, ``mapping``, ``design``, ``sweep``,
+    ``system``, ``format``.
 
     >>> schema("arch")["title"]
     'accelsim arch'
@@ -173,6 +178,7 @@ def schema(kind: str) -> dict[str, Any]:
     from accelsim.load.arch import ArchitectureText
     from accelsim.load.cascade_text import CascadeText
     from accelsim.load.design import DesignText
+    from accelsim.load.format import FormatText
     from accelsim.load.gpu_text import GpuText
     from accelsim.load.kernel import KernelText
     from accelsim.load.mapping_text import MappingText
@@ -183,6 +189,7 @@ def schema(kind: str) -> dict[str, Any]:
         "arch": ArchitectureText,
         "cascade": CascadeText,
         "design": DesignText,
+        "format": FormatText,
         "gpu": GpuText,
         "kernel": KernelText,
         "mapping": MappingText,

@@ -261,7 +261,7 @@ def test_document_of_another_kind_is_refused(tmp_path: Path) -> None:
     file.write_text("cascades: []\n", encoding="utf-8")
     _, err = run("show", str(file), status=2)
     assert "no document of accelsim" in err
-    assert "cascade:, design:, gpu:, kernel:, mapping:, sweep:, system:" in err
+    assert "cascade:, design:, format:, gpu:, kernel:, mapping:, sweep:, system:" in err
 
 
 def test_folder_is_no_document(tmp_path: Path) -> None:
