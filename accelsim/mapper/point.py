@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from accelsim.mapper.closer import Closer
+from accelsim.mapper.closer import Closer, Row
 from accelsim.mapper.evaluate import Array, Counts, Moved, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
@@ -23,6 +23,8 @@ from accelsim.mapper.schedule import (
     IN_TURNS,
     TOGETHER,
     After,
+    Trail,
+    in_flight,
     lags,
     orders,
     segments,
@@ -79,8 +81,20 @@ class Point:
         self._trails: list[dict[int, dict[str, int]] | None] = []
         self._numbers: dict[tuple[tuple[str, ...], str], int] = {}
 
-    def _stow(self, touched: Mapping[Use, Words], way: str) -> Stow:
-        return Stow(self.space, self.counts, self.goal, self.tally, self.rows, touched, way)
+    def _stow(self, touched: Mapping[Use, Words], way: str, trail: Trail | None = None) -> Stow:
+        rows = self.rows
+        if trail is not None and trail != self.space.trail(way):
+            rows = {t: [self._later(r, way, trail) for r in some] for t, some in rows.items()}
+        return Stow(self.space, self.counts, self.goal, self.tally, rows, touched, way)
+
+    def _later(self, row: Row, way: str, trail: Trail) -> Row:
+        """A set of holds with the copies that lags ask for."""
+        after = self.space.after
+        copies = tuple(
+            max(least, float(in_flight(self.counts, (row.tensor,), keep.spot, after, trail)))
+            for keep, least in zip(row.keeps, row.copies[way], strict=True)
+        )
+        return replace(row, copies={**row.copies, way: copies})
 
     def solve(self, worst: Figures) -> Choice | None:
         """The best choice that is better than ``worst``, or None.
@@ -122,7 +136,14 @@ class Point:
         for way, seconds in self.picks.seconds.items():
             if not better(self.goal.value(float(seconds.min()), least), self.worst[0]):
                 continue
-            stow = self._stow(touched, way)
+            left = {
+                e: sorted({r.spread.unit for r in some})
+                for e, some in zip(self.einsums, self.lists, strict=True)
+            }
+            trail = lags(self.space.frame, self.space.after, left, way)
+            if trail is None:
+                continue
+            stow = self._stow(touched, way, trail)
             for chosen in stow.choices(float(seconds.min()), least, self.worst):
                 choice = self._finish(chosen, way, stow)
                 if choice is not None:
@@ -263,7 +284,7 @@ class Point:
             if lagging not in tried:
                 trail = self._trails[lagging]
                 self.tally.priced += 1
-                tried[lagging] = None if trail is None else stow.kept(chosen, self._after, trail)
+                tried[lagging] = None if trail is None else stow.kept(chosen, trail)
                 self.tally.room += tried[lagging] is None
             kept = tried[lagging]
             if kept is not None:
@@ -309,11 +330,11 @@ class Point:
         total = np.zeros((2, len(self.arch.levels), self.picks.table.shape[1]))
         for held in chosen:
             for n in range(len(self.arch.levels)):
-                total[0, n] += held.moves.reads[n]
-                total[1, n] += held.moves.writes[n]
+                total[0, n] += held.row.moved.reads[n]
+                total[1, n] += held.row.moved.writes[n]
             for use in self.counts.uses[held.tensor]:
                 every, again = self._visits[use]
-                level = held.serves[use.einsum]
+                level = held.row.serves[use.einsum]
                 total[0, level] += again if use.writes else every
                 if use.writes:
                     total[1, level] += every

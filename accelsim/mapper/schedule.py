@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -42,6 +42,9 @@ TOGETHER: Final = "together"
 BY_SEGMENT: Final = "by segment"
 IN_TURNS: Final = "in turns"
 WAYS: Final = (TOGETHER, BY_SEGMENT, IN_TURNS)
+
+#: For each spot by how many of its steps each Einsum trails.
+Trail: TypeAlias = Mapping[int, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from accelsim.mapper.closer import Row
 from accelsim.mapper.evaluate import Counts, Keep, Moved, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Figures, Goal, better
-from accelsim.mapper.schedule import After, in_flight
+from accelsim.mapper.schedule import Trail, in_flight
 from accelsim.mapper.space import Space, Task
 
 #: Partial choices that are looked at for one point.
@@ -63,14 +63,12 @@ class Held:
     """A set of holds of one tensor with the least figures that it may have.
 
     Joules, words read and written by level, and words by moment and level of
-    each hold; ``moves`` are words between its levels alone, ``serves`` the level
-    that serves each Einsum.
+    each hold, all with what its Einsums touch; ``row`` is without.
     """
 
+    row: Row
     tensor: str
     keeps: tuple[Keep, ...]
-    moves: Moved
-    serves: Mapping[str, int]
     joules: float
     reads: tuple[float, ...]
     writes: tuple[float, ...]
@@ -114,6 +112,7 @@ class Stow:
         self.touched, self.way = touched, way
         self.sets = self._ordered([self._sets(some) for some in rows.values()])
         self.steps = 0
+        self.flights: dict[tuple[frozenset[str], int, int], tuple[float, Trail]] = {}
 
     @property
     def possible(self) -> bool:
@@ -142,15 +141,18 @@ class Stow:
         room with the first are no more than with the second.
         """
         free = self.task.inner.level if self.task.inner else -1
-        if any(one.serves[e] not in (level, free) for e, level in other.serves.items()):
+        if any(one.row.serves[e] not in (level, free) for e, level in other.row.serves.items()):
             return False
         mine, yours = dict(_by_place(one)), dict(_by_place(other))
         if any(words > yours.get(key, 0.0) for key, words in mine.items()):
             return False
         if other.tensor in self.space.shares.values() or other.tensor in self.space.shares:
             return False
+        mine_moved, yours_moved = one.row.moved, other.row.moved
         pairs = zip(
-            one.moves.reads + one.moves.writes, other.moves.reads + other.moves.writes, strict=True
+            mine_moved.reads + mine_moved.writes,
+            yours_moved.reads + yours_moved.writes,
+            strict=True,
         )
         return all(float(a) <= float(b) for a, b in pairs)
 
@@ -180,30 +182,11 @@ class Stow:
         )
         moved = Moved(tuple(reads), tuple(writes))
         joules = float(self.task.joules(moved))
-        return Held(
-            row.tensor, row.keeps, row.moved, row.serves, joules, moved.reads, moved.writes, room
-        )
+        return Held(row, row.tensor, row.keeps, joules, moved.reads, moved.writes, room)
 
     # -- room --------------------------------------------------------------------------------
 
-    def room(self, kept: Kept) -> tuple[tuple[Where, float], ...]:
-        """Words of a hold by moment and level; nothing where the level takes any number."""
-        if math.isinf(self.task.room(kept.keep.level)[0]):
-            return ()
-        return tuple(
-            (
-                (moment, kept.keep.level),
-                float(self.counts.there(kept.tensor, kept.keep, moment)) * kept.copies,
-            )
-            for moment in self.counts.frame.moments
-        )
-
-    def kept(
-        self,
-        chosen: Sequence[Held],
-        after: Sequence[After],
-        trail: Mapping[int, Mapping[str, int]],
-    ) -> tuple[Kept, ...] | None:
+    def kept(self, chosen: Sequence[Held], trail: Trail) -> tuple[Kept, ...] | None:
         """The holds of a complete choice with their copies; None where they do not fit.
 
         ``trail`` gives the lags of the Einsums by spot (``schedule.lags``).
@@ -212,26 +195,33 @@ class Stow:
         room: dict[Where, float] = {}
         found = []
         for held in chosen:
-            for keep in held.keeps:
+            row = held.row
+            each = zip(row.keeps, row.words, row.copies[self.way], strict=True)
+            for keep, words, least in each:
                 root = self.space.shares.get(held.tensor, "")
                 root = root if (root, keep) in where else ""
                 family = self._family(root or held.tensor, keep, where)
-                copies = max(
-                    int(self.space.copies(self.counts, held.tensor, keep, held.keeps)),
-                    int(in_flight(self.counts, family, keep.spot, after, trail)),
-                )
-                kept = Kept(held.tensor, keep, copies, root)
-                found.append(kept)
-                for key, words in () if root else self.room(kept):
-                    room[key] = room.get(key, 0.0) + words
-                    if room[key] > self.task.room(key[1])[0]:
+                copies = max(least, self._flying(family, keep.spot, trail))
+                found.append(Kept(held.tensor, keep, int(copies), root))
+                for moment, some in () if root else words.items():
+                    key = moment, keep.level
+                    room[key] = room.get(key, 0.0) + some * copies
+                    if room[key] > self.task.room(keep.level)[0]:
                         return None
         return tuple(found)
 
-    def _family(self, root: str, keep: Keep, where: set[tuple[str, Keep]]) -> set[str]:
+    def _flying(self, family: frozenset[str], spot: int, trail: Trail) -> float:
+        """``schedule.in_flight`` of a family, kept for as long as the trail is the same."""
+        key = family, spot, id(trail)
+        if key not in self.flights:
+            flying = in_flight(self.counts, family, spot, self.space.after, trail)
+            self.flights[key] = float(flying), trail
+        return self.flights[key][0]
+
+    def _family(self, root: str, keep: Keep, where: set[tuple[str, Keep]]) -> frozenset[str]:
         """Tensors that take one room."""
         others = {t for t, r in self.space.shares.items() if r == root and (t, keep) in where}
-        return {root, *others}
+        return frozenset({root, *others})
 
     # -- the search --------------------------------------------------------------------------
 
