@@ -17,6 +17,7 @@ from accelsim.ir.cascade import (
     Access,
     Cascade,
     Compare,
+    Const,
     Einsum,
     Expr,
     Index,
@@ -115,13 +116,15 @@ def _names(cascade: Cascade, where: Declared) -> Iterator[Fault]:
             message = f"{name} counts in {rank}, which is no rank of an index variable"
             yield Fault(where(("indexes", name)), message, one_of(cascade.whole))
     yield from _stored(cascade, where, known)
+    yield from _grids(cascade)
+    yield from _decided(cascade, where)
     for name, count in Counter(cascade.outputs).items():
         if count > 1:
             yield Fault(where(("outputs",)), f"output {name} is named {count} times", "once")
 
 
 def _stored(cascade: Cascade, where: Declared, known: set[str]) -> Iterator[Fault]:
-    """Faults of formats and densities: of tensors that exist, in sizes that exist."""
+    """Faults of formats: of tensors that exist, in sizes that exist."""
     ranks = {*cascade.ranks, *cascade.whole}
     for storage in cascade.formats:
         place = where(("formats", storage.tensor))
@@ -137,6 +140,23 @@ def _stored(cascade: Cascade, where: Declared, known: set[str]) -> Iterator[Faul
                 yield Fault(place, message, f"{name}: a rank or a number")
             elif isinstance(sizes[name], str) and sizes[name] not in ranks:
                 yield Fault(place, f"{name} of {storage.tensor} is {sizes[name]}", one_of(ranks))
+
+
+def _grids(cascade: Cascade) -> Iterator[Fault]:
+    """Faults of tensors that are quantised to other bits than their format holds."""
+    formats = {s.tensor: s.format for s in cascade.formats if s.format.form in ("", "planes")}
+    for e in cascade.einsums:
+        if not isinstance(e.expr, Map) or e.expr.op not in ("quant", "uquant"):
+            continue
+        name, wanted = e.output.tensor, e.expr.args[-1]
+        held = sum(p.bits for p in formats[name].parts) if name in formats else None
+        if held is not None and isinstance(wanted, Const) and wanted.value != held:
+            message = f"{name} is written in {wanted.value:g} bits, its format holds {held:g}"
+            yield Fault(e.place, message, f"{e.expr.op}(..., {held:g})")
+
+
+def _decided(cascade: Cascade, where: Declared) -> Iterator[Fault]:
+    """Faults of densities: of what data decides nothing about."""
     decided = {a.tensor for e in cascade.einsums for a in simple(e.where) if isinstance(a, Access)}
     for e in cascade.einsums:
         if e.selects or any(isinstance(c, Threshold) for c in simple(e.where)):
