@@ -242,15 +242,16 @@ class _Compiler:
             once = buffer.visits.once and all(way.which == "again" for way in buffer.fill)
             return replace(buffer, sources=() if once or buffer.copies == 1 else (number,))
         around = [n for n, b in enumerate(self.buffers) if b.hold and b.hold == buffer.outside]
+        steps = [self.cascade.steps[e] for e in buffer.users]
+        reads = [a for step in steps for a in step.reads if a.tensor == tensor]
+        made = not all(map(self.nest.initial, reads))
         sources: list[int | str] = []
-        for writer in self.cascade.writers.get(tensor, ()):
+        for writer in self.cascade.writers.get(tensor, ()) if made else ():
             einsum = writer.name
             if einsum in self.nest.work and all(einsum in self.buffers[n].users for n in around):
                 sources += self._drains(tensor, einsum, buffer.outside) or [einsum]
         if not sources:
             return replace(buffer, sources=tuple(map(tile_of, around)), ahead=1)
-        steps = [self.cascade.steps[e] for e in buffer.users]
-        reads = [a for step in steps for a in step.reads if a.tensor == tensor]
         ahead = 1
         if all(self.nest.old(a) for a in reads):  # what an earlier step of the recurrence made
             ahead -= self._recurs(reads[0]) or 1
@@ -290,6 +291,8 @@ class _Compiler:
             for access in self.cascade.steps[after].reads:
                 for writer in self.cascade.writers.get(access.tensor, ()):
                     if writer.name not in nest.work or writer.name == after:
+                        continue
+                    if nest.initial(access):
                         continue
                     name, place = access.tensor, work.leaf.place
                     steps = self._recurs(access) if nest.old(access) else 0

@@ -328,3 +328,8 @@ class Nest:
             if along is not None and rank == along and isinstance(at, Index):
                 return bool(at.terms) and at.offset == 0
         return False
+
+    def initial(self, access: Access) -> bool:
+        """Whether an access reads but the slot that a recurrence begins with: it has no other."""
+        along = self.cascade.iterative.get(access.tensor, "")
+        return self.old(access) and all(p.trips == 1 for p in self.parts.get(along, ()))
