@@ -11,7 +11,7 @@ from typing import Any, Final
 from accelsim.analysis.statement import program
 from accelsim.analysis.work import work
 from accelsim.errors import refuse
-from accelsim.explore.roofline import ARRAY, GPU, array_roofline, gpu_roofline
+from accelsim.explore.roofline import ARRAY, GPU, array_energy, array_roofline, gpu_roofline
 from accelsim.explore.sweeping import running
 from accelsim.ir.cascade import Access, Cascade, Density, Index, Position, rank_of
 from accelsim.ir.problem import Problem, bind, names, with_parts
@@ -56,11 +56,17 @@ class Load:
             GPU: gpu_roofline(self.ops_by_class, self.product_macs, self.bytes),
         }
 
+    @property
+    def energy(self) -> float:
+        """Joules on FuseMax's array of the operations and of memory, without what lies between."""
+        return array_energy(self.ops_by_class, self.bytes)
+
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
         return {
             "ops": self.ops,
             "bytes": self.bytes,
+            "array_energy_j": self.energy,
             "roofline_s": self.seconds,
             "product_macs": self.product_macs,
             "ops_by_class": dict(self.ops_by_class),

@@ -58,6 +58,33 @@ def array_roofline(ops: Mapping[str, float], moved_bytes: float, arch: str = ARR
     return max(moved_bytes / machine.backing.bandwidth, _cycles(machine, ops) / machine.clock_hz)
 
 
+def array_energy(ops: Mapping[str, float], moved_bytes: float, arch: str = ARRAY) -> float:
+    """Joules of the operations on the cheapest unit, and of the bytes at memory, read or written.
+
+    What buffers and registers between them take is left out: a mapping decides it.
+
+    >>> round(array_energy({"mac": 1e12}, 0.0), 3)
+    17.165
+    """
+    machine = load_architecture(arch)
+    backing = machine.backing
+    each = min(backing.read_energy_j, backing.write_energy_j) / backing.access_bytes
+    total = moved_bytes * each
+    for name, n in ops.items():
+        costs = [cost for u in machine.units if (cost := _joules(u, name)) is not None]
+        total += n * min(costs, default=0.0)
+    return total
+
+
+def _joules(unit: Unit, work: str) -> float | None:
+    """Energy of an operation on a unit; None where it cannot do it."""
+    operation = unit.operation(work) or unit.operation(STANDS_IN.get(work, ""))
+    if operation is None:
+        return None
+    own = sum(n * (_joules(unit, name) or 0.0) for name, n in operation.uses)
+    return operation.energy_j + own
+
+
 def _cycles(machine: Architecture, ops: Mapping[str, float]) -> float:
     """The most, over all sets of units, of the work that only they can do over their PEs."""
     able = {name: [u for u in machine.units if _cost(u, name) is not None] for name in ops}

@@ -64,6 +64,11 @@ class Cell:
         return self.own.bytes / self.dense.bytes
 
     @property
+    def energy(self) -> float:
+        """Energy on the array, operations and memory, over that of dense attention."""
+        return self.own.energy / self.dense.energy
+
+    @property
     def speedup(self) -> dict[str, float]:
         """The roofline's time of dense attention over the system's, by machine."""
         return {name: t / self.own.seconds[name] for name, t in self.dense.seconds.items()}
@@ -75,6 +80,7 @@ class Cell:
             "seq": self.seq,
             "ops": self.ops,
             "bytes": self.bytes,
+            "array_energy": self.energy,
             "roofline_speedup": self.speedup,
             "kernels": self.kernels,
             "own": self.own.to_dict(),

@@ -21,9 +21,12 @@ Result: TypeAlias = Mapping[str, Any]
 COLUMNS: Final = (
     "number", "name", "title", "kind", "sure", "model", "passes_k", "passes_v",
     "passes_estimation", "live_words", "bits", "phase", "seq", "ops", "dense_ops", "ops_ratio",
-    "bytes", "dense_bytes", "bytes_ratio", "machine", "roofline_s", "dense_roofline_s",
+    "bytes", "dense_bytes", "bytes_ratio", "array_energy_j", "dense_array_energy_j",
+    "array_energy_ratio", "machine", "roofline_s", "dense_roofline_s",
     "roofline_speedup", "kernel_speedup",
 )  # fmt: skip
+#: Counted quantities of a load, and what their ratio is called in a cell.
+_COUNTED: Final = (("ops", "ops"), ("bytes", "bytes"), ("array_energy_j", "array_energy"))
 
 
 def _table(title: str, *columns: str, left: int) -> Table:
@@ -82,27 +85,37 @@ def _count(number: float | None) -> str:
 
 
 def _costs(rows: Iterable[Result]) -> Table:
-    """Operations, bytes and the roofline's speedup, a line a system and phase."""
+    """Operations, bytes, energy and the rooflines' speedup, a line a system and phase.
+
+    In each column one number a length, the shortest first.
+    """
     rows = list(rows)
     lengths = list(dict.fromkeys(c["seq"] for row in rows for c in row["cells"]))
     machines = list(
         dict.fromkeys(m for row in rows for c in row["cells"] for m in c["roofline_speedup"])
     )
-    heads = [f"{what} {_short(n)}" for what in ("ops", "bytes", *machines) for n in lengths]
-    title = "A layer beside dense attention: operations, bytes, speedup of the rooflines"
-    table = _table(title, "system", "phase", *heads, left=2)
+    at = ", ".join(_short(n) for n in lengths)
+    heads = ["operations, %", "bytes, %", "energy on the array, %"]
+    heads += [f"speedup on {name}'s roofline" for name in machines]
+    table = _table(f"A layer beside dense attention, at {at}", "system", "phase", *heads, left=2)
     for row in rows:
         for phase in dict.fromkeys(c["phase"] for c in row["cells"]):
-            at = {c["seq"]: c for c in row["cells"] if c["phase"] == phase}
-            speedups = (at[n]["roofline_speedup"][m] for m in machines for n in lengths)
-            table.add_row(
-                row["name"],
-                phase,
-                *(percent(at[n]["ops"]) for n in lengths),
-                *(percent(at[n]["bytes"]) for n in lengths),
-                *(ratio(speedup) for speedup in speedups),
-            )
+            cells = {c["seq"]: c for c in row["cells"] if c["phase"] == phase}
+            its = [cells[n] for n in lengths if n in cells]
+            shares = ([100 * c[what] for c in its] for what in ("ops", "bytes", "array_energy"))
+            speedups = ([c["roofline_speedup"][m] for c in its] for m in machines)
+            columns = (_several(numbers) for numbers in (*shares, *speedups))
+            table.add_row(row["name"], phase, *columns)
     return table
+
+
+def _several(numbers: Iterable[float]) -> str:
+    """Numbers of three digits under one another's.
+
+    >>> _several([50.0, 6.25, 1.5625, 128.4])
+    '   50  6.25  1.56   128'
+    """
+    return " ".join(f"{n:5.3g}" for n in numbers)
 
 
 def _kernels(rows: Iterable[Result]) -> Table:
@@ -220,8 +233,8 @@ def csv_text(result: Result) -> str:
         for cell in row["cells"]:
             loads = [cell["own"], cell["dense"]]
             line = [*head, cell["phase"], cell["seq"]]
-            for what in ("ops", "bytes"):
-                line += [*(load[what] for load in loads), cell[what]]
+            for what, relative in _COUNTED:
+                line += [*(load[what] for load in loads), cell[relative]]
             for machine, speedup in cell["roofline_speedup"].items():
                 times = [load["roofline_s"][machine] for load in loads]
                 kernels = (

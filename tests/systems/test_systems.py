@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from accelsim.cli.app import app
 from accelsim.errors import InputError
 from accelsim.explore.documents import list_names, schema, show
-from accelsim.explore.roofline import GPU
+from accelsim.explore.roofline import GPU, array_energy, array_roofline, gpu_roofline
 from accelsim.explore.systems import system, systems
 from accelsim.load import catalog
 from accelsim.load.source import from_text
@@ -146,6 +146,26 @@ def test_described_kernels_price_what_they_realise(table) -> None:
     same = next(c for name, c in with_kernels if name == "zero-tuning")
     assert same.kernels is not None
     assert same.kernels["speedup"] == 1
+
+
+def test_energy_is_that_of_operations_and_memory() -> None:
+    """A multiply-add 17.1645 pJ, a byte 31.2 pJ: FuseMax's published component energies."""
+    assert array_energy({"mac": 1.0}, 0.0) == pytest.approx(17.1645e-12)
+    assert array_energy({"exp": 1.0}, 0.0) == pytest.approx(6 * 17.1645e-12)
+    assert array_energy({}, 1.0) == pytest.approx(31.2e-12)
+    (cell,) = system("lightning-attention-2", ["32K"]).cells[:1]
+    assert 0 < cell.energy < 0.02
+
+
+def test_rooflines_are_bounds_of_what_is_asked() -> None:
+    pes = 256 * 256 + 256
+    assert array_roofline({"mac": 940e6 * pes}, 0.0) == pytest.approx(1.0)
+    assert array_roofline({"div": 940e6 * 256}, 0.0) == pytest.approx(1.0)  # on the 1-D array alone
+    assert array_roofline({}, 400 * 2**30) == pytest.approx(1.0)
+    sheet = 132 * 4096 * 1.83e9 / 2
+    assert gpu_roofline({"mac": sheet}, sheet, 0.0) == pytest.approx(1.0)
+    assert gpu_roofline({"exp": 132 * 16 * 1.98e9}, 0.0, 0.0) == pytest.approx(1.0)
+    assert gpu_roofline({"mac": sheet, "exp": 1e9}, sheet, 1e9) == pytest.approx(1.0)
 
 
 def test_s2_attention_saves_what_its_blocks_say() -> None:
