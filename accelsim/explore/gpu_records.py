@@ -23,7 +23,8 @@ from accelsim.models.gpu_keys import Attention, spans
 TIMED: Final = (
     "attention-grid", "judged-attention-grid", "persistent", "decode-grid", "judged-decode-grid",
     "rows-grid", "linear", "sparse", "gemv", "library-grid", "judged-library-grid",
-    "judged-speedups",
+    "judged-speedups", "final-attention-grid", "final-decode-grid", "final-library-grid",
+    "final-speedups",
 )  # fmt: skip
 
 

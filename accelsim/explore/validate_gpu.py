@@ -281,7 +281,7 @@ def speedups(gpu: Gpu, name: str | Path, measured: Iterable[Measured]) -> Iterat
     """Measured and predicted ratios of time between two ways to do the same."""
     timed: dict[str, list[Timed]] = {}
     for m in measured:
-        if m.group in ("judged-speedups", "sparse"):
+        if m.group in ("judged-speedups", "final-speedups", "sparse"):
             predicted = m.case.predicted(gpu).latency_s
             timed.setdefault(_problem(m.case), []).append((m.case, m.seconds, predicted))
     steady: dict[str, list[Timed]] = {}
