@@ -75,7 +75,7 @@ def executed(case: Case) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bounds_bytes_and_shortcut(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    @settings(max_examples=50, deadline=None, suppress_health_check=SLOW)
+    @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
     @given(timed(FAMILIES[family]), st.sampled_from((1, 16, 256)))
     def check(case: Case, shortest: int) -> None:
         monkeypatch.setattr(nest, "SHORTEST_STEP", shortest)
@@ -94,7 +94,7 @@ def test_executed_tensors_equal_the_interpreter(family: str) -> None:
     check()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(timed((*FAMILIES["linear"], *FAMILIES["chains"]), 4, 600), st.floats(0.1, 1.3))
 def test_capacity_is_never_exceeded(case: Case, share: float) -> None:
     """What does not fit is refused, with the tile's level; what runs stays within."""
@@ -119,7 +119,7 @@ def test_capacity_is_never_exceeded(case: Case, share: float) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bytes_equal_the_replay(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+    @settings(max_examples=15, deadline=None, suppress_health_check=SLOW)
     @given(timed(FAMILIES[family], 3, 300), st.sampled_from((1, 16)))
     def check(case: Case, shortest: int) -> None:
         monkeypatch.setattr(nest, "SHORTEST_STEP", shortest)
