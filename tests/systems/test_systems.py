@@ -17,6 +17,7 @@ from accelsim.explore.documents import list_names, schema, show
 from accelsim.explore.roofline import GPU, array_energy, array_roofline, gpu_roofline
 from accelsim.explore.systems import system, systems
 from accelsim.load import catalog
+from accelsim.load.gpu import load_gpu
 from accelsim.load.source import from_text
 from accelsim.load.system import WANTED, load_system, system_from
 from accelsim.report.systems import COLUMNS, csv_text
@@ -162,9 +163,11 @@ def test_rooflines_are_bounds_of_what_is_asked() -> None:
     assert array_roofline({"mac": 940e6 * pes}, 0.0) == pytest.approx(1.0)
     assert array_roofline({"div": 940e6 * 256}, 0.0) == pytest.approx(1.0)  # on the 1-D array alone
     assert array_roofline({}, 400 * 2**30) == pytest.approx(1.0)
-    sheet = 132 * 4096 * 1.83e9 / 2
+    gpu = load_gpu(GPU)
+    sheet = gpu.multiprocessors * 4096 * gpu.tensor_clock_hz / 2  # dense bf16, wgmma
+    exponentials = gpu.multiprocessors * gpu.rate("ex2") * gpu.clock_hz
     assert gpu_roofline({"mac": sheet}, sheet, 0.0) == pytest.approx(1.0)
-    assert gpu_roofline({"exp": 132 * 16 * 1.98e9}, 0.0, 0.0) == pytest.approx(1.0)
+    assert gpu_roofline({"exp": exponentials}, 0.0, 0.0) == pytest.approx(1.0)
     assert gpu_roofline({"mac": sheet, "exp": 1e9}, sheet, 1e9) == pytest.approx(1.0)
 
 
