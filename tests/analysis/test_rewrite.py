@@ -268,6 +268,12 @@ def test_equal_reductions_are_one_and_dead_code_is_gone() -> None:
     }
 
 
+def test_what_cancels_is_not_written_as_it_was() -> None:
+    """Both are 0, and the sum over m of the first is no text for the second."""
+    c = cascade("M", "X: [M]", "[Y, Z]", "Y[m] = X[m] - X[m]; Z = Y[m]")
+    assert lines(program_of(c)) == {"Y[m] = 0", "Z = 0"}
+
+
 @pytest.mark.parametrize("index", ["p-2*w", "2*w+p", "M*w"])
 def test_what_cannot_be_split_says_so(index: str) -> None:
     c = cascade("P, W, M", "K: [M], X: [P, W]", "Y", f"Y[p] = X[p,w] * K[clamp({index})]")

@@ -41,7 +41,7 @@ def renamed_index(index: Index, names: Mapping[str, str]) -> Index | None:
     terms = tuple((names.get(v, v), c) for v, c in index.terms)
     if len({v for v, _ in terms}) < len(terms):
         return None
-    return Index(terms, index.offset, index.divisor, index.border)
+    return Index(terms, index.offset, index.divisor, index.border, sizes=index.sizes)
 
 
 def renamed_access(access: Access, names: Mapping[str, str]) -> Access | None:
@@ -184,7 +184,8 @@ class Split:
                 terms += [(self.outer.lower(), factor), (self.inner.lower(), c)]
             else:
                 raise NoFormError
-        return Index(tuple(terms), index.offset, index.divisor, index.border)
+        its = tuple(terms)
+        return Index(its, index.offset, index.divisor, index.border, sizes=index.sizes)
 
     def access(self, access: Access) -> Access:
         """An access, each position of the rank as two."""

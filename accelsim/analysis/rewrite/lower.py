@@ -31,6 +31,7 @@ from accelsim.ir.cascade import (
     Index,
     Reduction,
     accesses,
+    variables,
 )
 
 P = TypeVar("P")
@@ -59,7 +60,11 @@ class _Lowering:
 
     def cascade(self) -> Cascade:
         program = self.program
-        self.texts = {s.key: e for s, e in program.texts}
+        self.texts = {
+            s.key: e
+            for s, e in program.texts
+            if set(variables(e)) <= s.variables and set(accesses(e)) <= s.reads  # nothing cancels
+        }
         self.phrases = sorted(
             (p for p in program.phrases if self.usable(p)),
             key=lambda p: (-len(p.body.key), p.name),

@@ -94,7 +94,7 @@ def _holds_at_zero(condition: Condition, over: frozenset[str]) -> bool:
     sides = (condition.left, condition.right)
     if condition.relation in (">", ">="):
         sides = (condition.right, condition.left)
-    if condition.relation in ("==", "!=") or any(s.divisor != 1 for s in sides):
+    if condition.relation in ("==", "!=") or any(s.divisor != 1 or s.sizes for s in sides):
         return False
     lesser = {v: c for v, c in sides[0].terms if v not in over}
     greater = {v: c for v, c in sides[1].terms if v not in over}

@@ -44,7 +44,7 @@ from accelsim.analysis.rewrite.settle import changed, settled, with_defs
 from accelsim.analysis.rewrite.text import show_sum
 from accelsim.ir.cascade import Access
 
-#: A sum that is multiplied out into more terms than this is better left as it is.
+#: A sum that is multiplied out into so many more terms than it has is better left as it is.
 MOST_MOMENTS = 8
 
 
@@ -167,7 +167,8 @@ def _split_terms(program: Program, axis: Axis, d: Def, exponentials: bool) -> Pr
     if d.op != "sum":
         return None
     body = expanded(d.body, lambda s: axis.waits(s) and bool(s.variables & d.over))
-    if len(body.terms) > len(d.body.terms) + MOST_MOMENTS:
+    written = sum(len(b.terms) for t in d.body.terms for b, _ in t.powers if isinstance(b, Sum))
+    if len(body.terms) > len(d.body.terms) + written + MOST_MOMENTS:
         return None
     groups: dict[Sum, list[Term]] = {}
     for t in body.terms:

@@ -14,7 +14,7 @@ from accelsim.analysis.rewrite.program import Def, Program, atom_of
 from accelsim.ir.cascade import Access, Size, rank_of
 
 #: Maps are not written out in what would get longer than this, in letters of its key.
-LONGEST: Final = 1000
+LONGEST: Final = 2000
 
 
 def changed(
