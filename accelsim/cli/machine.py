@@ -268,6 +268,10 @@ def validate(
         bool,
         typer.Option("--here", help="Measure on the GPU that is here, or say what is missing."),
     ] = False,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Recorded rows that the GPU model was not built with."),
+    ] = False,
     rows: Annotated[int, typer.Option(help="Cases of attention to measure.")] = 60,
     seed: Annotated[
         Optional[int],  # noqa: UP045
@@ -294,7 +298,7 @@ def validate(
     from accelsim.explore.evaluations import validate as confront
 
     if what == "gpu":
-        return _on_records(gpu, here, (rows, seed, library, keep), brief, as_json)
+        return _on_records(gpu, here, unseen, (rows, seed, library, keep), brief, as_json)
     found = confront(what)
     if plot is not None:
         from accelsim.report.machine_plots import errors_figure
@@ -312,15 +316,19 @@ def validate(
 def _on_records(
     gpu: str | None,
     here: bool,
+    unseen: bool,
     wanted: tuple[int, int | None, str | None, Path | None],
     brief: bool,
     as_json: bool,
 ) -> None:
     """Predictions beside the runs of a GPU: measured here and now, or recorded."""
     from accelsim.explore.measure_gpu import present, validate_here
+    from accelsim.explore.validate_gpu import unseen as replay_unseen
     from accelsim.explore.validate_gpu import validate_gpu
 
-    if here or gpu is None:
+    if unseen:
+        found = replay_unseen(gpu or "h100-sxm")
+    elif here or gpu is None:
         missing = "" if here else present()[1]
         if missing:
             note(f"{missing}: the recorded runs of h100-sxm instead")

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from accelsim.errors import refuse
 from accelsim.explore import gpu_records
 from accelsim.explore.gpu_records import Case, Measured
 from accelsim.ir.gpu import Gpu
@@ -38,6 +39,8 @@ LIBRARY: Final = (
 )
 #: The GPU whose times are taken unchanged for others.
 NEIGHBOUR: Final = "h100-sxm"
+#: The folder of rows that were not looked at while the model was built.
+UNSEEN: Final = "unseen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ def validate_gpu(gpu: str = "h100-sxm", runs: Path | None = None) -> GpuValidati
     """
     chip, where = load_gpu(gpu), runs or gpu
     measured = gpu_records.measured(where)
-    elsewhere = _elsewhere(gpu)
+    elsewhere = _elsewhere(gpu, runs)
     rows = []
     for group in dict.fromkeys(m.group for m in measured):
         mine = [m for m in measured if m.group == group]
@@ -197,11 +200,27 @@ def validate_gpu(gpu: str = "h100-sxm", runs: Path | None = None) -> GpuValidati
     return GpuValidation(gpu, tuple(rows), pairs)
 
 
-def _elsewhere(gpu: str) -> dict[str, float]:
+def unseen(gpu: str = "h100-sxm") -> GpuValidation:
+    """The same over rows that were not looked at while the model was built.
+
+    They were measured after it, with other seeds, and stand in the folder
+    ``unseen`` of the GPU's runs.  InputError where there is none.
+    """
+    runs = gpu_records.folder(gpu) / UNSEEN
+    if not runs.is_dir():
+        raise refuse(f"no unseen runs of {gpu!r}", "a GPU whose runs have a folder 'unseen'")
+    return validate_gpu(gpu, runs)
+
+
+def _elsewhere(gpu: str, runs: Path | None) -> dict[str, float]:
     """Times of the same cases on the neighbouring GPU."""
     if gpu == NEIGHBOUR:
         return {}
-    return {gpu_records.key(m.case): m.seconds for m in gpu_records.measured(NEIGHBOUR)}
+    there = gpu_records.folder(NEIGHBOUR)
+    rows = [gpu_records.measured(there)]
+    if runs is not None and runs.name == UNSEEN:
+        rows.append(gpu_records.measured(there / UNSEEN))
+    return {gpu_records.key(m.case): m.seconds for own in rows for m in own}
 
 
 def told(case: Case) -> str:

@@ -12,7 +12,14 @@ import pytest
 
 from accelsim.errors import InputError
 from accelsim.explore import gpu_records
-from accelsim.explore.validate_gpu import BANDS, GpuValidation, fitted, roofline, validate_gpu
+from accelsim.explore.validate_gpu import (
+    BANDS,
+    GpuValidation,
+    fitted,
+    roofline,
+    unseen,
+    validate_gpu,
+)
 from accelsim.load.gpu import load_gpu
 
 #: Measured kernels that no descriptor describes yet.
@@ -116,3 +123,24 @@ def test_no_records_of_a_gpu() -> None:
         validate_gpu("rtx4090")
     with pytest.raises(InputError, match="teaching is no GPU"):
         validate_gpu("teaching")
+
+
+@pytest.mark.parametrize("gpu", ["h100-sxm", "h200-sxm"])
+def test_unseen_rows_are_none_of_those_built_with(gpu: str) -> None:
+    found = unseen(gpu)
+    assert len(found.rows) > 200
+    assert all(row.group.startswith(("judged-", "final-")) for row in found.rows)
+    built = {gpu_records.key(m.case) for m in gpu_records.measured(gpu)}
+    folder = gpu_records.folder(gpu) / "unseen"
+    drawn = [m for m in gpu_records.measured(folder) if "attention-grid" in m.group]
+    again = [m for m in drawn if gpu_records.key(m.case) in built]
+    assert len(drawn) > 100
+    assert len(again) < len(drawn) / 20
+    assert any(name == "h100-sxm measured" for r in found.rows for name, _ in r.baselines) == (
+        gpu == "h200-sxm"
+    )
+
+
+def test_no_unseen_runs_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="no recorded runs of 'teaching'"):
+        unseen("teaching")
