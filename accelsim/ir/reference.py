@@ -331,7 +331,11 @@ def _from_textbook(problem: Problem, inputs: Mapping[str, Array]) -> Tensors:
             "an input tensor, a constant or a rank of that name",
             cascade.place,
         )
-    result = function(**{p.name: known[p.name] for p in parameters if p.name in known})
+    try:
+        result = function(**{p.name: known[p.name] for p in parameters if p.name in known})
+    except (ValueError, IndexError) as error:  # shapes that do not go together, as NumPy says it
+        message = f"{cascade.equals} has no value at these sizes: {error}"
+        raise refuse(message, "sizes that go together", cascade.place) from None
     values = result if isinstance(result, tuple) else (result,)
     if len(values) != len(cascade.outputs):
         raise refuse(
