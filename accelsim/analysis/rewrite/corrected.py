@@ -19,9 +19,12 @@ so far and G, so for every element m that is summed
 where the original's are, else at most the original's own.  The correction
 exp(c * (RG - RG')) lies between 1 and such a one too, because RG is an
 element that was seen.  The masks of G must be among those of the sum: an
-element that G leaves out is not bounded by it.
+element that G leaves out is not bounded by it.  What else stands in the
+exponent waits for nothing: exp of it is a factor of a(x), and execution says
+whether that overflows alone.  Elements are taken to be finite: what is left
+out of an extremum is a mask, ``where``, and not an added -inf.
 
-A partial sum bounds nothing: Σ x may be -1000 half-way and 0 at the end, and
+A partial sum bounds nothing: the sum of x may be -1000 half-way and 0 at the end, and
 exp(x - RG) infinite half-way, 0 * infinity from there on.  A statistic that
 is not anchored is no reason to keep anything running: with the exponential
 taken out altogether (``rules.bare_exponentials``) the sum overflows no more
