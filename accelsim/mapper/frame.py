@@ -152,7 +152,7 @@ def _bent(index: Position) -> bool:
     if isinstance(index, Last) or not index.terms:
         return False
     slot = len(index.terms) == 1 and index.terms[0][1] == 1 and index.divisor == 1
-    return not (slot and not index.border)
+    return not (slot and not index.border and not index.sizes)
 
 
 def bent(cascade: Cascade, einsum: str) -> tuple[Access, ...]:

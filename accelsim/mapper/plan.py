@@ -128,9 +128,9 @@ def _leaf(choice: Choice, loops: Mapping[str, tuple[Loop, ...]], einsum: str) ->
 def _stages(choice: Choice) -> tuple[Stage, ...]:
     """One stage of everything, a stage a segment, or runs of Einsums on one unit."""
     if choice.way == TOGETHER:
-        return (Stage(choice.space.frame.einsums),)
+        return (Stage(soonest(choice, choice.space.frame.einsums)),)
     if choice.way == BY_SEGMENT:
-        return tuple(Stage(some) for some in segments(choice.space.frame))
+        return tuple(Stage(soonest(choice, some)) for some in segments(choice.space.frame))
     found: list[list[str]] = []
     unit = ""
     for einsum in choice.space.frame.einsums:
@@ -139,6 +139,29 @@ def _stages(choice: Choice) -> tuple[Stage, ...]:
         unit = choice.runs[einsum].spread.unit
         found[-1].append(einsum)
     return tuple(Stage(tuple(some)) for some in found)
+
+
+def soonest(choice: Choice, einsums: Sequence[str]) -> tuple[str, ...]:
+    """Einsums in an order that keeps what must come before what, the shortest first.
+
+    Of Einsums that one unit works through in a step, those that others wait for
+    should not wait behind a long one: the time of a stage is the same in any
+    order, but a state that is written again must have been read before.
+    Einsums keep their order where they share a tensor that one of them writes.
+    """
+    steps = choice.space.cascade.steps
+    touched = {e: {a.tensor for a in (*steps[e].reads, steps[e].output)} for e in einsums}
+    wrote = {e: steps[e].output.tensor for e in einsums}
+    left, found = list(einsums), list[str]()
+    while left:
+        ready = [
+            e
+            for n, e in enumerate(left)
+            if not any(wrote[o] in touched[e] or wrote[e] in touched[o] for o in left[:n])
+        ]
+        found.append(min(ready, key=lambda e: (choice.runs[e].cycles, left.index(e))))
+        left.remove(found[-1])
+    return tuple(found)
 
 
 def bound_mapping(choices: Sequence[Choice], name: str, about: str = SOURCE) -> BoundMapping:
