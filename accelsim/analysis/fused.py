@@ -269,6 +269,8 @@ class _Costs:
         choices = [(*bits, *[0] * (len(names) - free)) for bits in product((0, 1), repeat=free)]
         held = [[t for t, bit in zip(names, c, strict=True) if bit] for c in choices]
         peaks = list(at.peaks())
+        if max(float((w.fixed + w.each).min()) for *_, w in peaks) > caps.max():
+            return  # not even what lives in the group fits
         passing = [at.passing(n, k, held, names) for n, k, _ in peaks]
         width = max((len(a) for options in passing for a in options), default=1)
         live = _stacked([[words] for _, _, words in peaks])

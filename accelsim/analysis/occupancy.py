@@ -24,6 +24,7 @@ class Occupancy:
         self.group = plan.group
         self.runs, self.uses = plan.runs(way)
         self.column = column
+        self._spans: dict[tuple[str, int], tuple[int, int]] = {}
         self.way = {t: how for t, how in way.items() if self.uses.get(t, set()) - {plan.stream[t]}}
         self.outside = self._outside()
         self.tiles, self.wholes = plan.tiles, plan.wholes
@@ -163,15 +164,16 @@ class Occupancy:
 
     def _in_block(self, t: str, n: int, k: int) -> bool:
         """Whether a tile of an intermediate along R is on chip while statement n runs in pass k."""
-        statements = self.group.statements
-        makers = [m for m, s in enumerate(statements) if s.output.tensor == t and k in self.runs[m]]
-        users = [
-            m
-            for m, s in enumerate(statements)
-            if any(a.tensor == t for a in s.reads) and k in self.runs[m]
-        ]
-        places = [self._place(m) for m in makers + users]
-        return bool(places) and min(places) <= self._place(n) <= max(places)
+        if (t, k) not in self._spans:
+            places = [
+                self._place(m)
+                for m, s in enumerate(self.group.statements)
+                if k in self.runs[m]
+                and (s.output.tensor == t or any(a.tensor == t for a in s.reads))
+            ]
+            self._spans[t, k] = (min(places), max(places)) if places else (1, 0)
+        first, last = self._spans[t, k]
+        return first <= self._place(n) <= last
 
     def passing(self, n: int, k: int, held: list[list[str]], names: list[str]) -> list[list[Words]]:
         """Words of what passes by while statement n runs in pass k, by what streams.

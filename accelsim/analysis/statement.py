@@ -169,7 +169,8 @@ class Program:
         """The size of every variable of every statement, and of those selections list along."""
         found = {v: n for s in self.statements for v, n in s.sizes.items()}
         made = {s.einsum.selects for s in self.statements} - {""}
-        return {v: self.problem.extent(rank_of(v)) for v in made} | found
+        made |= {v for s in self.statements for r in s.reads for v in r.looked}
+        return {v: self.problem.extent(rank_of(v)) for v in made - found.keys()} | found
 
     def span(self, variables: Iterable[str]) -> int:
         """The product of the sizes of variables."""
