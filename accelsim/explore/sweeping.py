@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -104,8 +103,6 @@ def _passes(cascade: Cascade, tensor: str, rank: str) -> tuple[float, tuple[str,
     most = max(found, key=lambda s: s.most, default=None)
     if most is None or most.most <= 1:
         return 1, ()
-    if math.isinf(most.most):
-        return most.most, ()  # a pass for each step of a recurrence that is no rank of the keys
     return most.most, tuple(str(step) for step in steps(most))
 
 

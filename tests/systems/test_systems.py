@@ -100,6 +100,8 @@ def test_further_passes_have_their_chain(table) -> None:
         for swept in row.swept:
             if math.isfinite(swept.over_k):
                 assert len(swept.why) == swept.over_k - 1
+            else:
+                assert swept.why[0].startswith("a pass for each step of C")
 
 
 def test_bits_are_those_of_the_papers(table) -> None:
