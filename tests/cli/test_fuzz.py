@@ -73,6 +73,7 @@ def commands(kind: str, file: Path) -> list[tuple[str, ...]]:
     show = ("show", name, "--kind", kind)
     small = ("--shape", "B=1,H=1,P=512,M=512,E=64,F=64")
     fusemax = ("estimate", "--design", "fusemax", *small)
+    run = ("simulate", "--design", "fusemax", *small)
     tile = ("--shape", "B=1,H=2,P=512,M=512,E=64,F=64")
     one_pass = ("estimate", "attention-1pass", *tile)
     return {
@@ -85,10 +86,15 @@ def commands(kind: str, file: Path) -> list[tuple[str, ...]]:
         "arch": [
             show,
             (*fusemax, "--arch", name),
+            (*run, "--arch", name),
             (*one_pass, "--arch", name, "--kernel", "attention-1pass-mma"),
         ],
-        "mapping": [show, (*fusemax, "--mapping", name)],
-        "design": [show, ("estimate", "--design", name, *small)],
+        "mapping": [show, (*fusemax, "--mapping", name), (*run, "--mapping", name)],
+        "design": [
+            show,
+            ("estimate", "--design", name, *small),
+            ("simulate", "--design", name, *small),
+        ],
     }[kind]
 
 
