@@ -120,7 +120,7 @@ class Plan:
         names = self._parts(position.variables)
         if isinstance(position, Index) and len(names) == len(position.terms) == 1:
             ((v, scale),) = position.terms
-            if scale == 1 and position.divisor == 1:
+            if scale == 1 and position.divisor == 1 and not position.sizes:
                 return At(names, v, position.offset)
         return At(names)
 

@@ -122,6 +122,8 @@ def may_read(read: Access, write: Access) -> bool:
 
 
 def _may_meet(read: Position, write: Position) -> bool:
+    if isinstance(read, Index) and read.sizes:
+        return True
     if isinstance(read, Index) and isinstance(write, Index):
         if not read.terms and not write.terms:
             return read.offset == write.offset

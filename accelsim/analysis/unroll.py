@@ -159,7 +159,7 @@ class _Slots:
         """The slot at a position of the rank."""
         if isinstance(index, Last):
             return self.steps
-        if set(index.variables) - {self.variable} or index.divisor != 1:
+        if set(index.variables) - {self.variable} or index.divisor != 1 or index.sizes:
             raise refuse(
                 f"steps of {self.rank} that depend on one another at other than the next",
                 f"{self.variable} or {self.variable}+1",
@@ -176,7 +176,7 @@ class _Slots:
             return index
         terms = tuple(t for t in index.terms if t[0] != self.variable)
         moved = sum(c * step for v, c in index.terms if v == self.variable and isinstance(c, int))
-        return Index(terms, index.offset + moved, index.divisor, index.border, index.place)
+        return replace(index, terms=terms, offset=index.offset + moved)
 
     def condition(self, condition: Condition, step: int) -> Iterator[Condition]:
         """A condition at one step; none where it is about the step alone."""

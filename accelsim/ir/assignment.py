@@ -295,6 +295,7 @@ def _is_step(index: Position) -> bool:
 def _is_next(index: Index) -> bool:
     """Whether an index is ``v`` or ``v+1``."""
     unit = len(index.terms) == 1 and index.terms[0][1] == 1 and index.divisor == 1
+    unit = unit and not index.sizes
     return unit and not index.border and index.offset in (0, 1)
 
 

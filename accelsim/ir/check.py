@@ -269,5 +269,6 @@ def _sizes(einsum: Einsum) -> Iterator[str]:
     for index in indices:
         if isinstance(index, Index):
             yield from (c.removeprefix("-") for _, c in index.terms if isinstance(c, str))
+            yield from (rank for rank, _ in index.sizes)
             if isinstance(index.divisor, str):
                 yield index.divisor

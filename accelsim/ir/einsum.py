@@ -27,11 +27,12 @@ def rank_of(variable: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An affine index: ``(sum(c * v for v, c in terms) + offset) // divisor``.
+    """An affine index: ``(sum(c * v for v, c in terms) + offset + sizes) // divisor``.
 
     A factor ``c``, and the ``divisor``, is an integer or the name of a rank,
     whose size it stands for: ``m1*M0+m0``, ``h // G``; ``-M0`` is that size,
-    negative: ``m-w1*W0-w0``.  ``border`` says what a read beyond the rank's
+    negative: ``m-w1*W0-w0``.  ``sizes`` of ranks may be added too, each so many
+    times: ``m+W``.  ``border`` says what a read beyond the rank's
     extent means: ``"clamp"`` (the nearest element), ``"zero"`` (the value 0),
     or ``""`` (not allowed).  With ``"window"`` the
     last term, ``c * w``, runs through a window around what the others say:
@@ -44,6 +45,7 @@ class Index:
     divisor: int | str = 1
     border: str = ""
     place: Place = field(default=NOWHERE, compare=False, repr=False)
+    sizes: tuple[tuple[str, int], ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -57,7 +59,8 @@ class Index:
     @property
     def plain(self) -> str | None:
         """The variable, if the index is one variable and nothing else."""
-        if len(self.terms) == 1 and self.terms[0][1] == 1 and not self.offset and self.divisor == 1:
+        moved = self.offset or self.sizes or self.divisor != 1
+        if len(self.terms) == 1 and self.terms[0][1] == 1 and not moved:
             return self.terms[0][0]
         return None
 

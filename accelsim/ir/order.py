@@ -100,5 +100,6 @@ def _slots_ahead(read: Access, write: Access, along: str) -> int | None:
     for r, w in zip(read.indices, write.indices, strict=True):
         if isinstance(w, Index) and along in w.variables:
             aligned = isinstance(r, Index) and r.terms == w.terms and r.divisor == w.divisor
+            aligned = aligned and isinstance(r, Index) and r.sizes == w.sizes
             return r.offset - w.offset if aligned and isinstance(r, Index) else None
     return None

@@ -98,7 +98,8 @@ class Problem:
                 terms[part.lower()] = terms.get(part.lower(), 0) + scale
                 scale *= self.sizes[part]
         divisor = self.sizes[at.divisor] if isinstance(at.divisor, str) else at.divisor
-        return Affine(tuple(terms.items()), at.offset, divisor)
+        offset = at.offset + sum(c * self.sizes[r] for r, c in at.sizes)
+        return Affine(tuple(terms.items()), offset, divisor)
 
     def factor(self, factor: int | str) -> int:
         """A factor of an index as a number: the size of a rank, negative after ``-``."""

@@ -161,6 +161,8 @@ def show_number(value: float) -> str:
 def _constant(value: float) -> str:
     """A number as YAML reads it."""
     text = show_number(value)
+    if text == "-0":  # which YAML takes for a whole number, and so for 0
+        return "-0.0"
     return text.replace("inf", ".inf").replace("nan", ".nan")
 
 
@@ -168,7 +170,13 @@ def show_access(access: Access) -> str:
     """An access; a scalar tensor is its name alone."""
     if not access.indices:
         return access.tensor
-    return f"{access.tensor}[{','.join(show_position(p) for p in access.indices)}]"
+    return f"{access.tensor}[{','.join(map(_at, access.indices))}]"
+
+
+def _at(position: Position) -> str:
+    """A position of an access, where the name of a rank alone would be its last slot."""
+    text = show_position(position)
+    return text + "+0" if isinstance(position, Index) and text.isupper() else text
 
 
 def _called(access: Access) -> str:
@@ -191,7 +199,7 @@ def show_position(position: Position) -> str:
         return position.rank
     text = ""
     if position.border == "window":
-        centre = Index(position.terms[:-1], position.offset, position.divisor)
+        centre = Index(position.terms[:-1], position.offset, sizes=position.sizes)
         return f"window({show_position(centre)},{show_position(Index(position.terms[-1:]))})"
     for variable, factor in position.terms:
         if isinstance(factor, str):
@@ -200,11 +208,15 @@ def show_position(position: Position) -> str:
             text += f"{'+' if factor > 0 else '-'}{variable}"
         else:
             text += f"{factor:+d}*{variable}"
+    for rank, factor in position.sizes:
+        count = "" if abs(factor) == 1 else f"{abs(factor)}*"
+        text += f"{'+' if factor > 0 else '-'}{count}{rank}"
     if position.offset or not text:
         text += f"{position.offset:+d}"
     text = text.removeprefix("+")
     if position.divisor != 1:
-        lone = len(position.terms) + bool(position.offset) <= 1 and not text.startswith("-")
+        parts = len(position.terms) + len(position.sizes) + bool(position.offset)
+        lone = parts <= 1 and not text.startswith("-")
         text = f"{text if lone else f'({text})'} // {position.divisor}"
     return f"{position.border}({text})" if position.border else text
 

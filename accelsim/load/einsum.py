@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
@@ -222,7 +222,7 @@ class _Lowering:
                 return self.window(token, inner, window)
             index = self.affine(inner)
             place = self.place(token)
-            return Index(index.terms, index.offset, index.divisor, str(token), place)
+            return replace(index, border=str(token), place=place)
         terms = tree.children
         if len(terms) == 1 and terms[0].data == "term" and len(terms[0].children) == 1:
             token = terms[0].children[0]
@@ -235,7 +235,8 @@ class _Lowering:
     def window(self, token: Token, centre: _Tree, window: _Tree) -> Index:
         """``window(p, 2*w)``: a window of w, two apart, around p."""
         around, inside = self.affine(centre), self.affine(window)
-        lone = len(inside.terms) == 1 and not inside.offset and inside.divisor == 1
+        lone = len(inside.terms) == 1 and not inside.offset and not inside.sizes
+        lone = lone and inside.divisor == 1
         if not lone or not isinstance(inside.terms[0][1], int) or inside.terms[0][1] < 1:
             self.fault(token, "a window is not over one variable", "window(p, w), window(p, 2*w)")
             return around
@@ -243,11 +244,13 @@ class _Lowering:
             self.fault(token, "a window around itself or a quotient", "window(p, w)")
             return around
         terms = (*around.terms, *inside.terms)
-        return Index(terms, around.offset, 1, "window", self.place(token))
+        place = self.place(token)
+        return Index(terms, around.offset, 1, "window", place, around.sizes)
 
     def affine(self, tree: _Tree) -> Index:
         """A sum of terms, floored by a divisor if there is one."""
         terms: dict[str, int | str] = {}
+        sizes: dict[str, int] = {}
         offset = 0
         divisor: int | str = 1
         for child in tree.children:
@@ -256,6 +259,9 @@ class _Lowering:
                 continue
             sign, term = (-1, child.children[0]) if child.data == "minus" else (1, child)
             variable, factor, size = self.term(term)
+            if variable is None and size is not None:
+                sizes[size] = sizes.get(size, 0) + sign * factor
+                continue
             if variable is None:
                 offset += sign * factor
                 continue
@@ -264,7 +270,8 @@ class _Lowering:
                     self.fault(variable, f"{name} stands twice in one index", "one factor for each")
                 terms[name] = scale
         place = self.place(leftmost(tree))
-        return Index(tuple(terms.items()), offset, divisor, "", place)
+        added = tuple((str(rank), count) for rank, count in sizes.items() if count)
+        return Index(tuple(terms.items()), offset, divisor, "", place, added)
 
     def term(self, tree: _Tree) -> tuple[Token | None, int, Token | None]:
         """The variable of a product, its whole-number factor, and the rank whose size it has."""
@@ -282,12 +289,8 @@ class _Lowering:
                 message = f"{str(token)[:40]!r} is neither a variable nor a rank"
                 self.fault(token, message, "variables in lower case, ranks in upper case")
                 return None, 0, None
-        if size is not None:
-            if size not in self.names.sizes:
-                self.unknown_rank(size, self.names.sizes)
-            elif variable is None:
-                message = f"the size of {size} cannot be added to an index"
-                self.fault(size, message, "variables, whole numbers, and sizes times a variable")
+        if size is not None and size not in self.names.sizes:
+            self.unknown_rank(size, self.names.sizes)
         return variable, factor, size
 
     def parts(

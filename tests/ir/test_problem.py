@@ -208,12 +208,12 @@ def ones(bound):
 
 def test_points_of_alternatives_are_exact_at_any_size():
     text = cascade_from_text(
-        "cascade: sinks\nranks: [P, M]\ninputs: {X: [P, M]}\noutput: Z\neinsums:\n"
-        "  - Y[p,m] = X[p,m] where m <= p and (p < m + 4096 or m < 4)\n"
+        "cascade: sinks\nranks: [P, M, W, S]\ninputs: {X: [P, M]}\noutput: Z\neinsums:\n"
+        "  - Y[p,m] = X[p,m] where m <= p and (p < m + W or m < S)\n"
         "  - Z[p] = exp(Y[p,m])\n"
     )
     n = 2**20
-    bound = bind(text, {"P": n, "M": n})
+    bound = bind(text, {"P": n, "M": n, "W": 4096, "S": 4})
     window = 4096 * (n - 4095) + 4095 * 4096 // 2
     sinks = sum(max(0, n - 4096 - m) for m in range(4))
     assert [bound.points(e) for e in text.einsums] == [window + sinks] * 2

@@ -215,6 +215,11 @@ ONE_BY_ONE = {
         "Y[i,j] = X[i,j] where (j < i or X[i,j] >= W[i])\nZ[i] = Y[i,j] :: max(j)",
         "X: [I, J], W: [I]",
     ),
+    "sizes of ranks in an index": (
+        "Y[i] = X[i,j] where (i <= j + K - 1 or 2*K - i < j) and j > i - J\n"
+        "Z[i,k] = W[clamp(i+k+J-2*K)] * Y[i]",
+        "X: [I, J], W: [I]",
+    ),
     "coordinates": ("Y[i,j] = exp(W[i] * (j - i)) * I where j <= i", "W: [I]"),
     "coordinates alone, broadcast": ("N[i,j] = 2 * j\nY[i,j] = N[i,j] * W[i]", "W: [I]"),
     "a mask over the ranks of two reductions": (

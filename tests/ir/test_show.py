@@ -69,6 +69,10 @@ def cascades(draw):
         divisor = draw(st.sampled_from([1, 2, 16, *sizes]))
         return tuple(terms.items()), draw(st.integers(-4, 4)), divisor
 
+    def added():
+        counts = st.integers(-3, 3).filter(bool)
+        return tuple(draw(st.dictionaries(st.sampled_from(sizes), counts, max_size=2)).items())
+
     def position(rank):
         kind = draw(st.integers(0, 6))
         if kind > 2:
@@ -82,8 +86,8 @@ def cascades(draw):
             around, window = draw(st.permutations(variables))[:2] if variables[1:] else ("", "")
             if window:
                 terms = ((around, 1), (window, draw(st.integers(1, 3))))
-                return Index(terms, draw(st.integers(-4, 4)), 1, "window")
-        index = Index(*affine(), draw(st.sampled_from(["", "clamp", "zero"])))
+                return Index(terms, draw(st.integers(-4, 4)), 1, "window", sizes=added())
+        index = Index(*affine(), draw(st.sampled_from(["", "clamp", "zero"])), sizes=added())
         plain = index.plain and not index.border
         return Index(((rank.lower(), 1),)) if plain else index
 
@@ -122,7 +126,8 @@ def cascades(draw):
         if kind < 2:
             return access()
         relation = draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="]))
-        return Compare(Index(*affine()), relation, Index(*affine()))
+        sides = [Index(*affine(), sizes=added()) for _ in range(2)]
+        return Compare(sides[0], relation, sides[1])
 
     indexed: dict[str, tuple[str, tuple[str, ...]]] = {}
     einsums = []
@@ -250,6 +255,9 @@ def test_expressions_have_the_parentheses_that_they_need(expr, text):
         (Index((("p", 0),)), "+0*p".removeprefix("+")),
         (Index((("m1", "M0"), ("m0", 1))), "m1*M0+m0"),
         (Index((("h", 1),), 0, "G"), "h // G"),
+        (Index((("m", 1),), -1, sizes=(("W", 1), ("S", -2))), "m+W-2*S-1"),
+        (Index((("m", 1),), 0, 2, sizes=(("W", -1),)), "(m-W) // 2"),
+        (Index(sizes=(("W", 1),)), "W"),
         (Index((("h", -1),), 0, 2), "(-h) // 2"),
         (Index((("p", 1),), 1, 2, "zero"), "zero((p+1) // 2)"),
         (Last("M1"), "M1"),

@@ -117,7 +117,7 @@ class Values:
 
     def number(self, index: Index, point: Mapping[str, int]) -> int:
         sizes = self.problem.sizes
-        total = index.offset
+        total = index.offset + sum(c * sizes[r] for r, c in index.sizes)
         for v, c in index.terms:
             total += point[v] * (sizes[c] if isinstance(c, str) else c)
         divisor = sizes[index.divisor] if isinstance(index.divisor, str) else index.divisor
@@ -283,7 +283,8 @@ class Values:
         """An element of a window: of all windows of its residue that fit, the one most central."""
         (variable, dilation), size = index.terms[-1], self.size(index.terms[-1][0])
         assert isinstance(dilation, int)
-        centre = self.number(Index(index.terms[:-1], index.offset), point)
+        others = Index(index.terms[:-1], index.offset, sizes=index.sizes)
+        centre = self.number(others, point)
         fitting = [
             first
             for first in range(extent - dilation * (size - 1))
