@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ EXPECTED = re.compile(r"about: from (\d) to (\d), (stable|unstable)")
 KEYS = {"passes", "rewrites", "stable", "max_abs_error", "text"}
 
 
+@cache
+def shipped(name: str) -> Found:
+    """What is derived from a shipped cascade."""
+    return derive(name)
+
+
 def found_in(tmp_path: Path, ranks: str, inputs: str, output: str, lines: str) -> Found:
     """What is derived from a cascade in a file."""
     text = f"cascade: case\nranks: [{ranks}]\nconstants: {{EPS: 1e-5}}\ninputs: {{{inputs}}}\n"
@@ -38,7 +45,7 @@ def most(found: Found) -> list[tuple[float, bool]]:
 
 
 def test_three_pass_attention_gives_the_running_maximum_and_two_passes() -> None:
-    found = derive("attention-3pass")
+    found = shipped("attention-3pass")
     best = found.derivation.found[0]
     assert best.stable
     assert best.passes["M"] == best.passes["M1"] == 1
@@ -50,7 +57,7 @@ def test_three_pass_attention_gives_the_running_maximum_and_two_passes() -> None
 
 
 def test_exp_without_the_maximum_is_found_and_marked() -> None:
-    unstable = [f for f in derive("attention-3pass").to_dict()["found"] if not f["stable"]]
+    unstable = [f for f in shipped("attention-3pass").to_dict()["found"] if not f["stable"]]
     assert any("max" not in f["text"].partition("einsums:")[2] for f in unstable)
     assert all(f["unstable"] for f in unstable)
 
@@ -77,7 +84,7 @@ def test_exp_without_the_maximum_is_found_and_marked() -> None:
 def test_fewer_passes_from_shipped_cascades(
     name: str, before: int, after: tuple[int, bool], tmp_path: Path
 ) -> None:
-    found = derive(name)
+    found = shipped(name)
     assert found.derivation.measure.passes[0] == before
     assert after in most(found)
     file = tmp_path / "better.yaml"
@@ -95,7 +102,7 @@ def test_fewer_passes_from_shipped_cascades(
     ],
 )
 def test_it_says_so_where_nothing_is_better(name: str) -> None:
-    found = derive(name)
+    found = shipped(name)
     assert found.derivation.found == ()
     assert found.says.startswith(f"nothing better than {name} was found: ")
     assert found.to_dict()["found"] == []
@@ -160,7 +167,7 @@ SIZES = {"B": 2, "H": 4, "HK": 2, "G": 2, "P": 5, "M": 12, "D": 12, "E": 3, "F":
     ],
 )
 def test_results_equal_the_textbook_at_other_sizes_and_seeds(name: str) -> None:
-    for text in derive(name).texts:
+    for text in shipped(name).texts:
         again = cascade_from_text(text)
         sizes = with_parts(again, {r: SIZES[r] for r in again.ranks}, tile=4)
         assert execute(bind(again, sizes), 7, resolve=load_cascade).equal
