@@ -187,12 +187,10 @@ class Sweeps:
             ]
             for stand in product(*stands):
                 self.uses[n, stand] = ()
-        for n in sorted(einsums):
-            kinds = [(read, self._kind(n, read)) for read in self.plan.reads[n]]
-            for node in self.uses:
-                if node[0] == n:
-                    uses = (self._use(node, read, *kind) for read, kind in kinds)
-                    self.uses[node] = tuple(u for u in uses if u.direct or u.sources)
+        kinds = {n: [(read, self._kind(n, read)) for read in self.plan.reads[n]] for n in einsums}
+        for node in self.uses:
+            uses = (self._use(node, read, *kind) for read, kind in kinds[node[0]])
+            self.uses[node] = tuple(u for u in uses if u.direct or u.sources)
 
     def _kind(self, n: int, read: Read) -> tuple[bool, bool, bool, bool, bool, bool]:
         """The last six fields of ``Use``, which do not depend on where the node stands."""
