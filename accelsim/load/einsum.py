@@ -177,8 +177,7 @@ class _Lowering:
         """The coordinate along a split rank, out of those of its parts: ``m1 * M0 + m0``."""
         found: Expr = Coordinate(parts[0].lower())
         for part in parts[1:]:
-            scaled = Map("mul", (found, Size(part)))
-            found = Map("add", (scaled, Coordinate(part.lower())))
+            found = Map("add", (Map("mul", (found, Size(part))), Coordinate(part.lower())))
         return found
 
     def call(self, token: Token, trees: Sequence[_Tree]) -> Expr:
@@ -235,17 +234,16 @@ class _Lowering:
     def window(self, token: Token, centre: _Tree, window: _Tree) -> Index:
         """``window(p, 2*w)``: a window of w, two apart, around p."""
         around, inside = self.affine(centre), self.affine(window)
-        lone = len(inside.terms) == 1 and not inside.offset and not inside.sizes
-        lone = lone and inside.divisor == 1
-        if not lone or not isinstance(inside.terms[0][1], int) or inside.terms[0][1] < 1:
+        variable, dilation = inside.terms[0] if inside.terms else ("", 0)
+        plain = Index(((variable, dilation),)) == inside and isinstance(dilation, int)
+        if not plain or dilation == 0 or str(dilation).startswith("-"):
             self.fault(token, "a window is not over one variable", "window(p, w), window(p, 2*w)")
             return around
-        if inside.terms[0][0] in around.variables or around.divisor != 1:
+        if variable in around.variables or around.divisor != 1:
             self.fault(token, "a window around itself or a quotient", "window(p, w)")
             return around
-        terms = (*around.terms, *inside.terms)
-        place = self.place(token)
-        return Index(terms, around.offset, 1, "window", place, around.sizes)
+        terms = (*around.terms, (variable, dilation))
+        return Index(terms, around.offset, 1, "window", self.place(token), around.sizes)
 
     def affine(self, tree: _Tree) -> Index:
         """A sum of terms, floored by a divisor if there is one."""
@@ -259,18 +257,18 @@ class _Lowering:
                 continue
             sign, term = (-1, child.children[0]) if child.data == "minus" else (1, child)
             variable, factor, size = self.term(term)
-            if variable is None and size is not None:
-                sizes[size] = sizes.get(size, 0) + sign * factor
-                continue
             if variable is None:
-                offset += sign * factor
+                if size is None:
+                    offset += sign * factor
+                else:
+                    sizes[size] = sizes.get(size, 0) + sign * factor
                 continue
             for name, scale in self.parts(variable, sign * factor, size):
                 if name in terms:
                     self.fault(variable, f"{name} stands twice in one index", "one factor for each")
                 terms[name] = scale
+        added = tuple((str(rank), n) for rank, n in sizes.items() if n)
         place = self.place(leftmost(tree))
-        added = tuple((str(rank), count) for rank, count in sizes.items() if count)
         return Index(tuple(terms.items()), offset, divisor, "", place, added)
 
     def term(self, tree: _Tree) -> tuple[Token | None, int, Token | None]:
@@ -320,8 +318,7 @@ class _Lowering:
     def divisor(self, token: Token) -> int | str:
         """A positive whole number or a rank."""
         if token.type == "NUMBER":
-            value = self.whole(token)
-            if value < 1:
+            if not (value := self.whole(token)):
                 self.fault(token, "division by 0", "a positive number or a rank")
             return max(value, 1)
         if token not in self.names.sizes:
@@ -399,9 +396,5 @@ class _Lowering:
 
 
 def _counted(number: int, noun: str) -> str:
-    """A number of things.
-
-    >>> _counted(1, "argument"), _counted(2, "argument")
-    ('1 argument', '2 arguments')
-    """
+    """A number of things."""
     return f"{number} {noun}" + ("s" if number != 1 else "")

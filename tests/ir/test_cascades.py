@@ -10,6 +10,7 @@ from accelsim.ir import textbook
 from accelsim.ir.problem import bind, relevant, with_parts
 from accelsim.ir.reference import check, random_inputs, run, truth, whole
 from accelsim.ir.textbook import TEXTBOOK
+from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
 from tests.oracle.shipped import textbook_cascades
 
@@ -146,7 +147,8 @@ def test_says_what_it_is(name):
 
 
 def test_every_textbook_function_is_what_some_cascade_must_equal():
-    assert set(TEXTBOOK) == {load_cascade(name).equals for name in NAMES}
+    every = {load_cascade(name).equals for name in catalog.names("cascade")}
+    assert set(TEXTBOOK) <= every
 
 
 # -- the textbook itself ---------------------------------------------------------------------
