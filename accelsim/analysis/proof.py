@@ -53,7 +53,7 @@ def steps(sweeps: Sweeps) -> tuple[Step, ...]:
     if sweeps.most == UNBOUNDED:
         return (_each(sweeps),)
     path = _path(sweeps)
-    opened: dict[float, int] = {}
+    opened: dict[float, int] = {1: 0}
     for i, (node, _) in enumerate(path):
         if sweeps.levels[node].visits:
             opened.setdefault(sweeps.levels[node].visits, i)
@@ -90,13 +90,19 @@ def _barrier(sweeps: Sweeps, path: Sequence[tuple[Node, bool]]) -> str:
 
 
 def _path(sweeps: Sweeps) -> list[tuple[Node, bool]]:
-    """A shortest chain of tight edges from a first visit to an Einsum in the last pass."""
+    """A shortest chain of tight edges from a first visit to an Einsum in the last pass.
+
+    It begins with an Einsum that reads the fiber in pass 1, be it only an
+    element of each tile (``K[m1,0]``).
+    """
     start = min(n for n, level in sweeps.levels.items() if level.visits == sweeps.most)
     after: dict[tuple[Node, bool], tuple[Node, bool] | None] = {(start, True): None}
     todo = [(start, True)]
     for here in todo:
         node = here[0]
-        if sweeps.levels[node].visits == 1 and any(use.direct for use in sweeps.uses[node]):
+        level = sweeps.levels[node]
+        first = (level.visits or (level.stream if here[1] else level.done)) == 1
+        if first and any(use.direct for use in sweeps.uses[node]):
             path: list[tuple[Node, bool]] = []
             at: tuple[Node, bool] | None = here
             while at is not None:

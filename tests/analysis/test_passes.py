@@ -650,6 +650,20 @@ def test_the_oracle_counts_by_hand() -> None:
     assert oracle(cascade("T, J", "X: [J]", "Y", *again), "J") == UNBOUNDED
 
 
+def test_a_chain_may_begin_with_an_element_of_each_tile() -> None:
+    """The first key of each tile scores it; the best tiles are read whole."""
+    its = cascade(
+        "M, E, R", "Q: [E], K: [M, E]", "Y",
+        "S[m1] = Q[e] * K[m1,0,e]", "I[r] = S[m1] :: topk(m1 -> r)",
+        "Y[r,m0] = Q[e] * K[I[r],m0,e]",
+        more="split: {M: [M1, M0]}\n",
+    )  # fmt: skip
+    found = passes(its)
+    assert found.by_rank["M"] == 2
+    (step,) = found.why["M"]
+    assert (step.chain, step.tensor, step.after) == (("S", "I", "Y"), "K", "I")
+
+
 # -- speed -------------------------------------------------------------------------------------
 
 
