@@ -46,6 +46,8 @@ class Mapped:
     """The mapping that was found, its price, and what the search looked at.
 
     ``lean``: it was found for the least room at which no latency is lost.
+    ``simulated_s``: what the simulator makes of it, if it was asked.  ``set_aside``
+    is the mapping that the model has for better and that stalls in simulation.
     """
 
     task: Task
@@ -56,6 +58,8 @@ class Mapped:
     gap: float
     workload: Workload = ()
     lean: bool = False
+    simulated_s: float | None = None
+    set_aside: Mapped | None = None
 
     @property
     def goal(self) -> Goal:
@@ -70,7 +74,8 @@ class Mapped:
     @property
     def lower_bound(self) -> float:
         """The figure that no mapping is below."""
-        return float(self.goal.value(*self.result.floor)[0])
+        judged = self if self.set_aside is None else self.set_aside
+        return float(judged.goal.value(*judged.result.floor)[0])
 
     @property
     def claim(self) -> str:
@@ -79,6 +84,12 @@ class Mapped:
             return f"as fast as with all the room, in the least room to within {ROOM:.0%}"
         if self.value <= self.lower_bound * (1 + 1e-9):
             return "optimal: no mapping is below the lower bound"
+        if self.set_aside is not None:
+            above = self.value / self.set_aside.value - 1
+            return (
+                f"{above:.2%} above what the model has for the best, which stalls in simulation "
+                f"({self.set_aside.simulated_s:.4g} s)"
+            )
         if self.result.stopped:
             return "the best found before the search was stopped"
         if not self.result.shown:
@@ -161,6 +172,7 @@ class Mapped:
             "lower_bound": self.lower_bound,
             "above_bound": self.value / self.lower_bound - 1 if self.lower_bound else None,
             "claim": self.claim,
+            "simulated_s": self.simulated_s,
             "search": {
                 "groups": len(groups),
                 "mappings": sum(f.mappings for f in groups.values()),
@@ -188,7 +200,7 @@ def best(
     progress: Progress | None = None,
     workload: Workload = (),
 ) -> Mapped:
-    """The best mapping of a task by an objective of ``mapper.goal``.
+    """The best mapping of a task by an objective of ``mapper.goal``, by the model alone.
 
     ``workload`` are the words in which a person gave the sizes, for designs to
     compare with.  Raises InputError where no mapping fits.

@@ -38,6 +38,8 @@ def _summary(result: Result) -> Table:
         table.add_row(name, escape(str(result[name])))
     table.add_row("sizes", " ".join(f"{r}={n}" for r, n in result["sizes"].items()))
     table.add_row("latency", amount(result["latency_s"], "seconds"))
+    if result["simulated_s"] is not None:
+        table.add_row("simulated", amount(result["simulated_s"], "seconds"))
     table.add_row("energy", amount(result["energy_j"], "joules"))
     table.add_row("bound by", str(result["bound_by"]))
     used = (f"{unit} {percent(share)}" for unit, share in result["utilisation"].items())

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from accelsim.load import catalog
 from tests.cli.test_app import answer, run
+from tests.cli.test_fuzz import holds, mutated
 
 SMALL = ("map", "attention-3pass", "--arch", "teaching", "--shape", "B=1,H=1,M=8,P=8,E=4,F=4")
 MATMUL = ("map", "matmul", "--arch", "teaching", "--shape", "M=8,N=8,K=8")
@@ -54,7 +58,8 @@ def answer_beside_note(*arguments: str) -> dict[str, object]:
 
 
 def test_the_same_question_gets_the_same_answer() -> None:
-    assert answer(*SMALL)["document"] == answer(*SMALL)["document"]
+    one, other = (answer(*MATMUL, "--objective", "edp") for _ in range(2))
+    assert one["document"] == other["document"]
 
 
 def test_a_front_in_room_latency_and_energy() -> None:
@@ -123,3 +128,42 @@ def test_windows_are_not_searched_yet() -> None:
     _, err = run("map", "attention-window", "--arch", "teaching", "--shape",
                  "B=1,H=1,M=8,E=4,F=4,W=3", status=2)  # fmt: skip
     assert "through a window, a quotient or a selection" in err
+
+
+MUTATED = {
+    "arch": ["teaching", "fusemax-cloud", "flat-edge", "tpu-v4i"],
+    "cascade": ["softmax", "attention-3pass", "attention-1pass"],
+}
+
+
+def mapped(kind: str, text: str, folder: Path) -> None:
+    """``map`` of a mutated document ends as it may."""
+    file = folder / "mutated.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    if kind == "arch":
+        holds("map", "softmax", "--arch", str(file), "--shape", "B=2,M=4", "--json")
+    else:
+        shape = "B=1,M=4" if "softmax of each row" in text else "B=1,H=1,P=2,M=4,E=2,F=2"
+        holds("map", str(file), "--arch", "teaching", "--shape", shape, "--json")
+
+
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("kind", list(MUTATED))
+@settings(FUZZ, max_examples=4)
+@given(data=st.data())
+def test_mutated_documents(kind: str, tmp_path: Path, data: st.DataObject) -> None:
+    files = catalog.files(kind)
+    texts = [files[name].read_text(encoding="utf-8") for name in MUTATED[kind]]
+    mapped(kind, data.draw(mutated(texts)), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", list(MUTATED))
+@settings(FUZZ, max_examples=200)
+@given(data=st.data())
+def test_many_mutated_documents(kind: str, tmp_path: Path, data: st.DataObject) -> None:
+    files = catalog.files(kind)
+    texts = [files[name].read_text(encoding="utf-8") for name in MUTATED[kind]]
+    mapped(kind, data.draw(mutated(texts)), tmp_path)

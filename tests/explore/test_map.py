@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from accelsim.explore.estimate import bind, estimate
 from accelsim.explore.map import map_, pareto, task_for
-from accelsim.explore.mapped import doubled
+from accelsim.explore.mapped import best, doubled
+from accelsim.explore.witness import misplaced
 from accelsim.ir.arch import Architecture, Level, Operation, Unit
 from accelsim.load.cascade import cascade_from_text, load_cascade
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
 from accelsim.mapper.plan import bound_mapping
-from accelsim.mapper.space import Task, Wishes
+from accelsim.mapper.space import Space, Task, Wishes
 from accelsim.models.estimate import estimate as price
 from accelsim.sim.run import simulate
 
@@ -178,3 +180,25 @@ def test_the_front_starts_with_the_fastest_and_ends_with_the_leanest() -> None:
     rooms = [m.estimate.peak_bytes["buffer"] for m in found]
     assert found[0].estimate.latency_s == min(m.estimate.latency_s for m in found)
     assert min(rooms) < max(rooms)
+
+
+def test_einsums_that_another_unit_does_much_faster() -> None:
+    shape = "B=1,H=1,M=8,P=8,E=4,F=4"
+    task, _ = task_for("attention-3pass", arch="teaching", shape=shape, units={"QK": "array_1d"})
+    (choice,) = best(task, "latency").result.choices
+    assert misplaced(choice) == ()  # a wish is not undone
+    free, _ = task_for("attention-3pass", arch="teaching", shape=shape)
+    space = replace(choice, space=Space(free, choice.space.frame))
+    assert ("QK", "array_2d") in misplaced(space)
+
+
+@pytest.mark.long
+def test_a_mapping_that_stalls_in_simulation_is_set_aside() -> None:
+    found = map_("attention-1pass", arch="fusemax-cloud", model="XLM", seq="4K")
+    assert found.set_aside is not None
+    assert found.simulated_s is not None
+    assert found.set_aside.simulated_s is not None
+    assert found.value > found.set_aside.value
+    assert found.simulated_s < found.set_aside.simulated_s
+    assert "stalls in simulation" in found.claim
+    assert found.simulated_s <= 1.02 * found.value
