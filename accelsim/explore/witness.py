@@ -15,7 +15,7 @@ from accelsim.mapper.spreads import least_cycles
 from accelsim.sim.run import simulate
 
 #: A simulation that takes this share longer than the model's time stalls.
-STALLS: Final = 0.02
+STALLS: Final = 0.005
 #: Einsums that are given another unit, one after the other.
 MOST_MOVED: Final = 3
 #: An Einsum is misplaced where another unit would take this many times fewer cycles.
