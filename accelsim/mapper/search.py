@@ -1,10 +1,12 @@
 """The best mapping of one fused group over all its frames: best-first branch and bound.
 
-Every point of every frame's grid gets a bound that holds for all mappings
-there (``Space.bounds``).  Points are solved in the order of their bounds; one
-whose bound is no better than the best mapping found is given up, and since all
-after it have no better bounds either, so are they.  What is found is then the
-best of the space, unless a point had to be cut short.
+Every point of every frame's grid gets a bound that holds for all mappings there
+(``Space.bounds``), and a closer one when its turn comes (``Closer.bounds``).
+Points are solved in the order of their bounds; one whose bound is no better than
+the best mapping found is given up, and since all after it have no better bounds
+either, so are they.  What is found is then the best of the space, unless a point
+had to be cut short.  Points that a shorter sequence of loops has too are left
+out (``Space.doubles``).
 
 Ties of the objective are settled by the second figure among the points that
 are worth a look, ``MOST_TIES`` at most.  The order is fixed, so the same
