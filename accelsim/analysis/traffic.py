@@ -65,7 +65,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 import numpy as np
@@ -136,8 +136,14 @@ class Traffic:
         """Words that every schedule moves: inputs that are surely needed once, outputs once."""
         return sum(self.flow.sure.values()) + sum(self.program.written.values())
 
-    def lower(self, capacity_words: int) -> Lower:
-        """The bound for S = ``capacity_words``: the largest sum of arguments that share nothing."""
+    def lower(self, capacity_words: int, attained: float = inf) -> Lower:
+        """The bound for S = ``capacity_words``: the largest sum of arguments that share nothing.
+
+        ``attained``: words that some schedule moves with no more on chip.  If
+        they are what is compulsory, that is the bound and nothing is sought.
+        """
+        if attained == self.compulsory:
+            return Lower(capacity_words, self.compulsory, self.compulsory, ())
         found, contested = [], []
         for account in self._accounts:
             argument = self._best(account, capacity_words, {})

@@ -156,8 +156,8 @@ def bounds(
     statements = program(problem)
     traffic = Traffic(statements)
     light, heavy = _element_bytes(problem, word_bytes)
-    lower = traffic.lower(int(capacity_bytes // light))
     best = attainable(statements, [int(capacity_bytes // heavy)], every=True)
+    lower = traffic.lower(int(capacity_bytes // light), best.words[0])
     ops: dict[str, int] = {}
     for einsum in text.einsums:
         for name, times in work(einsum).items():
@@ -226,7 +226,7 @@ def _curve(statements: Program, traffic: Traffic, word_bytes: float) -> tuple[Po
     best = attainable(statements, capacities)
     points = []
     for words, moved in zip(capacities, best.words, strict=True):
-        low = _lower(traffic, traffic.lower(int(words * heavy // light)), word_bytes)
+        low = _lower(traffic, traffic.lower(int(words * heavy // light), moved), word_bytes)
         points.append(Point(words * heavy, low, _upper(statements, moved, word_bytes)))
         if moved == traffic.compulsory:
             break
