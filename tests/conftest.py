@@ -1,14 +1,16 @@
-"""How properties are searched: without a clock, and the same cases each time unless asked.
+"""How tests run: as wide as no terminal is, properties without a clock, the same cases each time.
 
 Machines are shared, so no property has a deadline; timings are benchmarks.  CI tries the
 same examples in every run, so that its answer depends on the code alone; new examples are
-drawn by `make test-long`, which sets ``ACCELSIM_RANDOM=1`` and keeps what failed.
+drawn by `make test-long`, which sets ``ACCELSIM_RANDOM=1`` and keeps what failed.  What a
+terminal or a library says of its width does not reach the tables.
 """
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -18,3 +20,9 @@ settings.register_profile(
     derandomize="ACCELSIM_RANDOM" not in os.environ,
 )
 settings.load_profile("accelsim")
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that wants a width says so."""
+    monkeypatch.delenv("COLUMNS", raising=False)
