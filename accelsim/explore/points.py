@@ -16,7 +16,7 @@ from accelsim.load.design import Design, load_design
 from accelsim.load.mapping import load_mapping
 from accelsim.load.sweep import Scalar, Sweep
 from accelsim.load.workload import workload
-from accelsim.models.estimate import Estimate, Pricing
+from accelsim.models.estimate import Estimate, Pricing, estimate
 
 T = TypeVar("T")
 
@@ -82,6 +82,8 @@ class Points:
     def price(self, point: dict[str, Scalar]) -> Estimate:
         """The estimate of a point.  Raises InputError where it has none."""
         parts = self._parts(point)
+        if self.sweep.search is not None:
+            return self._searched(parts, self.sweep.search)
         machine = self.machines.get(
             (parts["arch"], *parts["sets"]),
             lambda: load_architecture(str(parts["arch"]), parts["sets"]),
@@ -91,6 +93,23 @@ class Points:
         if isinstance(pricing, InputError):
             raise pricing
         return pricing.estimate(machine, self.sweep.physical)
+
+    def _searched(self, parts: dict[str, Any], objective: str) -> Estimate:
+        """The estimate of the mapping that ``map`` finds at a point."""
+        from accelsim.explore.map import map_  # costs more to import than most sweeps need
+
+        sizes = {name: parts[name] for name in ("model", "seq") if name in parts}
+        found = map_(
+            parts["cascade"],
+            arch=parts["arch"],
+            objective=objective,
+            shape=parts["shape"] or None,
+            sets=parts["sets"],
+            **sizes,
+        )
+        if not self.sweep.physical:
+            return found.estimate
+        return estimate(found.problem, found.task.arch, found.mapping, physical=True)
 
     def _parts(self, point: dict[str, Scalar]) -> dict[str, Any]:
         """The keywords of ``bind`` for a point, its design resolved."""
@@ -111,9 +130,10 @@ class Points:
             for name in ("cascade", "arch", "mapping"):
                 parts.setdefault(name, getattr(base, name))
             own, parts["choose"] = [*sets, *own], {**chosen, **parts["choose"]}
-        missing = [n for n in ("cascade", "arch", "mapping") if n not in parts]
+        needed = ("cascade", "arch") if self.sweep.search else ("cascade", "arch", "mapping")
+        missing = [n for n in needed if n not in parts]
         if missing:
-            raise refuse(f"a point needs {' and '.join(missing)}", "a design, or all three parts")
+            raise refuse(f"a point needs {' and '.join(missing)}", "a design, or all its parts")
         return {**parts, "sets": tuple(own)}
 
     def _design(self, name: Scalar | None) -> Design | None:
@@ -175,10 +195,11 @@ class Points:
         for point in (p for axis in range(len(sweep.axes)) for p in self._along(axis)):
             parts = self._parts(point)
             paths = tuple(text.partition("=")[0] for text in parts["sets"])
-            texts = parts["cascade"], parts["mapping"], parts["arch"], paths
+            texts = parts["cascade"], parts.get("mapping"), parts["arch"], paths
             if texts not in seen:
                 seen.add(texts)
-                load_mapping(parts["mapping"])
+                if "mapping" in parts:
+                    load_mapping(parts["mapping"])
                 machine = load_architecture(parts["arch"], parts["sets"])
                 levels.update(dict.fromkeys(machine.level))
                 units.update(dict.fromkeys(machine.unit))

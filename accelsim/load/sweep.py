@@ -30,6 +30,8 @@ FIELDS: Final = ("design", "cascade", "arch", "mapping", "model", "seq")
 PREFIXES: Final = ("shape.", "set.", "choose.")
 #: What a sweep can be asked to make small.
 OBJECTIVES: Final = ("latency_s", "energy_j", "area_mm2", "edp_js", "dram_bytes", "peak_bytes")
+#: What the mapping of each point can be searched for.
+SEARCHES: Final = ("latency", "energy", "edp", "buffer")
 #: More values than this on one axis are refused: nobody would wait for them.
 MOST_VALUES: Final = 1_000_000
 _NUMBER: Final = re.compile(r"\s*(\d+\.?\d*(?:[eE][+-]?\d+)?)\s*((?:[^\W\d].*)?)")
@@ -155,6 +157,9 @@ def sweep_from(document: Document) -> Sweep:
         if name not in OBJECTIVES:
             place = document.place(("front", "objectives", n))
             found.append(Fault(place, f"nothing computes {name!r}", one_of(OBJECTIVES)))
+    if text.search is not None and text.search not in SEARCHES:
+        place = document.place(("search",))
+        found.append(Fault(place, f"no search for {text.search!r}", one_of(SEARCHES)))
     if faults or found:
         raise told_once(faults, found)
     return Sweep(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from accelsim.errors import InputError
 from accelsim.explore.estimate import estimate
+from accelsim.explore.map import map_
 from accelsim.explore.pareto import front, undominated, what_if
 from accelsim.explore.sweep import export_rows, rows_of, sweep
 
@@ -153,6 +154,21 @@ def test_names_that_there_are_not_stop_a_sweep_before_it_writes(
     with pytest.raises(InputError, match=message):
         sweep(spec, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_mapping_of_each_point_can_be_searched(tmp_path: Path) -> None:
+    spec = tmp_path / "s.yaml"
+    spec.write_text(
+        "sweep: s\nsearch: latency\naxes:\n- set.levels.buffer.capacity: [512 B, 4 KiB]\n"
+        "- {cascade: matmul, arch: teaching, shape.M: 16, shape.N: 16, shape.K: 16}\n"
+    )
+    sweep(spec, tmp_path / "out", workers=1)
+    rows = rows_of(tmp_path / "out")
+    for n, capacity in enumerate(rows["set.levels.buffer.capacity"]):
+        sets = [f"levels.buffer.capacity={capacity}"]
+        found = map_("matmul", arch="teaching", shape="M=16,N=16,K=16", sets=sets)
+        assert rows["latency_s"][n] == found.estimate.latency_s
+        assert rows["energy_j"][n] == found.estimate.energy_j
 
 
 def test_no_scheduler_is_one_sentence(spec: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_points_go_with_the_last_axis_fastest() -> None:
             "s.yaml:3:32: axes[0].seq.step: should be greater than 0",
         ),
         ("- {seq: [1]}", "front: {objectives: [fun]}", "s.yaml:4:22: nothing computes 'fun'"),
+        ("- {seq: [1]}", "search: luck", "s.yaml:4:9: no search for 'luck'"),
         ("- {seq: [1]}", "front: {by: [model]}", "s.yaml:4:14: 'model' is no axis of this sweep"),
     ],
 )
