@@ -9,6 +9,7 @@ terminal or a library says of its width does not reach the tables.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +24,8 @@ settings.load_profile("accelsim")
 
 
 @pytest.fixture(autouse=True)
-def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_terminal() -> Iterator[None]:
     """A test that wants a width says so."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which is undone later then
+        patch.delenv("COLUMNS", raising=False)
+        yield
