@@ -67,7 +67,8 @@ def _group(entry: Mapping[str, Any]) -> str:
     number = entry.get("passes")
     if number is None:
         return str(entry["family"])
-    return f"{entry['family']}, {number} pass{'' if number == 1 else 'es'}"
+    told = "unbounded" if math.isinf(number) else number
+    return f"{entry['family']}, {told} pass{'' if number == 1 else 'es'}"
 
 
 def estimate(result: Result) -> Iterable[RenderableType]:
