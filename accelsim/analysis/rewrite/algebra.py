@@ -198,7 +198,7 @@ def _is_inside(base: Base) -> bool:
     """Whether a base is a sum as ``_root`` keeps it, with its coefficient."""
     if not isinstance(base, Sum) or not base.terms:
         return False
-    return base.term is not None or base.terms[0].coefficient != 1
+    return base.term is not None or _lead(base).coefficient != 1
 
 
 def _as_term(base: Base) -> Term:
@@ -260,11 +260,18 @@ def _exact_root(c: Fraction, q: Fraction) -> Fraction | None:
     return Fraction(*parts) ** q.numerator
 
 
+def _lead(s: Sum) -> Term:
+    """The first term that is no constant: where a sum is factored its coefficient is 1."""
+    return next((t for t in s.terms if t.powers or t.exponent is not None), s.terms[0])
+
+
 def factored(s: Sum) -> Term:
     """A sum as one term: what its terms have in common, times the sum of what is left.
 
     Powers come out, exponentials do not: ``exp(a-g) + exp(b-g)`` stays, because
-    ``exp(-g) * (exp(a) + exp(b))`` overflows where the first does not.
+    ``exp(-g) * (exp(a) + exp(b))`` overflows where the first does not.  So does
+    the coefficient of the first term that is no constant: ``x + 1e-5`` is itself
+    and not 1e-5 times ``1e5 * x + 1``, which overflows in float16.
     """
     if len(s.terms) < 2:
         return s.terms[0] if s.terms else Term(Fraction(0))
@@ -275,6 +282,6 @@ def factored(s: Sum) -> Term:
         shared = {
             b: min(q, its[b], key=abs) for b, q in shared.items() if b in its and q * its[b] > 0
         }
-    content = Term(first.coefficient, tuple(sorted(shared.items(), key=lambda p: p[0].key)))
+    content = Term(_lead(s).coefficient, tuple(sorted(shared.items(), key=lambda p: p[0].key)))
     inner = sum_of(quotient(t, content) for t in s.terms)
     return product((content, Term(Fraction(1), ((inner, Fraction(1)),))))
