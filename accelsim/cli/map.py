@@ -93,8 +93,10 @@ def map_(
 
 
 def _write(out: Path, text: str) -> None:
+    from accelsim.explore.rows import replace
+
     try:
-        out.write_text(text, encoding="utf-8")
+        replace(out, text.encode())
     except OSError as error:
         raise refuse(
             f"{out} cannot be written: {error.strerror}", "a file in a folder", Place("--out")

@@ -67,15 +67,11 @@ def print_text(text: str) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file beside its place and rename it, so that it is there whole or not at all."""
+    """Write a file, whole or not at all, and the folders that are missing; returns it."""
+    from accelsim.explore.rows import replace
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    replace(path, text.encode())
     return path
 
 

@@ -39,7 +39,9 @@ def systems(
         result = one(name, lengths, shape=shape, model=model).to_dict()
     rows = result if name is None else {"systems": [result]}
     if file is not None:
-        file.write_text(report.csv_text(rows), encoding="utf-8")
+        from accelsim.explore.rows import replace
+
+        replace(file, report.csv_text(rows).encode())
         note(f"written: {file}")
     if as_json:
         return print_json(result)

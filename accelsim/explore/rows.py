@@ -63,7 +63,13 @@ def write_rows(rows: Sequence[Mapping[str, Any]], target: str | Path) -> Path:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it: whole, or not there."""
+    """Write a file beside its place and rename it: whole, or not there.
+
+    What is no plain file (a device, a link) is written through and stays what it is.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(data)
+        return
     beside = path.with_name(f".{path.name}.partial")
     try:
         with open(beside, "wb") as stream:

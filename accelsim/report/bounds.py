@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accelsim.report.numbers import amount, ratio
-from accelsim.report.plots import BASELINE, COLOURS
+from accelsim.report.plots import BASELINE, COLOURS, canvas
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,12 +80,10 @@ def slope_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     Both axes are logarithmic, in bytes.  The ending of ``path`` chooses the
     format; folders that are missing are made.  Returns the file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    target, figure_of = canvas(path)
     from matplotlib.ticker import FuncFormatter
 
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of(6.4, 4.4)
     axes = figure.subplots()
     curve = result["curve"]
     known = [p for p in curve if p["attainable_bytes"] is not None]
@@ -110,7 +108,6 @@ def slope_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     axes.grid(color="#E6E6E6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.legend(frameon=False)
-    target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
     return target

@@ -19,6 +19,7 @@ from accelsim.errors import InputError
 from accelsim.explore.estimate import estimate
 from accelsim.explore.map import map_
 from accelsim.explore.pareto import front, undominated, what_if
+from accelsim.explore.rows import write_rows
 from accelsim.explore.sweep import export_rows, rows_of, sweep
 
 SPEC = """
@@ -191,6 +192,14 @@ def test_rows_as_one_file(spec: Path, tmp_path: Path) -> None:
     assert [row["latency_s"] for row in said["rows"]] == table["latency_s"]
     with pytest.raises(InputError, match="no rows in the format of"):
         export_rows(tmp_path / "out", tmp_path / "rows.xlsx")
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    write_rows([{"a": 1}], tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "schema,a\n1,1\n"
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3)), min_size=1))
