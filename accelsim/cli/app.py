@@ -22,16 +22,18 @@ from accelsim import __version__
 from accelsim.cli import (
     bounds,
     calibrate,
+    compare,
     derive,
     documents,
+    estimate,
     exchange,
     language,
-    machine,
     map,
     report,
     simulate,
     sweep,
     systems,
+    validate,
 )
 from accelsim.cli.output import BAD_INPUT, note
 from accelsim.errors import InputError
@@ -92,13 +94,13 @@ app.command("derive")(derive.derive)
 app.command("bounds")(bounds.bounds)
 app.command("calibrate")(calibrate.calibrate)
 app.command("map")(map.map_)
-app.command("estimate")(machine.estimate)
+app.command("estimate")(estimate.estimate)
 app.command("simulate")(simulate.simulate)
-app.command("compare")(machine.compare)
+app.command("compare")(compare.compare)
 app.command("sweep")(sweep.sweep)
 app.command("systems")(systems.systems)
 app.command("report")(report.report)
-app.command("validate")(machine.validate)
+app.command("validate")(validate.validate)
 app.command("import")(exchange.import_)
 app.command("export")(exchange.export)
 app.command("schema")(documents.schema)

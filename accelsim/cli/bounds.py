@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -27,7 +27,7 @@ def bounds(
         bool, typer.Option("--curve", help="Also at other capacities: the ski slope.")
     ] = False,
     plot: Annotated[
-        Optional[Path],  # noqa: UP045 (Typer reads it at run time)
+        Path | None,
         typer.Option(metavar="FILE", help="Draw the ski slope (.png, .svg, .pdf)."),
     ] = None,
     as_json: Json = False,

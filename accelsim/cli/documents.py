@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -31,7 +31,7 @@ def list_(
 def show(
     file: Annotated[str, typer.Argument(help="A document's name or file.")],
     kind: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="KIND", help="cascade, arch, mapping, design, system, format ..."),
     ] = None,
     as_json: Json = False,

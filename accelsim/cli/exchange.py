@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from accelsim.cli.options import Json, Length, Model, Shape
+from accelsim.cli.options import Json, Length, Mapping, MaybeArch, MaybeCascade, Model, Out, Shape
 from accelsim.cli.output import note, print_json, print_text, write_text
 
 
 def import_(
     file: Annotated[Path, typer.Argument(help="A TeAAL, AccelForge or Timeloop document.")],
     kind: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="KIND",
             help="teaal, accelforge-workload, accelforge-arch, timeloop-problem or timeloop-arch; "
@@ -22,13 +22,10 @@ def import_(
         ),
     ] = None,
     name: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="NAME", help="What to call it; the file's name, if not said."),
     ] = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Write it there instead of printing it."),
-    ] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Read another tool's document as one of ours, and say what has no counterpart."""
@@ -47,26 +44,14 @@ def import_(
 
 
 def export(
-    cascade: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Argument(help="A cascade's name or file."),
-    ] = None,
+    cascade: MaybeCascade = None,
     to: Annotated[str, typer.Option(metavar="TOOL", help="accelforge.")] = "accelforge",
-    arch: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="An architecture's name or file."),
-    ] = None,
-    mapping: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="A mapping's name or file."),
-    ] = None,
+    arch: MaybeArch = None,
+    mapping: Mapping = None,
     model: Model = None,
     seq: Length = None,
     shape: Shape = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Write it there instead of printing it."),
-    ] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Write a problem, machine and mapping as another tool's document, and what it cannot say."""

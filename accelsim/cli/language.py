@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,11 +15,11 @@ from accelsim.report import prose
 def passes(
     cascade: Cascade,
     rank: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="RANK", help="Only this rank."),
     ] = None,
     plot: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             metavar="FILE", help="Draw the Einsums in bands of passes, as .png, .svg or .pdf."
         ),

@@ -4,66 +4,74 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.options import Cascade, Config, Json, Length, Model, Sets, Shape
+from accelsim.cli.options import Arch, Cascade, Config, Json, Length, Model, Sets, Shape
 from accelsim.cli.output import note, print_json, print_tables
 from accelsim.errors import Place, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Objective = Annotated[
+    str, typer.Option(metavar="latency|energy|edp|buffer", help="What is minimised.")
+]
+Unit = Annotated[
+    list[str] | None,
+    typer.Option(metavar="EINSUM=UNIT", help="An Einsum's unit. May be repeated."),
+]
+Hold = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TENSOR=LEVEL", help="Hold a tensor there. May be repeated."),
+]
+Tile = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PART=N", help="Extent of a part, as M0=256. May be repeated."),
+]
+Spread = Annotated[
+    list[str] | None,
+    typer.Option(metavar="EINSUM=ROWS/COLS", help="Ranks along an array. May be repeated."),
+]
+Buffers = Annotated[
+    int, typer.Option(metavar="N", help="Copies of tiles that are filled again and again.")
+]
+Gap = Annotated[
+    float, typer.Option(metavar="SHARE", help="Stop this close to the best of the mapspace.")
+]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the mapping, for `estimate --mapping FILE`."),
+]
+Pareto = Annotated[
+    bool, typer.Option("--pareto", help="What room buys: a front of room, latency, energy.")
+]
+
 
 def map_(
     cascade: Cascade,
-    arch: Annotated[str, typer.Option(metavar="NAME", help="An architecture's name or file.")],
+    arch: Arch,
     model: Model = None,
     seq: Length = None,
     shape: Shape = None,
     config: Config = None,
     sets: Sets = None,
-    objective: Annotated[
-        str, typer.Option(metavar="latency|energy|edp|buffer", help="What is minimised.")
-    ] = "latency",
-    unit: Annotated[
-        Optional[list[str]],  # noqa: UP045 (Typer reads it at run time)
-        typer.Option(metavar="EINSUM=UNIT", help="An Einsum's unit. May be repeated."),
-    ] = None,
-    hold: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="TENSOR=LEVEL", help="Hold a tensor there. May be repeated."),
-    ] = None,
-    tile: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="PART=N", help="Extent of a part, as M0=256. May be repeated."),
-    ] = None,
-    spread: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="EINSUM=ROWS/COLS", help="Ranks along an array. May be repeated."),
-    ] = None,
-    buffers: Annotated[
-        int, typer.Option(metavar="N", help="Copies of tiles that are filled again and again.")
-    ] = 2,
-    gap: Annotated[
-        float, typer.Option(metavar="SHARE", help="Stop this close to the best of the mapspace.")
-    ] = 1e-3,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Write the mapping, for `estimate --mapping FILE`."),
-    ] = None,
-    pareto: Annotated[
-        bool, typer.Option("--pareto", help="What room buys: a front of room, latency, energy.")
-    ] = False,
+    objective: Objective = "latency",
+    unit: Unit = None,
+    hold: Hold = None,
+    tile: Tile = None,
+    spread: Spread = None,
+    buffers: Buffers = 2,
+    gap: Gap = 1e-3,
+    out: MappingFile = None,
+    pareto: Pareto = False,
     as_json: Json = False,
 ) -> None:
     """Find the best mapping: tiles, loop order, what is held where, units and schedule."""
-    from accelsim.explore import map as verbs
     from accelsim.explore.wishes import extents, pairs, sides
-    from accelsim.report import plan
 
-    parts: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "arch": arch,
         "model": model,
         "seq": seq,
@@ -78,18 +86,35 @@ def map_(
         "gap": gap,
     }
     if pareto:
-        front = verbs.pareto(cascade, **parts).to_dict()
-        return print_json(front) if as_json else print_tables(plan.front(front))
+        return _front(cascade, asked, as_json)
+    return _best(cascade, objective, asked, out, as_json)
+
+
+def _front(cascade: str, asked: dict[str, Any], as_json: bool) -> None:
+    """Print what room buys."""
+    from accelsim.explore.map import pareto
+    from accelsim.report import plan
+
+    front = pareto(cascade, **asked).to_dict()
+    return print_json(front) if as_json else print_tables(plan.front(front))
+
+
+def _best(
+    cascade: str, objective: str, asked: dict[str, Any], out: Path | None, as_json: bool
+) -> None:
+    """Print the best mapping, and write it where it is wanted."""
+    from accelsim.explore.map import map_ as search
+    from accelsim.report import plan
+
     bar, end = _progress()
     try:
-        found = verbs.map_(cascade, objective=objective, progress=bar, **parts)
+        found = search(cascade, objective=objective, progress=bar, **asked)
     finally:
         end()
     if out is not None:
         _write(out, found.yaml())
-    if as_json:
-        return print_json(found.to_dict())
-    return print_tables(plan.plan(found.to_dict()))
+    result = found.to_dict()
+    return print_json(result) if as_json else print_tables(plan.plan(result))
 
 
 def _write(out: Path, text: str) -> None:

@@ -3,48 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from accelsim.cli.options import Choose, Config, Json, Length, Model, Sets, Shape, choices
+from accelsim.cli.options import (
+    Choose,
+    Config,
+    Design,
+    Json,
+    Length,
+    Mapping,
+    MaybeArch,
+    MaybeCascade,
+    Model,
+    Sets,
+    Shape,
+    choices,
+)
 from accelsim.cli.output import finish, note, print_json, print_tables
+
+Full = Annotated[bool, typer.Option("--full", help="Run every step; skip none that repeats.")]
+Execute = Annotated[
+    bool, typer.Option("--execute", help="Compute the tensors too, and compare (small sizes).")
+]
+Trace = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write a Chrome trace, for Perfetto.")
+]
 
 
 def simulate(
-    cascade: Annotated[
-        Optional[str],  # noqa: UP045 (Typer reads it at run time)
-        typer.Argument(help="A cascade's name or file."),
-    ] = None,
-    arch: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="An architecture's name or file."),
-    ] = None,
-    mapping: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="A mapping's name or file."),
-    ] = None,
-    design: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="Cascade, architecture and mapping under one name."),
-    ] = None,
+    cascade: MaybeCascade = None,
+    arch: MaybeArch = None,
+    mapping: Mapping = None,
+    design: Design = None,
     model: Model = None,
     seq: Length = None,
     shape: Shape = None,
     config: Config = None,
     sets: Sets = None,
     choose: Choose = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Run every step; skip none that repeats.")
-    ] = False,
-    execute: Annotated[
-        bool,
-        typer.Option("--execute", help="Compute the tensors too, and compare (small sizes)."),
-    ] = False,
-    trace: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="Write a Chrome trace, for Perfetto."),
-    ] = None,
+    full: Full = False,
+    execute: Execute = False,
+    trace: Trace = None,
     as_json: Json = False,
 ) -> None:
     """Run a mapping tile by tile; exit status 1 if it contradicts the estimate."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,22 +23,22 @@ def sweep(
         typer.Option(metavar="DIR", help="The folder that the results go to, and resume from."),
     ],
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(metavar="N", min=1, help="Processes; all cores if not said."),
     ] = None,
     scheduler: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler instead, as tcp://host:8786."),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw away what the folder holds.")
     ] = False,
     export: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="FILE", help="Write all rows to one .csv, .json or .parquet too."),
     ] = None,
     plot: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="FILE", help="Draw the Pareto front, as .png, .svg or .pdf."),
     ] = None,
     as_json: Json = False,

@@ -1,0 +1,108 @@
+"""``validate``: predictions beside what was published and what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accelsim.cli.options import Json
+from accelsim.cli.output import finish, note, print_json, print_tables
+
+What = Annotated[
+    str, typer.Argument(help="What was published: fusemax, published; or gpu: recorded runs.")
+]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The GPU whose recorded runs are replayed; if none, the GPU that is here is"
+        " measured, or h100-sxm replayed where there is none.",
+    ),
+]
+Here = Annotated[
+    bool, typer.Option("--here", help="Measure on the GPU that is here, or say what is missing.")
+]
+Unseen = Annotated[
+    bool, typer.Option("--unseen", help="Recorded rows that the GPU model was not built with.")
+]
+Cases = Annotated[int, typer.Option("--rows", help="Cases of attention to measure.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Draws the cases to measure; another one each time if none."),
+]
+Library = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Measure a library's kernels too: torch."),
+]
+Keep = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to keep what was measured.")]
+Brief = Annotated[bool, typer.Option("--brief", help="A line a table instead of every row.")]
+ErrorsPlot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot", metavar="FILE", help="Draw every row and the errors, as .png, .svg or .pdf."
+    ),
+]
+
+
+def validate(
+    what: What = "fusemax",
+    gpu: Gpu = None,
+    here: Here = False,
+    unseen: Unseen = False,
+    rows: Cases = 60,
+    seed: Seed = None,
+    library: Library = None,
+    keep: Keep = None,
+    brief: Brief = False,
+    plot: ErrorsPlot = None,
+    as_json: Json = False,
+) -> None:
+    """Show predictions beside published results; exit status 1 if one is out of its tolerance."""
+    if what == "gpu":
+        drawn = {"rows": rows, "seed": seed, "library": library, "keep": keep}
+        return _on_records(gpu, here, unseen, drawn, brief, as_json)
+    from accelsim.explore.evaluations import validate as confront
+
+    found = confront(what)
+    result = found.to_dict()
+    if plot is not None:
+        from accelsim.report.machine_plots import errors_figure
+
+        note(f"drawn: {errors_figure(result, plot)}")
+    if as_json:
+        print_json(result)
+    else:
+        from accelsim.report import tables
+
+        print_tables(tables.validation(result, brief=brief))
+    finish(found.holds)
+
+
+def _on_records(
+    gpu: str | None, here: bool, unseen: bool, drawn: dict[str, Any], brief: bool, as_json: bool
+) -> None:
+    """Predictions beside the runs of a GPU: measured here and now, or recorded."""
+    from accelsim.explore.measure_gpu import present, validate_here
+    from accelsim.explore.validate_gpu import unseen as replay_unseen
+    from accelsim.explore.validate_gpu import validate_gpu
+
+    if unseen:
+        found = replay_unseen(gpu or "h100-sxm")
+    elif here or gpu is None:
+        missing = "" if here else present()[1]
+        if missing:
+            note(f"{missing}: the recorded runs of h100-sxm instead")
+            found = validate_gpu()
+        else:
+            found = validate_here(gpu, **drawn, tell=note)
+    else:
+        found = validate_gpu(gpu)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        from accelsim.report import gpu as layout
+
+        print_tables(layout.validation(found.to_dict(), brief=brief))
+    finish(found.holds)
