@@ -15,7 +15,15 @@ from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.load.workload import workload
 from accelsim.mapper.gpu_tiles import registers
-from accelsim.models import gpu_attention, gpu_gemm, gpu_passes, gpu_stream
+from accelsim.models import (
+    gpu_attention,
+    gpu_estimation,
+    gpu_gemm,
+    gpu_linear_full,
+    gpu_neighbourhood,
+    gpu_passes,
+    gpu_stream,
+)
 from accelsim.models.gpu_estimate import KernelEstimate, price
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch
@@ -34,24 +42,32 @@ _TILE: Final = {
 _OPTIONS: Final[dict[str, dict[str, Value]]] = {
     "attention": {"causal": False, "window": 0, "offset": 0, "dtype": "bf16", "kept": 1.0},
     "unfused": {"causal": False, "offset": 0, "dtype": "bf16"},
+    "neighbourhood": {"dtype": "bf16"},
+    "estimation": {"bits": 8, "causal": False},
     "decode": {"bits": 16, "dtype": "f16"},
     "gemm": {"dtype": "bf16"},
     "rows": {"form": "", "dtype": "bf16"},
     "copy": {"dtype": "bf16"},
     "linear": {"dtype": "bf16"},
+    "linear-full": {"dtype": "bf16"},
     "gemv": {"format": "int4"},
 }
 #: Rank sizes of each family; those behind the bar may be left out.
 _RANKS: Final[dict[str, tuple[str, str]]] = {
     "attention": ("B H P M E", "F HK G"),
     "unfused": ("B H P M E", "F HK G"),
+    "neighbourhood": ("B H X WX E", "SX Y WY SY F HK G"),
+    "estimation": ("B H P M E", "HK G"),
     "decode": ("B H M E", "F HK G P"),
     "gemm": ("M N K", "B"),
     "rows": ("M N", ""),
     "copy": ("M N", ""),
     "linear": ("B H M E", "F P"),
+    "linear-full": ("B H M E", "F P"),
     "gemv": ("N K", "B"),
 }
+#: Sizes that are taken where nothing is said: a grid is a line, its groups are single positions.
+_TAKEN: Final = {"neighbourhood": {"Y": 1, "WY": 1, "SY": 1, "SX": 1}}
 #: Bits of a weight, scales included, by format (gemv).
 WEIGHT_BITS: Final = {"int4": 4.125, "int3": 3.125, "int2": 2.125, "ternary": 1.7}
 
@@ -94,10 +110,10 @@ def predict(
 ) -> KernelEstimate:
     """The same for what is loaded already, with options and fields of the tile by name."""
     asked = {**_OPTIONS[kernel.family], **(options or {})}
-    kind = str(asked.get("dtype", "f16"))
+    kind = str(asked.get("dtype", kernel.kinds[0]))
     _check_kind(gpu, kernel, kind)
     bits = {"bits": int(asked["bits"])} if "bits" in asked else {}
-    tile = kernel.tile({**sizes, **bits})
+    tile = kernel.tile({**_TAKEN.get(kernel.family, {}), **sizes, **bits})
     if tile_fields:
         tile = replace(tile, **tile_fields)  # type: ignore[arg-type]
         _check_registers(gpu, kernel, tile, sizes)
@@ -160,15 +176,55 @@ def _launches(
             raise refuse(f"{kernel.name} has no format {form!r}", one_of(WEIGHT_BITS))
         matrix = (sizes["N"], sizes["K"])
         return [gpu_stream.gemv(gpu, kernel, tile, matrix, WEIGHT_BITS[form])]
-    heads = sizes["H"]
-    keys = sizes.get("HK") or (heads // sizes["G"] if sizes.get("G") else heads)
-    if keys < 1 or heads % keys:
-        raise refuse(f"{heads} query heads do not share {keys} key heads", "a divisor of H")
+    heads, keys = _heads(sizes)
     if kernel.family == "decode":
         step = gpu_stream.Decode(
             sizes["B"], heads, keys, sizes["M"], sizes["E"], int(asked["bits"]), kind
         )
         return gpu_stream.decode(gpu, kernel, tile, step)
+    if kernel.family == "estimation":
+        scores = gpu_estimation.Scores(
+            sizes["B"], heads, keys, sizes["P"], sizes["M"], sizes["E"], int(asked["bits"]),
+            bool(asked["causal"]),
+        )  # fmt: skip
+        check_room(gpu, kernel.name, scores.read_bytes + scores.written_bytes)
+        return [gpu_estimation.launch(gpu, kernel, tile, scores)]
+    if kernel.family == "neighbourhood":
+        return [gpu_neighbourhood.launch(gpu, kernel, tile, _grid(gpu, kernel, sizes, kind))]
+    return _attention(gpu, kernel, tile, sizes, asked, kind)
+
+
+def _heads(sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Heads of queries and of keys.  InputError where one is no multiple of the other."""
+    heads = sizes["H"]
+    keys = sizes.get("HK") or (heads // sizes["G"] if sizes.get("G") else heads)
+    if keys < 1 or heads % keys:
+        raise refuse(f"{heads} query heads do not share {keys} key heads", "a divisor of H")
+    return heads, keys
+
+
+def _grid(
+    gpu: Gpu, kernel: KernelDescriptor, sizes: Mapping[str, int], kind: str
+) -> gpu_neighbourhood.Grid:
+    """The grid of neighbourhood attention, if the GPU has the memory for it."""
+    given = {**_TAKEN["neighbourhood"], **sizes}
+    y, x = (gpu_neighbourhood.Axis(given[n], given[f"W{n}"], given[f"S{n}"]) for n in "YX")
+    width = given.get("F", given["E"])
+    grid = gpu_neighbourhood.Grid(given["B"], *_heads(sizes), y, x, given["E"], width, kind)
+    check_room(gpu, kernel.name, sum(grid.dense.compulsory))  # before tiles are counted
+    return grid
+
+
+def _attention(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    tile: Tile,
+    sizes: Mapping[str, int],
+    asked: Mapping[str, Value],
+    kind: str,
+) -> list[Launch]:
+    """The launches of attention in full, masked or unfused, and of linear attention."""
+    heads, keys = _heads(sizes)
     problem = Attention(
         sizes["B"],
         heads,
@@ -177,7 +233,7 @@ def _launches(
         sizes["M"],
         sizes["E"],
         sizes.get("F", sizes["E"]),
-        causal=bool(asked.get("causal", True)),
+        causal=bool(asked.get("causal", kernel.family == "linear")),
         window=int(asked.get("window", 0)),
         offset=int(asked.get("offset", 0)),
         kind=kind,
@@ -187,6 +243,8 @@ def _launches(
         raise refuse("a window needs a causal mask", "causal=true")
     scores = 2.0 * problem.B * heads * problem.P * problem.M * (kernel.family == "unfused")
     check_room(gpu, kernel.name, sum(problem.compulsory) + scores)  # before tiles are counted
+    if kernel.family == "linear-full":
+        return gpu_linear_full.launches(gpu, kernel, tile, problem)
     if kernel.family == "linear":
         return gpu_passes.linear(gpu, kernel, tile, problem)
     if kernel.family == "unfused":

@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["attention", "unfused", "decode", "gemm", "rows", "copy", "linear", "gemv"]
+Family = Literal[
+    "attention",
+    "unfused",
+    "neighbourhood",
+    "estimation",
+    "decode",
+    "gemm",
+    "rows",
+    "copy",
+    "linear",
+    "linear-full",
+    "gemv",
+]
 #: How warps of one scheduler share its pipes: in phase, or each at its own place in the tile.
 Overlap = Literal["in phase", "staggered"]
 #: When the running output is corrected: at each tile, or where a maximum moved.
@@ -23,6 +35,7 @@ class Tile:
     ``when`` holds for which sizes it is taken; ``row_tiles`` is 16-row
     fragments a warp, ``blocks`` how many its registers let
     reside together, ``cluster`` blocks that share the columns they load.
+    Where positions lie on a grid, queries and keys are rectangles ``height`` high.
     """
 
     rows: int
@@ -33,6 +46,7 @@ class Tile:
     blocks: int = 1
     stages: int = 2
     cluster: int = 1
+    height: int = 1
     when: tuple[tuple[str, int], ...] = ()
 
     @property

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from accelsim.errors import Fault, InputError, one_of
 from accelsim.ir.gpu import TENSOR_PATHS, TENSOR_TYPES
-from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.ir.kernel import Family, KernelDescriptor, Tile
 from accelsim.load import catalog
 from accelsim.load.arch import Record
 from accelsim.load.source import Document, read, salvage, told_once
@@ -28,6 +28,7 @@ class TileText(Record):
     blocks: int = Field(1, ge=1, le=32, description="blocks that its registers let reside")
     stages: int = Field(2, ge=1, description="tiles in flight")
     cluster: int = Field(1, ge=1, description="blocks that share the columns they load")
+    height: int = Field(1, ge=1, description="rows of the grid that a rectangle of queries spans")
 
 
 class KernelText(Record):
@@ -35,7 +36,7 @@ class KernelText(Record):
 
     kernel: str
     about: str = ""
-    family: Literal["attention", "unfused", "decode", "gemm", "rows", "copy", "linear", "gemv"]
+    family: Family
     source: str = Field(min_length=1, description="where tile and pipeline stand")
     path: str = Field("", description="instructions of the tensor cores: mma, wgmma")
     kinds: list[str] = Field(default_factory=lambda: ["bf16", "f16"])

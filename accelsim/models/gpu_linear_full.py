@@ -1,0 +1,208 @@
+"""Linear attention without a mask on a GPU: states of segments, their sum, outputs.
+
+Keys and values are summed into one state per head (Katharopoulos et al., 2020,
+equation 5): a block sums over the chunks of its segment, a second launch adds
+the segments, a third puts queries through the sum.  A chunk is one tile of a
+walk: its copies were asked for one chunk before, and all warps meet at it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from accelsim.ir.gpu import Gpu
+from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.models.gpu_keys import Attention
+from accelsim.models.gpu_launch import Launch, ingest
+from accelsim.models.gpu_pipeline import Stage, lane_cycles, tile_cycles
+from accelsim.models.gpu_schedule import makespan
+
+#: Loads that a thread of the sum has under way: the compiler unrolls a loop of unknown length by
+#: four (CUDA programming guide, pragma unroll, and what NVRTC does without).
+UNDER_WAY = 4
+#: Threads of a block of the sum, and numbers of each.
+SUM_THREADS, SUM_NUMBERS = 256, 2
+
+
+def chunks_of(chunks: int, heads: int, multiprocessors: int) -> int:
+    """Chunks that a block takes: two waves of two blocks a multiprocessor, four at least.
+
+    >>> chunks_of(256, 16, 132), chunks_of(4, 16, 132)
+    (8, 4)
+    """
+    blocks = max(1, multiprocessors * 4 // heads)
+    return max(4, -(-chunks // blocks))
+
+
+def launches(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Launch]:
+    """States, their sum over segments, outputs: three launches one behind the other."""
+    heads = case.B * case.H
+    segments, states = _walk(gpu, kernel, tile, case, outputs=False)
+    _, outputs = _walk(gpu, kernel, tile, case, outputs=True)
+    state = heads * (case.E + 1.0) * case.F  # numbers, one row of them the sums of keys
+    parts = 4.0 * segments * state
+    keys, queries = 2.0 * heads * case.M, 2.0 * heads * case.P
+    inputs = keys * (case.E + case.F)
+    states = replace(states, read_bytes=inputs, write_bytes=parts, l2_bytes=inputs + parts)
+    loaded = outputs.blocks * 2.0 * (case.E + 1) * case.F
+    outputs = replace(
+        outputs,
+        read_bytes=queries * case.E + 2.0 * state,
+        write_bytes=queries * case.F,
+        l2_bytes=queries * (case.E + case.F) + loaded,
+    )
+    return [states, _total(gpu, segments, state, parts), outputs]
+
+
+def _total(gpu: Gpu, segments: int, state: float, parts: float) -> Launch:
+    """The sum over segments: every thread its numbers, loads four by four, one round after another.
+
+    What the launch before wrote is in L2 as far as it fits.
+    """
+    threads = state / SUM_NUMBERS
+    blocks = -(-threads // SUM_THREADS)
+    slots = gpu.multiprocessors * (gpu.multiprocessor.threads // SUM_THREADS)
+    busy = min(blocks, gpu.multiprocessors)
+    chain = -(-segments // UNDER_WAY) * gpu.waits.l2 + gpu.waits.l2
+    streamed = parts / busy / ingest(gpu, int(busy))
+    return Launch(
+        "sum",
+        max(-(-blocks // slots) * chain, chain + streamed),
+        parts,
+        2.0 * state,
+        l2_bytes=parts + 2.0 * state,
+        operations={"add": parts / 4},
+        blocks=int(blocks),
+        slots=slots,
+        stages=(("segments", chain, "issue"),),
+        shape=f"{segments} segments",
+        lead_s=gpu.waits.memory / gpu.clock_hz,
+    )
+
+
+def _walk(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, outputs: bool
+) -> tuple[int, Launch]:
+    """Segments or blocks of a head, and the launch that walks over their chunks."""
+    heads = case.B * case.H
+    chunks = -(-(case.P if outputs else case.M) // tile.rows)
+    each = chunks_of(chunks, heads, gpu.multiprocessors)
+    segments = -(-chunks // each)
+    blocks = segments * heads
+    together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
+    warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
+    share = ingest(gpu, min(blocks, gpu.multiprocessors))
+    moved = 2.0 * tile.rows * (case.E if outputs else case.E + case.F)
+    parts = (_output_stages if outputs else _state_stages)(gpu, kernel, tile, case)
+    cycles = tile_cycles(parts, warps, together, kernel.overlap)
+    if outputs:
+        stored = 2.0 * tile.rows * case.F
+        around = gpu.waits.memory + together * (2.0 * case.E * case.F + moved) / share
+    else:
+        stored = 0.0
+        around = gpu.waits.memory + together * (4.0 * case.E * case.F + moved) / share
+    step = max(cycles, together * (moved + stored) / share)
+    last = chunks - (segments - 1) * each
+    durations = [around + step * min(each, chunks)] * (segments - 1) + [around + step * last]
+    flops = 2.0 * tile.rows * case.E * (case.F + 8)  # a fragment of eight columns for the norm
+    numbers = float(tile.rows * case.E * (2 if outputs else 2 * tile.warps // 4) / 2)
+    return segments, Launch(
+        "outputs" if outputs else "states",
+        makespan(durations, heads, gpu.multiprocessors * together),
+        0.0,
+        0.0,
+        0.0,
+        operations={
+            f"{kernel.path}.{case.kind}": flops * chunks * heads,
+            "ex2": numbers * chunks * heads,
+            "max": 2 * numbers * chunks * heads,
+            "cvt": numbers / 2 * chunks * heads,
+            "shared": 3 * moved * chunks * heads,
+        },
+        blocks=blocks,
+        slots=gpu.multiprocessors * together,
+        stages=tuple((s.name, s.cycles(warps), s.busiest) for s in parts),
+        shape=f"{min(each, chunks)} chunks of {tile.rows}",
+    )
+
+
+def _features(gpu: Gpu, pairs: float) -> Stage:
+    """elu(x) + 1 of so many pairs of numbers of a lane: two bounds, exp, a sum, a rounding."""
+    each = 2.0 * pairs
+    return Stage(
+        "features",
+        ex2=lane_cycles(gpu, "ex2", each),
+        alu=lane_cycles(gpu, "max", 2 * each)
+        + lane_cycles(gpu, "cvt", pairs)
+        + _unpacked(gpu, each),
+        issue=lane_cycles(gpu, "fma", 2 * each),
+        wait=gpu.waits.ex2 + 4 * gpu.waits.alu,
+    )
+
+
+def _unpacked(gpu: Gpu, each: float) -> float:
+    """Cycles to take 16-bit numbers out of their pairs: a shift or a mask each."""
+    return lane_cycles(gpu, "alu", each)
+
+
+def _state_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Stage]:
+    """A warp's part of a chunk of keys: every fourth 16 rows of the state, half of its columns."""
+    own = -(-case.E // 64)  # tiles of 16 rows of the state
+    half = case.F / (tile.warps // 4)
+    steps = tile.rows / 16
+    return [
+        _features(gpu, steps * own * 4),
+        _product(gpu, kernel, case.kind, 16.0 * own, half + 8, float(tile.rows), half),
+        _met(gpu, kernel, tile, case.E + case.F),
+    ]
+
+
+def _output_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Stage]:
+    """A warp's part of a chunk of queries: 16 of them, half of the columns."""
+    half = case.F / (tile.warps // 4)
+    numbers = 16.0 * half / 32  # of a lane
+    port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
+    return [
+        _features(gpu, case.E / 16 * 4),
+        _product(gpu, kernel, case.kind, 16.0, half + 8, float(case.E), half),
+        Stage(
+            "output",
+            issue=lane_cycles(gpu, "fma", numbers),
+            alu=lane_cycles(gpu, "cvt", numbers / 2),
+            shared=2 * 2.0 * 16 * half / port,
+            wait=gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps + gpu.waits.shared,
+        ),
+        _met(gpu, kernel, tile, case.E),
+    ]
+
+
+def _product(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    kind: str,
+    rows: float,
+    columns: float,
+    depth: float,
+    loaded: float,
+) -> Stage:
+    """A warp's product on mma.sync, fragments through ldmatrix; ``loaded`` columns come so."""
+    schedulers = gpu.multiprocessor.schedulers
+    rate = (gpu.tensor_rate(kernel.path, kind) or 1.0) / schedulers
+    alone = (gpu.tensor_alone_rate(kernel.path, kind) or rate) / schedulers
+    flops = 2.0 * rows * columns * depth
+    return Stage(
+        "product",
+        tensor=flops / rate,
+        shared=2.0 * depth * (rows + loaded) / (gpu.shared_bandwidth / schedulers),
+        wait=gpu.waits.mma + gpu.waits.shared + flops * (1 / alone - 1 / rate),
+    )
+
+
+def _met(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, width: int) -> Stage:
+    """The barrier of a chunk, addresses, and instructions of copies, ``width`` numbers a row."""
+    copies = 1.5 * 2.0 * tile.rows * width / (kernel.load_bytes * 32 * tile.warps)
+    return Stage(
+        "barriers",
+        issue=kernel.overhead + copies,
+        wait=gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps + gpu.waits.shared,
+    )
