@@ -48,11 +48,20 @@ class Row:
     """One measured kernel beside what each model says, in seconds."""
 
     group: str
-    kernel: str
-    what: str
+    case: Case
     measured_s: float
     predicted_s: float
     baselines: tuple[tuple[str, float], ...]
+
+    @property
+    def kernel(self) -> str:
+        """Its descriptor's name."""
+        return self.case.kernel
+
+    @property
+    def what(self) -> str:
+        """Its sizes and options, for a table."""
+        return told(self.case)
 
     @property
     def error(self) -> float:
@@ -65,6 +74,9 @@ class Row:
             "group": self.group,
             "kernel": self.kernel,
             "what": self.what,
+            "sizes": dict(self.case.sizes),
+            "flops": self.case.flops,
+            "bytes": self.case.bytes,
             "measured_s": self.measured_s,
             "predicted_s": self.predicted_s,
             "error": self.error,
@@ -190,10 +202,7 @@ def validate_gpu(gpu: str = "h100-sxm", runs: Path | None = None) -> GpuValidati
             if there is not None:
                 baselines[f"{NEIGHBOUR} measured"] = there
             predicted = m.case.predicted(chip).latency_s
-            kernel = m.case.kernel
-            rows.append(
-                Row(group, kernel, told(m.case), m.seconds, predicted, tuple(baselines.items()))
-            )
+            rows.append(Row(group, m.case, m.seconds, predicted, tuple(baselines.items())))
     pairs = (
         *bytes_pairs(chip, where), *energy_pairs(chip, where), *speedups(chip, where, measured)
     )  # fmt: skip
