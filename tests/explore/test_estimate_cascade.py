@@ -7,7 +7,8 @@ import re
 import pytest
 
 from accelsim.errors import InputError
-from accelsim.explore.estimate_cascade import FUSED, estimate_cascade, runs_on_gpu
+from accelsim.explore.estimate_cascade import estimate_cascade, runs_on_gpu
+from accelsim.explore.gpu_choice import FUSED
 from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
 from accelsim.load.gpu import load_gpu
