@@ -138,7 +138,7 @@ def _check_registers(
     """Refuse a tile of fused attention that no thread has the registers for."""
     if kernel.family != "attention":
         return
-    need, most = registers(kernel, tile, sizes.get("F", sizes["E"]))
+    need, most = registers(kernel, tile, sizes.get("F", sizes["E"]), gpu)
     if need > most:
         raise refuse(
             f"a tile of {tile.rows} x {tile.columns} needs {need} registers a thread of the {most}"
