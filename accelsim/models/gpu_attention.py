@@ -23,6 +23,8 @@ from accelsim.models.gpu_schedule import makespan
 
 #: Shared memory that the driver keeps for itself in a block (CUDA programming guide, 9.0).
 DRIVER_BYTES = 1024
+#: Paths whose products take operands from shared memory themselves, one copy for a warpgroup.
+ASYNCHRONOUS = ("wgmma", "tcgen05")
 
 
 def stages(
@@ -34,13 +36,13 @@ def stages(
     wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
     rate = (gpu.tensor_rate(kernel.path, case.kind) or 0.0) / schedulers
     port = gpu.shared_bandwidth / schedulers
-    shared_tile = 4.0 if kernel.path == "wgmma" else 1.0  # warps that read one copy of K and V
+    shared_tile = 4.0 if kernel.path in ASYNCHRONOUS else 1.0  # warps that read one copy of K and V
     alone = (gpu.tensor_alone_rate(kernel.path, case.kind) or rate) / schedulers
     pad = kernel.padded_columns if kernel.padded_work else 1
     widths = (-(-width // pad) * pad for width in (case.E, case.F))
     first, second = (2.0 * rows * columns * width for width in widths)
-    lead = wait.wgmma if kernel.path == "wgmma" else wait.mma + wait.shared
-    slower = 0.0 if kernel.path == "wgmma" else 1 / alone - 1 / rate
+    lead = wait.wgmma if kernel.path in ASYNCHRONOUS else wait.mma + wait.shared
+    slower = 0.0 if kernel.path in ASYNCHRONOUS else 1 / alone - 1 / rate
     found = [
         Stage(
             "scores",
@@ -76,7 +78,7 @@ def stages(
                 tensor=second / rate,
                 alu=lane_cycles(gpu, "cvt", scores / 2),
                 shared=2.0 * case.F * columns / shared_tile / port,
-                wait=second * slower + (0.0 if kernel.path == "wgmma" else wait.mma),
+                wait=second * slower + (0.0 if kernel.path in ASYNCHRONOUS else wait.mma),
             )
         )
     found.append(synchronised(gpu, kernel, tile, case, half))
@@ -91,7 +93,7 @@ def synchronised(
     if kernel.load_bytes:
         widths = case.E if half == 1 else case.E + case.F
         each += 1.5 * 2.0 * tile.columns * widths / (kernel.load_bytes * 32 * tile.warps)
-    warps = 8 if kernel.path == "wgmma" else tile.warps  # consumers take turns by two
+    warps = 8 if kernel.path in ASYNCHRONOUS else tile.warps  # consumers take turns by two
     wait = gpu.waits.barrier + gpu.waits.barrier_warp * warps + gpu.waits.shared
     return Stage("barriers", issue=each, wait=wait)
 
@@ -327,6 +329,6 @@ def _operations(
         "add": scores,
         "cvt": scores / 2,
         "shared": 0.0
-        if kernel.path == "wgmma"  # counted with the instruction itself
+        if kernel.path in ASYNCHRONOUS  # counted with the instruction itself
         else 2.0 * score_tiles * (tile.rows / per_warp) * read,
     }
