@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from accelsim.errors import one_of, refuse
 from accelsim.ir.gpu import Gpu
-from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.ir.kernel import KernelDescriptor, Realised, Tile
 from accelsim.load.arch import scalar
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
@@ -120,8 +120,25 @@ def predict(
     launches = _launches(gpu, kernel, tile, sizes, asked, kind)
     check_room(gpu, kernel.name, max(one.footprint for one in launches))
     found = price(gpu, kernel.name, launches)
-    shown = {"sizes": dict(sizes), "options": {k: v for k, v in asked.items() if v != ""}}
+    shown: dict[str, Any] = {
+        "sizes": dict(sizes),
+        "options": {k: v for k, v in asked.items() if v != ""},
+        "realises": [
+            {"system": one.system, "stage": one.stage}
+            for one in realised(kernel, {**sizes, **asked})
+        ],
+    }
     return replace(found, problem=tuple(shown.items()))
+
+
+def realised(kernel: KernelDescriptor, asked: Mapping[str, Value]) -> list[Realised]:
+    """The stages of published systems that a kernel runs with these sizes and options.
+
+    >>> [one.system for one in realised(load_kernel("score-estimation"), {"bits": 4})]
+    ['sale']
+    """
+    taken = {**_TAKEN.get(kernel.family, {}), **_OPTIONS[kernel.family]}
+    return [one for one in kernel.realises if one.by(asked, taken)]
 
 
 def check_room(gpu: Gpu, name: str, need: float) -> None:

@@ -6,6 +6,7 @@ instruction path, what overlaps what.  It holds no time and no efficiency.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +60,35 @@ class Tile:
         return 32 * self.warps
 
 
+@dataclass(frozen=True, slots=True)
+class Realised:
+    """A published system of which the kernel realises a stage, where its options are such.
+
+    ``options`` by name, of options and rank sizes: a value, or whether it is
+    ``set`` otherwise than it is taken where nothing is said.
+    """
+
+    system: str
+    stage: str
+    options: tuple[tuple[str, str | int | bool], ...] = ()
+
+    def by(self, asked: Mapping[str, object], taken: Mapping[str, object]) -> bool:
+        """Whether these options, and what is taken where they say nothing, are such.
+
+        >>> stage = Realised("s2-attention", "blocks of a list", (("kept", "set"),))
+        >>> stage.by({"kept": 0.2}, {"kept": 1.0}), stage.by({}, {"kept": 1.0})
+        (True, False)
+        """
+        for name, wanted in self.options:
+            value = asked.get(name, taken.get(name))
+            if wanted in ("set", "unset"):
+                if (value != taken.get(name)) != (wanted == "set"):
+                    return False
+            elif value != wanted:
+                return False
+        return True
+
+
 @dataclass(frozen=True)
 class KernelDescriptor:
     """A kernel, described: family, instruction path, tiles by size, and its pipeline.
@@ -72,6 +102,7 @@ class KernelDescriptor:
     With a ``column_step`` narrower tiles are there as well, in such steps.
     ``numbers`` of a row a thread takes where threads suffice.
     ``instructions`` are counts of the compiled stream by variant.
+    ``realises`` are stages of published systems that it runs.
     """
 
     name: str
@@ -93,6 +124,7 @@ class KernelDescriptor:
     instructions: tuple[tuple[str, float], ...] = ()
     numbers: int = 16
     form: str = ""
+    realises: tuple[Realised, ...] = ()
     about: str = ""
     source: str = ""
 

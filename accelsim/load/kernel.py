@@ -10,7 +10,7 @@ from pydantic import Field
 
 from accelsim.errors import Fault, InputError, one_of
 from accelsim.ir.gpu import TENSOR_PATHS, TENSOR_TYPES
-from accelsim.ir.kernel import Family, KernelDescriptor, Tile
+from accelsim.ir.kernel import Family, KernelDescriptor, Realised, Tile
 from accelsim.load import catalog
 from accelsim.load.arch import Record
 from accelsim.load.source import Document, read, salvage, told_once
@@ -29,6 +29,16 @@ class TileText(Record):
     stages: int = Field(2, ge=1, description="tiles in flight")
     cluster: int = Field(1, ge=1, description="blocks that share the columns they load")
     height: int = Field(1, ge=1, description="rows of the grid that a rectangle of queries spans")
+
+
+class RealisedText(Record):
+    """A stage of a published system that the kernel runs."""
+
+    system: str = Field(description="as `systems/` has it")
+    stage: str = Field(min_length=1, description="which part of the system")
+    options: dict[str, str | int | bool] = Field(
+        default_factory=dict, description="options or sizes: a value, set or unset"
+    )
 
 
 class KernelText(Record):
@@ -57,6 +67,9 @@ class KernelText(Record):
     )
     numbers: int = Field(16, ge=1, description="of a row that a thread takes")
     form: str = ""
+    realises: list[RealisedText] = Field(
+        default_factory=list, description="stages of published systems that it runs"
+    )
     tiles: list[TileText] = Field(min_length=1)
     split_tiles: list[TileText] = Field(
         default_factory=list, description="tiles where few queries have their keys split"
@@ -76,9 +89,14 @@ def kernel_from(document: Document) -> KernelDescriptor:
         if kind not in TENSOR_TYPES:
             place = document.place(["kinds", number])
             more.append(Fault(place, f"no type {kind!r}", one_of(TENSOR_TYPES)))
+    for number, one in enumerate(text.realises):
+        try:
+            catalog.find("system", one.system, document.place(["realises", number, "system"]))
+        except InputError as error:
+            more += error.faults
     if faults or more:
         raise told_once(faults, more)
-    own = {"kernel", "tiles", "split_tiles", "source", "kinds", "instructions"}
+    own = {"kernel", "tiles", "split_tiles", "source", "kinds", "instructions", "realises"}
     fields = text.model_dump(exclude=own)
     return KernelDescriptor(
         text.kernel,
@@ -86,6 +104,9 @@ def kernel_from(document: Document) -> KernelDescriptor:
         split_tiles=tuple(map(_tile, text.split_tiles)),
         kinds=tuple(text.kinds),
         instructions=tuple(text.instructions.items()),
+        realises=tuple(
+            Realised(one.system, one.stage, tuple(one.options.items())) for one in text.realises
+        ),
         source=text.source,
         **fields,
     )

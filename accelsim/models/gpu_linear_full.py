@@ -35,10 +35,15 @@ def chunks_of(chunks: int, heads: int, multiprocessors: int) -> int:
 
 
 def launches(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Launch]:
-    """States, their sum over segments, outputs: three launches one behind the other."""
+    """States, their sum over segments, outputs: three launches one behind the other.
+
+    ``tile`` is that of the states; the outputs' registers may let other numbers of blocks reside.
+    """
     heads = case.B * case.H
     segments, states = _walk(gpu, kernel, tile, case, outputs=False)
-    _, outputs = _walk(gpu, kernel, tile, case, outputs=True)
+    blocks = kernel.tile({"E": case.E, "outputs": 1}).blocks
+    again = replace(tile, blocks=min(blocks, tile.blocks))
+    _, outputs = _walk(gpu, kernel, again, case, outputs=True)
     state = heads * (case.E + 1.0) * case.F  # numbers, one row of them the sums of keys
     parts = 4.0 * segments * state
     keys, queries = 2.0 * heads * case.M, 2.0 * heads * case.P
@@ -63,7 +68,7 @@ def _total(gpu: Gpu, segments: int, state: float, parts: float) -> Launch:
     blocks = -(-threads // SUM_THREADS)
     slots = gpu.multiprocessors * (gpu.multiprocessor.threads // SUM_THREADS)
     busy = min(blocks, gpu.multiprocessors)
-    chain = -(-segments // UNDER_WAY) * gpu.waits.l2 + gpu.waits.l2
+    chain = (segments // UNDER_WAY + segments % UNDER_WAY + 1) * gpu.waits.l2  # the rest one by one
     streamed = parts / busy / ingest(gpu, int(busy))
     return Launch(
         "sum",
@@ -102,7 +107,9 @@ def _walk(
         stored = 0.0
         around = gpu.waits.memory + together * (4.0 * case.E * case.F + moved) / share
     step = max(cycles, together * (moved + stored) / share)
+    around += gpu.waits.l2  # what was written last lands
     last = chunks - (segments - 1) * each
+    rounds = max(1.0, blocks / (gpu.multiprocessors * together)) * min(each, chunks)
     durations = [around + step * min(each, chunks)] * (segments - 1) + [around + step * last]
     flops = 2.0 * tile.rows * case.E * (case.F + 8)  # a fragment of eight columns for the norm
     numbers = float(tile.rows * case.E * (2 if outputs else 2 * tile.warps // 4) / 2)
@@ -123,11 +130,25 @@ def _walk(
         slots=gpu.multiprocessors * together,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in parts),
         shape=f"{min(each, chunks)} chunks of {tile.rows}",
+        lead_s=_late(gpu, together, rounds),
     )
 
 
-def _features(gpu: Gpu, pairs: float) -> Stage:
-    """elu(x) + 1 of so many pairs of numbers of a lane: two bounds, exp, a sum, a rounding."""
+def _late(gpu: Gpu, together: int, rounds: float) -> float:
+    """Seconds that memory gives nothing in: once, or once a chunk where blocks run in phase.
+
+    A block asks for its next chunk when it begins the present one.  One or two
+    blocks of a multiprocessor do so together; three or more drift apart, and
+    while some wait for the first bytes others' are on their way.
+    """
+    return (rounds if together < 3 else 1.0) * gpu.waits.memory / gpu.clock_hz
+
+
+def _features(gpu: Gpu, pairs: float, steps: float) -> Stage:
+    """elu(x) + 1 of so many pairs of numbers of a lane: two bounds, exp, a sum, a rounding.
+
+    In each of the ``steps`` of the product they are loaded first, and multiplied only then.
+    """
     each = 2.0 * pairs
     return Stage(
         "features",
@@ -136,7 +157,7 @@ def _features(gpu: Gpu, pairs: float) -> Stage:
         + lane_cycles(gpu, "cvt", pairs)
         + _unpacked(gpu, each),
         issue=lane_cycles(gpu, "fma", 2 * each),
-        wait=gpu.waits.ex2 + 4 * gpu.waits.alu,
+        wait=steps * (gpu.waits.shared + gpu.waits.ex2 + 5 * gpu.waits.alu),
     )
 
 
@@ -151,7 +172,7 @@ def _state_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attentio
     half = case.F / (tile.warps // 4)
     steps = tile.rows / 16
     return [
-        _features(gpu, steps * own * 4),
+        _features(gpu, steps * own * 4, steps),
         _product(gpu, kernel, case.kind, 16.0 * own, half + 8, float(tile.rows), half),
         _met(gpu, kernel, tile, case.E + case.F),
     ]
@@ -160,17 +181,21 @@ def _state_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attentio
 def _output_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Stage]:
     """A warp's part of a chunk of queries: 16 of them, half of the columns."""
     half = case.F / (tile.warps // 4)
+    steps = case.E / 16
     numbers = 16.0 * half / 32  # of a lane
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
     return [
-        _features(gpu, case.E / 16 * 4),
+        _features(gpu, steps * 4, steps),
         _product(gpu, kernel, case.kind, 16.0, half + 8, float(case.E), half),
         Stage(
             "output",
             issue=lane_cycles(gpu, "fma", numbers),
             alu=lane_cycles(gpu, "cvt", numbers / 2),
             shared=2 * 2.0 * 16 * half / port,
-            wait=gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps + gpu.waits.shared,
+            wait=gpu.waits.barrier
+            + gpu.waits.barrier_warp * tile.warps
+            + 2 * (gpu.waits.ex2 + 6 * gpu.waits.alu)  # two reciprocals and their refinement
+            + numbers / 4 * gpu.waits.shared,  # 16 bytes at a time, each guarded by its own branch
         ),
         _met(gpu, kernel, tile, case.E),
     ]
@@ -194,7 +219,7 @@ def _product(
         "product",
         tensor=flops / rate,
         shared=2.0 * depth * (rows + loaded) / (gpu.shared_bandwidth / schedulers),
-        wait=gpu.waits.mma + gpu.waits.shared + flops * (1 / alone - 1 / rate),
+        wait=gpu.waits.mma + depth / 16 * gpu.waits.shared + flops * (1 / alone - 1 / rate),
     )
 
 
