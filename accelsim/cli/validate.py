@@ -11,7 +11,11 @@ from accelsim.cli.options import Json
 from accelsim.cli.output import finish, note, print_json, print_tables
 
 What = Annotated[
-    str, typer.Argument(help="What was published: fusemax, published; or gpu: recorded runs.")
+    str,
+    typer.Argument(
+        help="What was published: fusemax, published; or recorded runs: gpu, and tiles, the choice"
+        " of `map` among those that were timed."
+    ),
 ]
 Gpu = Annotated[
     str | None,
@@ -63,6 +67,8 @@ def validate(
     if what == "gpu":
         drawn = {"rows": rows, "seed": seed, "library": library, "keep": keep}
         return _on_records(gpu, here, unseen, drawn, brief, as_json)
+    if what == "tiles":
+        return _on_tiles(gpu or "h100-sxm", as_json)
     from accelsim.explore.evaluations import validate as confront
 
     found = confront(what)
@@ -77,6 +83,20 @@ def validate(
         from accelsim.report import tables
 
         print_tables(tables.validation(result, brief=brief))
+    finish(found.holds)
+
+
+def _on_tiles(gpu: str, as_json: bool) -> None:
+    """The choice among recorded tiles beside the fastest of them."""
+    from accelsim.explore.validate_tiles import validate_tiles
+    from accelsim.report import gpu_plan
+
+    found = validate_tiles(gpu)
+    result = found.to_dict()
+    if as_json:
+        print_json(result)
+    else:
+        print_tables(gpu_plan.tiles(result))
     finish(found.holds)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +32,12 @@ from accelsim.load.source import read
 from accelsim.load.workload import asked, workload
 from accelsim.mapper.gpu_tiles import Candidate, products
 from accelsim.models import gpu_einsum
-from accelsim.models.gpu_estimate import KernelEstimate, price
+from accelsim.models.gpu_estimate import KernelEstimate, Priced, price
 
 #: Candidates that are shown beside the one that was taken.
 SHOWN: Final = 5
 #: A ceiling that brings less than this share when doubled brings nothing.
-WORTH: Final = 5e-4
+WORTH: Final = 5e-3
 #: Lane operations that share a pipe.
 LANES: Final = {
     "exponential unit": ("ex2",),
@@ -120,7 +120,7 @@ class GpuMapped:
             found["tiles"] = [fields(kernel, tile)]
         else:
             single = [row for row in self.products if "tile" in row]
-            if len(single) != 1 or len(self.products) != len(self.estimate.launches):
+            if len(single) != 1 or len(self.products) != 1:
                 message = f"{self.cascade.name} runs in {len(self.estimate.launches)} launches"
                 raise refuse(f"{message}, which are no single kernel", "a cascade of one")
             found = _descriptor("cublas-gemm")
@@ -130,6 +130,17 @@ class GpuMapped:
         found["about"] = f"found by map for {self.objective} on {self.gpu.name}"
         found.pop("split_tiles", None)
         return found
+
+    @property
+    def again(self) -> str:
+        """The options with which ``estimate --kernel`` prices the written descriptor the same."""
+        problem = dict(self.estimate.problem)
+        sizes = ",".join(f"{name}={size}" for name, size in problem["sizes"].items())
+        kernel = self.choice.taken.kernel if self.choice else None
+        sets = [f"--set {k}={str(v).lower()}" for k, v in problem["options"].items()
+                if v and (k in ("causal", "window") or (kernel and kernel.kinds[0] == "f16"
+                                                        and k == "dtype"))]  # fmt: skip
+        return " ".join([f"--arch {self.gpu.name}", f"--shape {sizes}", *sets])
 
     def yaml(self) -> str:
         """The descriptor as YAML."""
@@ -298,6 +309,18 @@ def _shape(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (row["kernel"], *(v for k, v in row["tile"].items() if k != "stages"))
 
 
+def _with_reductions(gpu: Gpu, launches: Sequence[Priced]) -> Iterable[tuple[Priced, float]]:
+    """Launches and their seconds; those that add the parts of a split product count with it."""
+    found: list[tuple[Priced, float]] = []
+    for one in launches:
+        if one.launch.name == "reduction" and found:
+            part, seconds = found.pop()
+            found.append((part, seconds + gpu.launch.next_s + one.timed.seconds))
+        else:
+            found.append((one, one.timed.seconds))
+    return found
+
+
 def _products(gpu: Gpu, problem: Problem, found: KernelEstimate) -> Iterable[dict[str, Any]]:
     """The launches of a cascade that is priced Einsum by Einsum; products with their candidates."""
     kernel = product_kernel(gpu)
@@ -307,10 +330,11 @@ def _products(gpu: Gpu, problem: Problem, found: KernelEstimate) -> Iterable[dic
     times: dict[str, list[tuple[float, str]]] = {}
     for one in fit if names else ():
         single = replace(kernel, tiles=(one.tile,), column_step=0)
-        for part in price(gpu, "", gpu_einsum.launches(gpu, single, problem)).launches:
-            times.setdefault(part.launch.name, []).append((part.timed.seconds, part.launch.shape))
-    for part in found.launches:
-        row: dict[str, Any] = {"name": part.launch.name, "seconds": part.timed.seconds}
+        priced = price(gpu, "", gpu_einsum.launches(gpu, single, problem)).launches
+        for part, seconds in _with_reductions(gpu, priced):
+            times.setdefault(part.launch.name, []).append((seconds, part.launch.shape))
+    for part, seconds in _with_reductions(gpu, found.launches):
+        row: dict[str, Any] = {"name": part.launch.name, "seconds": seconds}
         if part.launch.name in names:
             others = sorted(t for t in times[part.launch.name] if t[1] != part.launch.shape)
             rows, columns = map(int, part.launch.shape.split("x")[:2])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from accelsim.errors import refuse
 from accelsim.explore.estimate_gpu import predict
 from accelsim.explore.gpu_choice import plainest
 from accelsim.explore.gpu_records import Case, case_of, folder, rows
@@ -18,6 +19,10 @@ from accelsim.mapper.gpu_tiles import Candidate
 
 #: Records in which several tiles of one problem were timed.
 RECORDS: Final = ("tiles", "tiles-short", "persistent", "decode-walks")
+#: A choice is good if it is no slower than the fastest by more than this share.
+TOLERANCE: Final = 0.05
+#: The share of problems in which it has to be good.
+SHARE: Final = 0.9
 #: The long problem of the record ``tiles``.
 LONG: Final = {"B": 1, "H": 16, "P": 16384, "M": 16384}
 
@@ -43,14 +48,48 @@ class Chosen:
         return self.taken_s / self.fastest_s - 1
 
 
-def validate_tiles(gpu: str = "h100-sxm") -> tuple[Chosen, ...]:
+@dataclass(frozen=True)
+class TileValidation:
+    """The choices on one GPU."""
+
+    gpu: str
+    rows: tuple[Chosen, ...]
+
+    @property
+    def within(self) -> int:
+        """Problems in which the choice is within ``TOLERANCE`` of the fastest."""
+        return sum(row.loss <= TOLERANCE for row in self.rows)
+
+    @property
+    def largest(self) -> float:
+        """The largest loss."""
+        return max(row.loss for row in self.rows)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the choice is good in ``SHARE`` of the problems."""
+        return self.within >= SHARE * len(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``accelsim validate tiles``."""
+        return {
+            "gpu": self.gpu,
+            "rows": [{**asdict(row), "loss": row.loss} for row in self.rows],
+            "tolerance": TOLERANCE,
+            "within": self.within,
+            "largest": self.largest,
+            "holds": self.holds,
+        }
+
+
+def validate_tiles(gpu: str = "h100-sxm") -> TileValidation:
     """A row for each problem of which two tiles or more were timed on a GPU.
 
     The model chooses among what was timed, by the rule of ``map``.  Raises
     InputError for a GPU without recorded runs.
 
     >>> found = validate_tiles("h100-sxm")
-    >>> len(found), sum(row.loss <= 0.05 for row in found) > 0.8 * len(found)
+    >>> len(found.rows), found.holds
     (45, True)
     """
     machine = load_gpu(gpu)
@@ -59,9 +98,10 @@ def validate_tiles(gpu: str = "h100-sxm") -> tuple[Chosen, ...]:
         for case, seconds in _timed(gpu, record):
             key = (record, case.sizes, tuple(o for o in case.options if o[0] != "dtype"))
             problems.setdefault(key, []).append((case, seconds))
-    return tuple(
-        _chosen(machine, key, tiles) for key, tiles in problems.items() if len(tiles) > 1
-    )  # fmt: skip
+    found = [_chosen(machine, key, tiles) for key, tiles in problems.items() if len(tiles) > 1]
+    if not found:
+        raise refuse(f"no two tiles of one problem were timed on {gpu}", "h100-sxm, h200-sxm")
+    return TileValidation(gpu, tuple(found))
 
 
 def _chosen(gpu: Gpu, key: tuple[Any, ...], tiles: list[tuple[Case, float]]) -> Chosen:
@@ -75,15 +115,26 @@ def _chosen(gpu: Gpu, key: tuple[Any, ...], tiles: list[tuple[Case, float]]) -> 
     taken = plainest([(candidate, value) for candidate, value, _ in values])
     taken_s = next(seconds for candidate, _, seconds in values if candidate is taken)
     fastest, _, fastest_s = min(values, key=lambda one: one[2])
-    shown = " ".join(f"{k}={v}" for k, v in (*sizes, *(o for o in options if o[1])))
-    return Chosen(record, shown, len(tiles), _named(fastest), _named(taken), fastest_s, taken_s)
+    what, names = _told(sizes, options), (_named(fastest), _named(taken))
+    return Chosen(record, what, len(tiles), *names, fastest_s, taken_s)
+
+
+def _told(sizes: Iterable[tuple[str, int]], options: Iterable[tuple[str, Any]]) -> str:
+    """A problem in short: batch, heads, queries and keys, head dimension, mask or bits."""
+    s, o = dict(sizes), dict(options)
+    heads = f"h{s['H']}" if s["H"] == s["HK"] else f"h{s['H']}/{s['HK']}"
+    words = [f"b{s['B']}", heads, f"n{s['M']}", f"d{s['E']}"]
+    words += ["causal"] if o.get("causal") else []
+    words += [f"w{o['window']}"] if o.get("window") else []
+    return " ".join([*words, f"{o['bits']} bits"] if "bits" in o else words)
 
 
 def _named(candidate: Candidate) -> str:
+    """A tile in short: rows x columns, stages, blocks of a multiprocessor, from a queue or not."""
     tile: Tile = candidate.tile
-    queue = ", queue" if candidate.kernel.persistent else ""
-    path = candidate.kernel.path if candidate.kernel.family == "attention" else "decode"
-    return f"{path} {tile.rows}x{tile.columns}, {tile.stages} stages, {tile.blocks} blocks{queue}"
+    path = "decode " if candidate.kernel.family == "decode" else f"{candidate.kernel.path} "
+    queue = " queue" if candidate.kernel.persistent else ""
+    return f"{path}{tile.rows}x{tile.columns} s{tile.stages} b{tile.blocks}{queue}"
 
 
 def _timed(gpu: str, record: str) -> Iterator[tuple[Case, float]]:
