@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from accelsim.explore.language import check as check
     from accelsim.explore.language import passes as passes
     from accelsim.explore.map import map_ as map_
+    from accelsim.explore.map_gpu import map_gpu as map_gpu
     from accelsim.explore.simulate import simulate as simulate
     from accelsim.explore.sweep import sweep as sweep
     from accelsim.explore.systems import system as system
@@ -49,6 +50,7 @@ _VERBS = {
     "import_": "accelsim.explore.exchange",
     "list_names": "accelsim.explore.documents",
     "map_": "accelsim.explore.map",
+    "map_gpu": "accelsim.explore.map_gpu",
     "passes": "accelsim.explore.language",
     "schema": "accelsim.explore.documents",
     "show": "accelsim.explore.documents",
