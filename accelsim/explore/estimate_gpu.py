@@ -33,7 +33,18 @@ Value = str | int | float | bool
 
 #: Fields of a tile that ``--set`` may change, and the words that attention has for two of them.
 _TILE: Final = {
-    **{name: name for name in ("rows", "columns", "warps", "depth", "row_tiles", "blocks")},
+    **{
+        name: name
+        for name in (
+            "rows",
+            "columns",
+            "warps",
+            "depth",
+            "row_tiles",
+            "blocks",
+            "height",
+        )
+    },
     "stages": "stages",
     "queries": "rows",
     "keys": "columns",

@@ -22,7 +22,8 @@ from accelsim.models.gpu_keys import Attention, spans
 #: Sets of rows that are timed; what is not here tells of ceilings, tilings or counters.
 TIMED: Final = (
     "attention-grid", "judged-attention-grid", "persistent", "decode-grid", "judged-decode-grid",
-    "rows-grid", "linear", "sparse", "gemv", "library-grid", "judged-library-grid",
+    "rows-grid", "linear", "linear-full", "neighbourhood", "estimation", "sparse", "gemv",
+    "library-grid", "judged-library-grid",
     "judged-speedups", "final-attention-grid", "final-decode-grid", "final-library-grid",
     "final-speedups",
 )  # fmt: skip
@@ -101,6 +102,12 @@ def case_of(row: Mapping[str, Any], group: str) -> Case | None:
         return _attention(row)
     if "share" in row:
         return _sparse(row)
+    if "grid" in row:
+        return _neighbourhood(row)
+    if group == "linear-full":
+        return _linear_full(row)
+    if group == "estimation":
+        return _estimation(row)
     if "cache" in row:
         return _decode(row)
     if "op" in row or row.get("name") in ("torch-softmax", "torch-copy"):
@@ -214,6 +221,42 @@ def _linear(row: Mapping[str, Any]) -> Case:
     flops = 2.0 * numbers * (2 * 64 * s["E"] + 2 * s["E"] ** 2)
     options = (("dtype", row.get("dtype", "bf16")),)
     return Case("linear-attention", sizes, options, tile, flops, 8.0 * numbers * s["E"])
+
+
+def _linear_full(row: Mapping[str, Any]) -> Case:
+    s = row["shape"]
+    sizes = tuple((name, s[name]) for name in ("B", "H", "P", "M", "E"))
+    moved = 4.0 * s["B"] * s["H"] * s["E"] * (s["P"] + s["M"])
+    options = (("dtype", row["dtype"]),)
+    return Case("linear-attention-full", sizes, options, (), float(row["flops"]), moved)
+
+
+def _neighbourhood(row: Mapping[str, Any]) -> Case:
+    g, fields = row["grid"], _tile(row["tile"] | {"path": "mma", "keys": 0, "stages": 2})
+    heads = g["HK"] or g["H"]
+    sizes = [("B", g["B"]), ("H", g["H"]), ("HK", heads), ("E", g["E"])]
+    for name in "YX":
+        axis = g[name.lower()]
+        sizes += [(name, axis["size"]), (f"W{name}", axis["window"]), (f"S{name}", axis["stride"])]
+    height, width = row["tile"]["keys"]
+    tile = dict(fields) | {"columns": height * width, "height": height}
+    moved = 4.0 * g["B"] * g["E"] * (g["H"] + heads) * g["y"]["size"] * g["x"]["size"]
+    kind = "bf16" if row["kernel"]["defines"]["BF16"] else "f16"
+    options = (("dtype", kind),)
+    flops = float(row["flops"])
+    return Case("neighbourhood", tuple(sizes), options, tuple(tile.items()), flops, moved)
+
+
+def _estimation(row: Mapping[str, Any]) -> Case:
+    """Products of the blocks that the mask leaves, each number of ``bits`` read once."""
+    s, bits = row["shape"], row["bits"]
+    keys = s["HK"] or s["H"]
+    sizes = (*((n, s[n]) for n in ("B", "H")), ("HK", keys), *((n, s[n]) for n in ("P", "M", "E")))
+    options = (("bits", bits), ("causal", row["causal"]))
+    moved = s["B"] * (s["H"] * s["P"] + keys * s["M"]) * (s["E"] * bits / 8 + 4)
+    seen = _pairs(s["P"], s["M"], row["causal"], 0, 0)
+    flops = 2.0 * s["B"] * s["H"] * s["E"] * seen
+    return Case("score-estimation", sizes, options, (), flops, moved)
 
 
 def key(case: Case) -> str:

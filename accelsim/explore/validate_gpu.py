@@ -18,89 +18,16 @@ from typing import Any, Final
 from accelsim.errors import refuse
 from accelsim.explore import gpu_records
 from accelsim.explore.gpu_records import Case, Measured
+from accelsim.explore.gpu_rows import Pair, Row, Spread, banded, counted, models, spread, told
+from accelsim.explore.gpu_systems import by_system
+from accelsim.explore.gpu_verdicts import TIME, Verdict, verdicts
 from accelsim.ir.gpu import Gpu
 from accelsim.load.gpu import load_gpu
 
-#: Bands of measured time, in seconds; rows in the first are told apart.
-BANDS: Final = {
-    "under 20 us": (0.0, 20e-6),
-    "20 to 50 us": (20e-6, 50e-6),
-    "50 to 500 us": (50e-6, 500e-6),
-    "above 500 us": (500e-6, float("inf")),
-}
-#: What is asked of the mean error over rows of 20 us and more, by kind of row.
-ASKED: Final = {"ours": 0.05, "library": 0.08}
-LIBRARY: Final = (
-    "flash-attention-2",
-    "cudnn-attention",
-    "cublas-gemm",
-    "torch-softmax",
-    "torch-copy",
-)
 #: The GPU whose times are taken unchanged for others.
 NEIGHBOUR: Final = "h100-sxm"
 #: The folder of rows that were not looked at while the model was built.
 UNSEEN: Final = "unseen"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured kernel beside what each model says, in seconds."""
-
-    group: str
-    case: Case
-    measured_s: float
-    predicted_s: float
-    baselines: tuple[tuple[str, float], ...]
-
-    @property
-    def kernel(self) -> str:
-        """Its descriptor's name."""
-        return self.case.kernel
-
-    @property
-    def what(self) -> str:
-        """Its sizes and options, for a table."""
-        return told(self.case)
-
-    @property
-    def error(self) -> float:
-        """Relative error of ours."""
-        return self.predicted_s / self.measured_s - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as a JSON object."""
-        return {
-            "group": self.group,
-            "kernel": self.kernel,
-            "what": self.what,
-            "sizes": dict(self.case.sizes),
-            "flops": self.case.flops,
-            "bytes": self.case.bytes,
-            "measured_s": self.measured_s,
-            "predicted_s": self.predicted_s,
-            "error": self.error,
-            "baselines_s": dict(self.baselines),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A quantity measured and predicted: bytes, joules, a clock, a speedup."""
-
-    what: str
-    quantity: str
-    measured: float
-    predicted: float
-
-    @property
-    def error(self) -> float:
-        """Relative error."""
-        return self.predicted / self.measured - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """The pair as a JSON object."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"error": self.error}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,74 +38,45 @@ class GpuValidation:
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
 
-    def errors(self) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    def errors(self) -> dict[str, dict[str, dict[str, Spread]]]:
         """Mean, 90th percentile and maximum by kind of row, band and model."""
-        found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-        for kind in ("ours", "library"):
-            mine = [r for r in self.rows if (r.kernel in LIBRARY) == (kind == "library")]
-            for band, (low, high) in BANDS.items():
-                part = [r for r in mine if low <= r.measured_s < high]
-                if part:
-                    found.setdefault(kind, {})[band] = _models(part)
-            rest = [r for r in mine if r.measured_s >= BANDS["20 to 50 us"][0]]
-            if rest:
-                found[kind]["20 us and above"] = _models(rest)
-        return found
+        return banded(self.rows, lambda row: row.kind)
 
-    def quantities(self) -> dict[str, dict[str, float]]:
+    def quantities(self) -> dict[str, Spread]:
         """Errors of bytes, energy, clock and speedups, by quantity."""
         names = dict.fromkeys(p.quantity for p in self.pairs)
         return {
             name: spread([abs(p.error) for p in self.pairs if p.quantity == name]) for name in names
         }
 
+    def verdicts(self) -> list[Verdict]:
+        """What is asked, what was got, and whether it holds, line by line."""
+        return verdicts(self.rows, self.pairs, transferred=transferred(self.gpu))
+
     @property
     def holds(self) -> bool:
-        """Whether the mean error over rows of 20 us and more is what is asked."""
-        found = self.errors()
-        return all(
-            models["20 us and above"]["ours"]["mean"] <= ASKED[kind]
-            for kind, models in found.items()
-            if "20 us and above" in models
-        )
+        """Whether every line holds."""
+        return all(verdict.held for verdict in self.verdicts())
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of ``accelsim validate gpu``."""
+        long = counted(self.rows)
         return {
             "gpu": self.gpu,
             "holds": self.holds,
-            "asked": ASKED,
+            "asked": TIME,
+            "acceptance": [v.to_dict() for v in self.verdicts()],
             "errors": self.errors(),
+            "by_family": banded(self.rows, lambda row: row.family),
             "by_kernel": {
-                name: _models([r for r in self.rows if r.kernel == name and r.measured_s >= 20e-6])
-                for name in dict.fromkeys(r.kernel for r in self.rows if r.measured_s >= 20e-6)
+                name: models([r for r in long if r.kernel == name])
+                for name in dict.fromkeys(r.kernel for r in long)
             },
+            "by_system": [stage.to_dict() for stage in by_system(self.rows)],
             "quantities": self.quantities(),
             "rows": [r.to_dict() for r in self.rows],
             "pairs": [p.to_dict() for p in self.pairs],
         }
-
-
-def spread(sizes: Sequence[float]) -> dict[str, float]:
-    """Mean, 90th percentile, maximum and number of absolute errors.
-
-    >>> spread([0.1, 0.3])
-    {'rows': 2, 'mean': 0.2, 'p90': 0.3, 'max': 0.3}
-    """
-    ordered = sorted(sizes)
-    at = min(len(ordered) - 1, int(0.9 * len(ordered)))
-    return {"rows": len(ordered), "mean": fmean(ordered), "p90": ordered[at], "max": ordered[-1]}
-
-
-def _models(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Errors of ours and of each baseline over the same rows."""
-    found = {"ours": spread([abs(r.error) for r in rows])}
-    for name in dict.fromkeys(n for r in rows for n, _ in r.baselines):
-        sizes = [
-            abs(seconds / r.measured_s - 1) for r in rows for n, seconds in r.baselines if n == name
-        ]
-        found[name] = spread(sizes)
-    return found
 
 
 def validate_gpu(gpu: str = "h100-sxm", runs: Path | None = None) -> GpuValidation:
@@ -232,15 +130,18 @@ def _elsewhere(gpu: str, runs: Path | None) -> dict[str, float]:
     return {gpu_records.key(m.case): m.seconds for own in rows for m in own}
 
 
-def told(case: Case) -> str:
-    """Sizes and what is not left as it is, for a table."""
-    sizes = " ".join(f"{n}={v}" for n, v in case.sizes if n != "F")
-    options = " ".join(
-        f"{n}={v:.2g}" if isinstance(v, float) else f"{n}={v}"
-        for n, v in case.options
-        if v not in (False, 0, "bf16", 1.0)
+def transferred(gpu: str) -> bool:
+    """Whether a GPU's multiprocessors are the neighbour's figure by figure, its memory its own.
+
+    >>> transferred("h200-sxm"), transferred("h100-sxm"), transferred("a100-sxm")
+    (True, False, False)
+    """
+    own, there = load_gpu(gpu), load_gpu(NEIGHBOUR)
+    alike = all(
+        getattr(own, name) == getattr(there, name)
+        for name in ("tensor", "operations", "clock_hz", "tensor_clock_hz", "shared_bandwidth")
     )
-    return f"{sizes} {options}".strip()
+    return alike and own.memory != there.memory
 
 
 def peaks(gpu: Gpu) -> tuple[float, float]:
@@ -274,7 +175,10 @@ def fitted(gpu: Gpu, rows: Sequence[Measured]) -> tuple[float, float, float]:
 
 def bytes_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     """Bytes of memory and of L2 against the profiler's counters."""
-    for row, case in gpu_records.rows(name, "counters"):
+    for row, case in (
+        *gpu_records.rows(name, "counters"),
+        *gpu_records.rows(name, "judged-counters"),
+    ):
         if case is None:
             continue
         found = case.predicted(gpu)

@@ -26,6 +26,8 @@ def kernel(result: Result) -> Iterable[RenderableType]:
             summary.add_row(name, escape(str(result[name])))
     for name in ("sizes", "options"):
         summary.add_row(name, " ".join(f"{k}={v}" for k, v in result.get(name, {}).items()))
+    for one in result.get("realises", []):
+        summary.add_row("realises", f"{one['system']}: {escape(one['stage'])}")
     summary.add_row("latency", amount(result["latency_s"], "seconds"))
     summary.add_row("DRAM", amount(result["dram_bytes"], "bytes"))
     summary.add_row("L2", amount(result["l2_bytes"], "bytes"))
@@ -70,35 +72,57 @@ def validation(result: Result, brief: bool = False) -> Iterable[RenderableType]:
     models = dict.fromkeys(
         name for bands in result["errors"].values() for one in bands.values() for name in one
     )
-    columns = list(models)
-    bands = table(
-        "Error of time by measured time: mean, 90th percentile, largest",
-        "rows of",
-        "band",
-        "rows",
-        *columns,
-        left=2,
-    )
-    for kind, found in result["errors"].items():
-        for number, (band, errors) in enumerate(found.items()):
-            cells = [_three(errors.get(name)) for name in models]
-            bands.add_row("" if number else kind, band, str(errors["ours"]["rows"]), *cells)
-    yield bands
-    kernels = table(
-        "Rows of 20 us and more, by kernel: mean, 90th percentile, largest",
-        "kernel",
-        "rows",
-        *columns,
-    )
+    what = "mean, 90th percentile, largest"
+    yield _bands(f"Error of time by measured time: {what}", "rows of", result["errors"], models)
+    title = f"Error of time by family and measured time: {what}"
+    yield _bands(title, "family", result["by_family"], dict.fromkeys(["ours"]))
+    kernels = table(f"Rows of 20 us and more, by kernel: {what}", "kernel", "rows", *models)
     for name, errors in result["by_kernel"].items():
         cells = [_three(errors.get(model)) for model in models]
         kernels.add_row(name, str(errors["ours"]["rows"]), *cells)
     yield kernels
+    yield _systems(result, f"Rows of 20 us and more, by published system: {what}")
     other = table("Error of other quantities", "quantity", "rows", "mean", "90th", "largest")
     for name, found in result["quantities"].items():
         numbers = [percent(found[part]) for part in ("mean", "p90", "max")]
         other.add_row(name, str(found["rows"]), *numbers)
     yield other
+    yield _acceptance(result)
+
+
+def _bands(title: str, part: str, errors: Result, models: Mapping[str, None]) -> Table:
+    """Errors by a part of the rows and by band, a column a model."""
+    found = table(title, part, "band", "rows", *models, left=2)
+    for name, bands in errors.items():
+        for number, (band, one) in enumerate(bands.items()):
+            cells = [_three(one.get(model)) for model in models]
+            found.add_row("" if number else name, band, str(one["ours"]["rows"]), *cells)
+    return found
+
+
+def _systems(result: Result, title: str) -> Table:
+    """Stages of published systems and the kernels that run them."""
+    columns = ("system", "stage", "kernel", "rows", "under 20 us", "error of time")
+    found = table(title, *columns, left=3)
+    before = ""
+    for one in result["by_system"]:
+        errors = one["errors"].get("ours")
+        rows = str(errors["rows"]) if errors else "0"
+        name = "" if one["system"] == before else one["system"]
+        before = one["system"]
+        stage = escape(one["stage"])
+        found.add_row(name, stage, one["kernel"], rows, str(one["short"]), _three(errors))
+    return found
+
+
+def _acceptance(result: Result) -> Table:
+    """What is asked, what was got, and whether it holds."""
+    found = table("Asked and got", "line", "asked", "got", "rows", "holds", left=3)
+    for one in result["acceptance"]:
+        holds = Text("yes", style="green") if one["held"] else Text("no", style="bold red")
+        got = escape(one["got"])
+        found.add_row(escape(one["line"]), escape(one["asked"]), got, str(one["rows"]), holds)
+    return found
 
 
 def _three(errors: Mapping[str, float] | None) -> str:

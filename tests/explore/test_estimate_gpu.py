@@ -177,6 +177,11 @@ CHANGED = [
     ("source: here\n", "", "'source' is missing"),
     ("path: mma", "path: wmma", "no instructions 'wmma'"),
     ("path: mma", "path: mma\nkinds: [bf17]", "no type 'bf17'"),
+    (
+        "path: mma",
+        "path: mma\nrealises: [{system: sael, stage: all}]",
+        "unknown system 'sael'",
+    ),
     ("path: mma", "path: mma\nefficiency: 0.8", "unknown field 'efficiency'"),
     ("warps: 4", "warps: 0", "should be greater than or equal to 1, not 0"),
     ("family: attention", "family: fft", "family: should be 'attention'"),
@@ -199,3 +204,40 @@ def test_descriptors_say_where_they_come_from_and_hold_no_times(name: str) -> No
     assert kernel.name == name
     assert len(kernel.source) > 10
     assert kernel.about
+
+
+def test_a_prediction_says_which_stages_of_systems_it_is_of() -> None:
+    def systems(name: str, *sets: str) -> set[str]:
+        found = asked(name, *sets).to_dict()  # type: ignore[attr-defined]
+        return {one["system"] for one in found["realises"]}
+
+    assert systems("score-estimation", "bits=4") == {"sale"}
+    assert systems("score-estimation") == set()
+    assert systems("attention-1pass-wgmma", "causal=true") == {"flash-attention", "duo-attention"}
+    kept = systems("attention-1pass-wgmma", "causal=true", "kept=0.2")
+    assert kept == {"sale", "hip", "s2-attention"}
+    assert systems("decode-split", "bits=4") == {"zipcache"}
+    assert systems("neighbourhood") == {"fna"}
+    strided = estimate_kernel(
+        "neighbourhood", arch="h100-sxm", shape="B=1,H=2,X=4096,WX=256,SX=64,E=64"
+    )
+    assert [one["system"] for one in strided.to_dict()["realises"]] == ["gna"]
+
+
+def test_neighbourhoods_that_the_grid_has_no_room_for() -> None:
+    for shape, message in (
+        ("B=1,H=1,X=64,WX=65,E=64", "a window of 65 along 64 positions of X"),
+        ("B=1,H=1,X=64,WX=8,Y=4,WY=5,E=64", "a window of 5 along 4 positions of Y"),
+        ("B=1,H=1,X=64,WX=8,SX=9,E=64", "a stride of 9 along X for a window of 8"),
+    ):
+        with pytest.raises(InputError) as caught:
+            estimate_kernel("neighbourhood", arch="h100-sxm", shape=shape)
+        assert message in str(caught.value)
+    with pytest.raises(InputError, match="128 queries and 64 keys in 5 rows"):
+        estimate_kernel(
+            "neighbourhood", arch="h100-sxm", shape=SHAPES["neighbourhood"], sets=["height=5"]
+        )
+    with pytest.raises(InputError, match="score-estimation reads no numbers of 3 bits"):
+        estimate_kernel(
+            "score-estimation", arch="h100-sxm", shape=SHAPES["estimation"], sets=["bits=3"]
+        )

@@ -12,18 +12,17 @@ import pytest
 
 from accelsim.errors import InputError
 from accelsim.explore import gpu_records
+from accelsim.explore.gpu_rows import BANDS, LIBRARY, Pair, Row, banded, spread
+from accelsim.explore.gpu_verdicts import ordered, verdicts
 from accelsim.explore.validate_gpu import (
-    BANDS,
     GpuValidation,
     fitted,
     roofline,
     unseen,
     validate_gpu,
 )
+from accelsim.load import catalog
 from accelsim.load.gpu import load_gpu
-
-#: Measured kernels that no descriptor describes yet.
-UNDESCRIBED = ("linear-full", "neighbourhood")
 
 
 @cache
@@ -92,21 +91,13 @@ def test_the_object_that_json_prints() -> None:
     for kind in ("ours", "library"):
         bands = found["errors"][kind]
         counted = sum(bands[b]["ours"]["rows"] for b in BANDS if b in bands)
-        assert counted == sum(
-            (r["kernel"] in replayed_library()) == (kind == "library") for r in rows
-        )
-
-
-def replayed_library() -> tuple[str, ...]:
-    from accelsim.explore.validate_gpu import LIBRARY
-
-    return LIBRARY
+        assert counted == sum((r["kernel"] in LIBRARY) == (kind == "library") for r in rows)
 
 
 def test_every_measured_kernel_is_described_or_told_to_be_something_else() -> None:
     for name in gpu_records.TIMED:
         for row, case in gpu_records.rows("h100-sxm", name):
-            assert case is not None or row.get("name") in UNDESCRIBED, row.get("name")
+            assert case is not None, row.get("name")
 
 
 def test_three_numbers_are_fitted_well() -> None:
@@ -127,7 +118,7 @@ def test_no_records_of_a_gpu() -> None:
 
 @pytest.mark.parametrize("gpu", ["h100-sxm", "h200-sxm"])
 def test_unseen_rows_are_none_of_those_built_with(gpu: str) -> None:
-    found = unseen(gpu)
+    found = hidden(gpu)
     assert len(found.rows) > 200
     assert all(row.group.startswith(("judged-", "final-")) for row in found.rows)
     built = {gpu_records.key(m.case) for m in gpu_records.measured(gpu)}
@@ -144,3 +135,130 @@ def test_unseen_rows_are_none_of_those_built_with(gpu: str) -> None:
 def test_no_unseen_runs_is_one_sentence() -> None:
     with pytest.raises(InputError, match="no recorded runs of 'teaching'"):
         unseen("teaching")
+
+
+@cache
+def hidden(gpu: str) -> GpuValidation:
+    return unseen(gpu)
+
+
+def family(found: GpuValidation, name: str) -> list[Row]:
+    return [r for r in found.rows if r.family == name and r.measured_s >= 20e-6]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "mean", "most"),
+    [
+        ("neighbourhood", 7, 0.05, 0.07),
+        ("estimation", 6, 0.07, 0.10),
+        ("linear-full", 7, 0.10, 0.14),
+    ],
+)
+def test_families_described_from_their_sources(
+    name: str, rows: int, mean: float, most: float
+) -> None:
+    """Nothing of these kernels was fitted: their errors are what the ceilings and sources give."""
+    found = spread([abs(r.error) for r in family(replayed(), name)])
+    assert found["rows"] == rows
+    assert found["mean"] <= mean
+    assert found["max"] <= most
+
+
+def test_a_strided_window_is_predicted_to_be_faster_than_one_that_slides() -> None:
+    rows = {r.what: r for r in family(replayed(), "neighbourhood")}
+    slides = next(r for what, r in rows.items() if "X=16384 WX=1024 SX=1" in what)
+    strided = next(r for what, r in rows.items() if "X=16384 WX=1024 SX=256" in what)
+    measured = slides.measured_s / strided.measured_s
+    assert slides.predicted_s / strided.predicted_s == pytest.approx(measured, rel=0.1)
+
+
+def test_unseen_counters_are_read() -> None:
+    found = hidden("h100-sxm").to_dict()["quantities"]
+    assert found["dram_bytes"]["rows"] == found["l2_bytes"]["rows"] >= 25
+    assert found["dram_bytes"]["mean"] <= 0.03
+    assert found["l2_bytes"]["mean"] <= 0.10
+
+
+def test_stages_of_systems_stand_beside_the_kernels_that_run_them() -> None:
+    stages = told()["by_system"]
+    names = {stage["system"] for stage in stages}
+    assert names <= set(catalog.names("system"))
+    wanted = {"sale", "hip", "s2-attention", "fna", "gna", "lightning-attention-2", "zipcache"}
+    assert wanted | {"duo-attention", "flash-attention"} <= names
+    duo = {s["stage"] for s in stages if s["system"] == "duo-attention"}
+    assert len(duo) == 3
+    counted = {(s["system"], s["kernel"]): s for s in stages}
+    sale = counted["sale", "score-estimation"]
+    assert (sale["errors"]["ours"]["rows"], sale["short"]) == (3, 2)
+    windows = [s for s in stages if s["system"] in ("fna", "gna")]
+    rows = sum(s["short"] + s["errors"]["ours"]["rows"] for s in windows)
+    assert rows == sum(r.family == "neighbourhood" for r in replayed().rows)
+
+
+def row(error: float, seconds: float = 1e-4, kernel: str = "softmax") -> Row:
+    """A row of so much error, beside a baseline that says twice the time."""
+    case = gpu_records.Case(kernel, (("M", 1), ("N", 1)), (), (), 1.0, 1.0)
+    return Row("g", case, seconds, seconds * (1 + error), (("baseline", 2 * seconds),))
+
+
+def verdict(line: str, rows: list[Row], pairs: list[Pair], transferred: bool = False) -> Any:
+    [found] = [v for v in verdicts(rows, pairs, transferred) if v.line == line]
+    return found
+
+
+def test_verdicts_on_time() -> None:
+    line = "time of our kernels"
+    assert verdict(line, [row(0.04), row(-0.058)], []).held
+    assert not verdict(line, [row(0.05), row(-0.06)], []).held
+    assert verdict(line, [row(0.05), row(9.0, 1e-5)], []).rows == 1, "shorter ones do not count"
+    assert not verdict("our rows within 12%", [row(0.0)] * 149, []).held, "150 are asked"
+    assert verdict("our rows within 12%", [row(0.0)] * 143 + [row(0.2)] * 7, []).held
+    assert not verdict("our rows within 12%", [row(0.0)] * 142 + [row(0.2)] * 8, []).held
+    assert verdict("time of library kernels", [row(0.079, kernel="torch-copy")], []).held
+    all_of_them = "time of all kernels, only memory figures exchanged"
+    assert verdict(all_of_them, [row(0.065), row(0.065, kernel="torch-copy")], [], True).held
+    assert not [v for v in verdicts([row(0.0)], []) if v.line == all_of_them]
+
+
+def test_verdicts_on_quantities_and_speedups() -> None:
+    assert verdict("DRAM bytes", [], [Pair("", "dram_bytes", 1.0, 1.0299)]).held
+    assert not verdict("DRAM bytes", [], [Pair("", "dram_bytes", 1.0, 1.031)]).held
+    line, name = "speedup of causal over full", "causal over full"
+    assert verdict(line, [], [Pair("", name, 2.0, 1.81)]).held
+    assert not verdict(line, [], [Pair("", name, 2.0, 1.79)]).held
+    assert not verdict(line, [], [Pair("", name, 1.05, 0.99)]).held, "near, but the wrong order"
+    assert ordered(Pair("", name, 1.01, 0.99)), "a tie has no order"
+
+
+def test_verdicts_on_baselines_look_at_every_band_and_kind() -> None:
+    line = "better than baseline in every band"
+    assert verdict(line, [row(0.5), row(0.9, 3e-5), row(-0.4, 1.0)], []).held
+    worse = verdict(line, [row(0.5), row(1.0, 3e-5)], [])
+    assert not worse.held
+    assert "20 to 50 us (ours): 100.0% against 100.0%" in worse.got
+    assert verdict(line, [row(0.5), row(2.0, 1e-5)], []).held, "shorter ones do not count"
+    mixed = [row(0.1), row(0.1), row(1.5, kernel="torch-copy")]
+    assert not verdict(line, mixed, []).held, "a library's rows are looked at by themselves"
+
+
+def test_every_line_of_acceptance_has_a_verdict() -> None:
+    lines = {v["line"]: v for v in hidden("h100-sxm").to_dict()["acceptance"]}
+    for name in ("our kernels", "library kernels"):
+        assert f"time of {name}" in lines
+    for name in ("DRAM bytes", "L2 bytes", "energy, back to back", "clock, back to back"):
+        assert name in lines
+    speedups = [name for name in lines if name.startswith("speedup of")]
+    assert len(speedups) == 6
+    for name in ("data sheet", "three numbers"):
+        assert lines[f"better than {name} in every band"]["held"]
+    assert told()["holds"] == all(v["held"] for v in told()["acceptance"])
+    there = {v["line"] for v in hidden("h200-sxm").to_dict()["acceptance"]}
+    assert "time of all kernels, only memory figures exchanged" in there
+    assert "better than h100-sxm measured in every band" in there
+
+
+def test_bands_leave_no_row_out() -> None:
+    found = banded(replayed().rows, lambda r: r.family)
+    for name, bands in found.items():
+        counted = sum(models["ours"]["rows"] for band, models in bands.items() if band in BANDS)
+        assert counted == sum(r.family == name for r in replayed().rows)
