@@ -14,12 +14,13 @@ import pytest
 import accelsim
 
 PACKAGE = Path(accelsim.__file__).resolve().parent
-BASES = {"errors", "units"}
+BASES = {"errors", "units", "files"}
 
 #: What each layer may import of accelsim, itself aside.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "units": {"errors"},
+    "files": {"errors"},
     "ir": BASES,
     "load": BASES | {"ir"},
     "analysis": {"errors", "ir"},

@@ -68,11 +68,9 @@ def print_text(text: str) -> None:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file, whole or not at all, and the folders that are missing; returns it."""
-    from accelsim.explore.rows import replace
+    from accelsim.files import write
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, text.encode())
-    return path
+    return write(path, text.encode())
 
 
 def note(text: str) -> None:

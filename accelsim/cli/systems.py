@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from accelsim.cli.options import Json, Model, Shape, parts
-from accelsim.cli.output import note, print_json, print_tables
+from accelsim.cli.output import note, print_json, print_tables, write_text
 
 
 def systems(
@@ -39,10 +39,7 @@ def systems(
         result = one(name, lengths, shape=shape, model=model).to_dict()
     rows = result if name is None else {"systems": [result]}
     if file is not None:
-        from accelsim.explore.rows import replace
-
-        replace(file, report.csv_text(rows).encode())
-        note(f"written: {file}")
+        note(f"written: {write_text(file, report.csv_text(rows))}")
     if as_json:
         return print_json(result)
     return print_tables(report.systems(result) if name is None else report.system(result))

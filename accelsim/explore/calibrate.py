@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.explore.rows import replace
+from accelsim.files import write as write_file
 from accelsim.gpu import ceilings
 from accelsim.gpu.record import Record, document, read, write
 from accelsim.ir.gpu import Gpu
@@ -107,7 +107,7 @@ def calibrate(
         )
         for k, v in text.items()
     )
-    replace(path, "".join(parts).encode())
+    write_file(path, "".join(parts).encode())
     return Calibration(
         path, load_gpu(path), tuple(p for p, _ in records), found.ceilings.device["name"]
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from accelsim.errors import refuse
+from accelsim.files import write
 
 #: Version of the columns of exported rows.
 SCHEMA: Final = 1
@@ -57,29 +57,10 @@ def write_rows(rows: Sequence[Mapping[str, Any]], target: str | Path) -> Path:
         sink = io.BytesIO()
         parquet.write_table(arrow.table(columns), sink, compression="zstd")
         data = sink.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, data)
-    return path
+    return write(path, data)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it: whole, or not there.
-
-    What is no plain file (a device, a link) is written through and stays what it is.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        path.write_bytes(data)
-        return
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with open(beside, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+replace = write
 
 
 def pyarrow() -> tuple[Any, Any]:

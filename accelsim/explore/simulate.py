@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from accelsim.errors import refuse
 from accelsim.explore.estimate import Name, bind
+from accelsim.files import write
 from accelsim.ir.problem import Problem
 from accelsim.models.estimate import estimate as price
 from accelsim.sim.run import Simulation
@@ -105,7 +106,7 @@ def simulate(
     else:
         found = run(problem, machine, mapping, full=full, recorder=recorder)
     if trace is not None and recorder is not None:
-        Path(trace).write_text(json.dumps(recorder.chrome(machine.clock_hz)), encoding="utf-8")
+        write(Path(trace), json.dumps(recorder.chrome(machine.clock_hz)).encode())
     cycles = priced.latency_s * machine.clock_hz
     return Witnessed(found, cycles, dict(priced.traffic_bytes), error)
 

@@ -23,7 +23,8 @@ from typing import Any, Final
 from accelsim.errors import refuse
 from accelsim.explore.pareto import front, what_if
 from accelsim.explore.points import Points
-from accelsim.explore.rows import pyarrow, replace, write_rows
+from accelsim.explore.rows import pyarrow, write_rows
+from accelsim.files import write
 from accelsim.load import catalog
 from accelsim.load.design import load_design
 from accelsim.load.sweep import Sweep, load_sweep
@@ -212,7 +213,7 @@ def _prepare(folder: Path, asked: Sweep, size: int, restart: bool) -> None:
         for part in folder.glob("part-*.parquet"):
             part.unlink()
     if found != {**wanted, **shown}:
-        replace(manifest, json.dumps({**wanted, **shown}, indent=2).encode() + b"\n")
+        write(manifest, json.dumps({**wanted, **shown}, indent=2).encode() + b"\n")
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
@@ -255,7 +256,7 @@ def _write(path: Path, types: dict[str, str], rows: dict[str, list[Any]]) -> Non
         data[name] = arrow.array(texts, arrow.type_for_alias(kind))
     sink = io.BytesIO()
     parquet.write_table(arrow.table(data), sink, compression="zstd")
-    replace(path, sink.getvalue())
+    write(path, sink.getvalue())
 
 
 def _types(asked: Sweep, columns: Sequence[str]) -> dict[str, str]:

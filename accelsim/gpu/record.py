@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from accelsim import files
 from accelsim.errors import Fault, InputError, Place
 
 #: Written into every record; a reader refuses another one.
@@ -64,8 +65,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     head = {k: v for k, v in record.items() if k != "rows"}
     lines = ",\n".join(json.dumps(row) for row in record["rows"])
     text = json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n{lines}\n ]\n}}\n'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    files.write(path, text.encode())
 
 
 def read(path: Path) -> Record:

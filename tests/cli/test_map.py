@@ -97,7 +97,7 @@ REFUSED = {
     ("--spread", "QK=F/M"): "QK has no rank 'F' to spread\n  allowed: B, E, H, M, P",
     ("--buffers", "0"): "0 buffers\n  allowed: 1, or 2 for double buffering",
     ("--objective", "speed"): "no objective 'speed'\n  allowed: buffer, edp, energy, latency",
-    ("--out", "/nowhere/x.yaml"): "--out: /nowhere/x.yaml cannot be written: No such file",
+    ("--out", "/dev/null/x.yaml"): "/dev/null/x.yaml: cannot be written: Not a directory",
     ("--hold", "QK=buffer", "--hold", "K=buffer", "--set", "buffer.capacity=1B"): (
         "levels.buffer.capacity: K and QK in buffer need at least 10 B, 9 B more than its 1 B\n"
         "  allowed: a capacity of 10 B, or a level further out"
