@@ -26,7 +26,7 @@ from accelsim.ir.cascade import (
 from accelsim.ir.domain import Domains
 from accelsim.ir.format import bits_read
 from accelsim.ir.lattice import Affine, Predicate
-from accelsim.ir.rule import divisors
+from accelsim.ir.rule import LARGEST, divisors
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,13 @@ def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None)
     relations = _relations(cascade)
     while any(_derive(relation, known) for relation in relations):
         pass
-    excused = set(bad)
+    huge = {r for r, n in known.items() if n > LARGEST}
+    faults += [
+        _fault(f"size {r} is more than {LARGEST:,}", "sizes that a machine could have", place)
+        for r in sorted(huge)
+    ]
+    known = {r: n for r, n in known.items() if r not in huge}
+    excused = bad | huge
     for relation in relations:
         said = _contradiction(relation, known)
         if said is not None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from accelsim.errors import Fault, InputError, Place, refuse
+from accelsim.ir.rule import LARGEST
 from accelsim.load import catalog
 from accelsim.load.source import MOST_BYTES, closest, read, validate
 
@@ -70,6 +71,8 @@ def length(text: int | str, place: Place | None = None) -> int:
     size = int(found[1]) * _LETTERS[found[2].upper()] if found else 0
     if size < 1 or isinstance(text, bool):
         raise refuse(f"{text!r} is no size", _SIZES, place)
+    if size > LARGEST:
+        raise refuse(f"{text!r} is more than {LARGEST:,}", _SIZES, place)
     return size
 
 
@@ -194,8 +197,10 @@ def ranks_of_config(path: str | Path) -> dict[str, int]:
             value = config.get(key)
             if value is None or (rank == "W" and config.get("use_sliding_window") is False):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                faults.append(Fault(place, f"{key} = {value!r} is no size", "a positive integer"))
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not 1 <= value <= LARGEST:
+                shown = str(value)[:40] if whole else repr(value)[:40]
+                faults.append(Fault(place, f"{key} = {shown} is no size", "a positive integer"))
             sizes[rank] = value
             break
     for rank, what in (("D", "model dimension"), ("H", "number of attention heads")):
