@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from accelsim.errors import one_of, refuse
 from accelsim.explore.front import Front, front, leanest
@@ -22,6 +22,9 @@ from accelsim.mapper.grid import names_of
 from accelsim.mapper.space import Task, Wishes
 
 Name = str | Path
+
+#: Copies of a tile that may be wished for.
+MOST_BUFFERS: Final = 64
 
 
 def task_for(
@@ -88,6 +91,7 @@ def map_(
     """
     if objective not in (*OBJECTIVES, "buffer"):
         raise refuse(f"no objective '{objective}'", one_of((*OBJECTIVES, "buffer")))
+    _share(gap)
     task, said = task_for(cascade, **parts)
     if objective == "buffer":
         return leanest(task, gap, progress, said)
@@ -103,7 +107,14 @@ def pareto(cascade: Name, *, gap: float = GAP, **parts: Any) -> Front:
     >>> len(pareto("matmul", arch="teaching", shape="M=4,N=4,K=2").mapped) > 1
     True
     """
+    _share(gap)
     return front(task_for(cascade, **parts)[0], gap=gap)
+
+
+def _share(gap: float) -> None:
+    """Refuse a gap that is no share of the best."""
+    if not 0 <= gap < 1:
+        raise refuse(f"a gap of {gap:g}", "0 or more, less than 1: 0.01 is within 1 %")
 
 
 def _known(task: Task) -> None:
@@ -128,7 +139,7 @@ def _known(task: Task) -> None:
             raise refuse(f"no tensor '{tensor}' in {cascade.name}", one_of(cascade.tensors))
         if level not in task.arch.level:
             raise refuse(f"no level '{level}' in {task.arch.name}", one_of(task.arch.level))
-    if wishes.buffers < 1:
+    if not 1 <= wishes.buffers <= MOST_BUFFERS:
         raise refuse(f"{wishes.buffers} buffers", "1, or 2 for double buffering")
 
 
