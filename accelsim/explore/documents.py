@@ -183,7 +183,7 @@ def schema(kind: str) -> dict[str, Any]:
     from accelsim.load.kernel import KernelText
     from accelsim.load.mapping_text import MappingText
     from accelsim.load.sweep import SweepText
-    from accelsim.load.system import SystemText
+    from accelsim.load.system_text import SystemText
 
     models: dict[str, type[BaseModel]] = {
         "arch": ArchitectureText,

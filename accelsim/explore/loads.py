@@ -8,9 +8,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any, Final
 
-from accelsim.analysis.statement import program
+from accelsim.analysis.statement import Program, program
 from accelsim.analysis.work import work
-from accelsim.errors import refuse
+from accelsim.errors import Place, refuse
 from accelsim.explore.roofline import ARRAY, GPU, array_energy, array_roofline, gpu_roofline
 from accelsim.explore.sweeping import running
 from accelsim.ir.cascade import Access, Cascade, Density, Index, Position, rank_of
@@ -105,24 +105,22 @@ def total(loads: Iterable[Load]) -> Load:
 
 def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     """Operations and compulsory bytes of one part."""
-    problem = _bound(part, scope)
-    given = {t.name for t in load_cascade(part.cascade).inputs}
-    bits = {t.name: 0.0 for t in problem.cascade.inputs if t.name not in given}
-    bits |= {name: _number(r, scope, f"bits of {name}", least=0) for name, r in part.bits}
-    times = _number(part.times, scope, "times")
-    statements = program(problem)
+    problem = bound(part, scope)
+    bits = bits_of(part, scope, problem)
+    times = number(part.times, scope, "times") * layers_of(part, scope)
+    statements = stated(problem)
     products = {s.einsum for s in statements.statements if s.contracts}
     ops: dict[str, float] = {}
     macs = 0.0
-    stepped = _steps(part, problem)
-    visits = _number(part.visits, scope, "visits", most=1)
+    stepped = stepping(part, problem)
+    visits = number(part.visits, scope, "visits", most=1) if part.visits is not None else 1.0
     for einsum in problem.cascade.einsums:
         points = problem.points(einsum) * times * (visits if einsum.name in stepped else 1.0)
         for name, n in work(einsum).items():
             ops[name] = ops.get(name, 0.0) + n * points
         macs += work(einsum).get("mac", 0) * points if einsum in products else 0.0
     moved: dict[str, float] = {}
-    for name, elements in {**statements.touched, **_spread(problem)}.items():
+    for name, elements in {**statements.touched, **reached(problem)}.items():
         width = bits.get(name, problem.bits(name, BITS))
         if width > 0:  # masks and tables known beforehand are made where they are needed
             moved[name] = times * elements * width / BYTE
@@ -131,7 +129,19 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
     return Load(ops, moved, macs)
 
 
-def _number(
+def layers_of(part: Part, scope: Mapping[str, Any]) -> float:
+    """The share of the layers that run a part."""
+    return 1.0 if part.layers is None else number(part.layers, scope, "layers", most=1)
+
+
+def bits_of(part: Part, scope: Mapping[str, Any], problem: Problem) -> dict[str, float]:
+    """Bits of tensors that the part gives, and none of what is known beforehand."""
+    given = {t.name for t in load_cascade(part.cascade).inputs}
+    bits = {t.name: 0.0 for t in problem.cascade.inputs if t.name not in given}
+    return bits | {n: number(r, scope, f"bits of {n}", least=0) for n, r in part.bits}
+
+
+def number(
     rule: Rule, scope: Mapping[str, Any], what: str, *, least: float = 1e-300, most: float = MOST
 ) -> float:
     """The rule's value, a number within bounds; InputError at its place where it is none."""
@@ -143,24 +153,7 @@ def _number(
     return float(value)
 
 
-def kernel_seconds(parts: Iterable[Part], scope: Mapping[str, Any]) -> float | None:
-    """Seconds that described kernels take on an H100, one after the other; None where one lacks."""
-    from accelsim.explore.estimate_gpu import estimate_kernel
-
-    total_s = 0.0
-    for part in parts:
-        if part.kernel is None:
-            return None
-        shape = {name: int(r.value(scope)) for name, r in part.kernel.shape}
-        sets = [
-            f"{name}={str(option).lower() if isinstance(option, bool) else option.value(scope)}"
-            for name, option in part.kernel.sets
-        ]
-        total_s += estimate_kernel(part.kernel.name, arch=GPU, shape=shape, sets=sets).latency_s
-    return total_s
-
-
-def _steps(part: Part, problem: Problem) -> frozenset[str]:
+def stepping(part: Part, problem: Problem) -> frozenset[str]:
     """Einsums of the recurrence over key tiles, of which a kernel leaves out those not visited.
 
     What masks of data restrict is counted by their densities instead.
@@ -176,26 +169,33 @@ def _steps(part: Part, problem: Problem) -> frozenset[str]:
     return frozenset(found)
 
 
-@lru_cache(maxsize=512)
-def _runs(name: str) -> Cascade:
-    return running(load_cascade(name))
-
-
-def _bound(part: Part, scope: Mapping[str, Any]) -> Problem:
+def bound(part: Part, scope: Mapping[str, Any]) -> Problem:
     """The part's cascade with sizes: the rules' first, then the model's."""
-    cascade = _runs(part.cascade)
+    cascade = load_cascade(part.cascade)
     given = {name: int(r.value(scope)) for name, r in part.sizes}
-    sizes = {r: int(scope[r]) for r in names(cascade) if r in scope and r != LENGTH}
-    sizes |= given
-    densities = tuple(
-        Density(n, _number(r, scope, n, most=1), source) for n, r, source in part.density
-    )
-    if densities:
-        cascade = replace(cascade, densities=densities)
-    return bind(cascade, with_parts(cascade, sizes, TILE), part.place)
+    sizes = {r: int(scope[r]) for r in names(cascade) if r in scope and r != LENGTH} | given
+    shares = [Density(n, number(r, scope, n, most=1), source) for n, r, source in part.density]
+    return _bound(cascade, tuple(sizes.items()), tuple(shares), part.place)
 
 
-def _spread(problem: Problem) -> dict[str, float]:
+@lru_cache(maxsize=64)
+def _bound(
+    cascade: Cascade, sizes: tuple[tuple[str, int], ...], shares: tuple[Density, ...], place: Place
+) -> Problem:
+    """One problem for all who ask about a part, so that what is known of it is kept."""
+    text = running(cascade)
+    own = {d.tensor: d for d in (*text.densities, *shares)}
+    text = replace(text, densities=tuple(own.values()))
+    return bind(text, with_parts(text, dict(sizes), TILE), place)
+
+
+@lru_cache(maxsize=64)
+def stated(problem: Problem) -> Program:
+    """The statements of a problem."""
+    return program(problem)
+
+
+def reached(problem: Problem) -> dict[str, float]:
     """Elements of inputs that are read at an index of several variables or through an index tensor.
 
     Of the first kind what the index spans.  Of the second as many as there are

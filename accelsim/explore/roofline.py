@@ -8,26 +8,18 @@ rooflines is what the machine allows, not what a kernel reaches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Final
 
-from accelsim.ir.arch import Architecture, Unit
+from accelsim.ir.arch import Architecture
 from accelsim.load.arch import load_architecture
 from accelsim.load.gpu import load_gpu
+from accelsim.models.staged import cycles_of, joules_of
 
 #: The machines of the table: FuseMax's array, and an H100 with its measured ceilings.
 ARRAY: Final = "fusemax-cloud"
 GPU: Final = "h100-sxm"
-#: Classes that the array's units do not price, and what they are taken to cost there.
-STANDS_IN: Final[dict[str, str]] = {
-    "mul": "mac",
-    "round": "add",
-    "select": "max",
-    "topk": "max",
-    "log": "exp",
-    "sqrt": "div",
-}
 #: The pipe of a multiprocessor that a class runs on, named by an operation that it is measured by;
 #: reciprocals, roots and logarithms are those of the special function unit, as ex2 is.
 PIPES: Final[dict[str, str]] = {
@@ -55,7 +47,8 @@ def array_roofline(ops: Mapping[str, float], moved_bytes: float, arch: str = ARR
     1.0
     """
     machine = load_architecture(arch)
-    return max(moved_bytes / machine.backing.bandwidth, _cycles(machine, ops) / machine.clock_hz)
+    computed = least_cycles(machine, ops) / machine.clock_hz
+    return max(moved_bytes / machine.backing.bandwidth, computed)
 
 
 def array_energy(ops: Mapping[str, float], moved_bytes: float, arch: str = ARRAY) -> float:
@@ -71,42 +64,43 @@ def array_energy(ops: Mapping[str, float], moved_bytes: float, arch: str = ARRAY
     each = min(backing.read_energy_j, backing.write_energy_j) / backing.access_bytes
     total = moved_bytes * each
     for name, n in ops.items():
-        costs = [cost for u in machine.units if (cost := _joules(u, name)) is not None]
+        costs = [cost for u in machine.units if (cost := joules_of(u, name)) is not None]
         total += n * min(costs, default=0.0)
     return total
 
 
-def _joules(unit: Unit, work: str) -> float | None:
-    """Energy of an operation on a unit; None where it cannot do it."""
-    operation = unit.operation(work) or unit.operation(STANDS_IN.get(work, ""))
-    if operation is None:
-        return None
-    own = sum(n * (_joules(unit, name) or 0.0) for name, n in operation.uses)
-    return operation.energy_j + own
+def least_cycles(machine: Architecture, ops: Mapping[str, float]) -> float:
+    """Cycles that operations by class take at least, shared among the units that can do them.
+
+    Classes that no unit can do are left out.
+
+    >>> least_cycles(load_architecture("fusemax-cloud"), {"mac": 256.0 * 256 + 256})
+    1.0
+    """
+    costs = ((n, {u: cycles_of(u, name) for u in machine.units}) for name, n in ops.items())
+    return shared_cycles(
+        machine, [{u.name: n * c for u, c in own.items() if c is not None} for n, own in costs]
+    )
 
 
-def _cycles(machine: Architecture, ops: Mapping[str, float]) -> float:
-    """The most, over all sets of units, of the work that only they can do over their PEs."""
-    able = {name: [u for u in machine.units if _cost(u, name) is not None] for name in ops}
+def shared_cycles(machine: Architecture, jobs: Iterable[Mapping[str, float]]) -> float:
+    """Cycles that jobs take at least: each is PE cycles by the units that can do it.
+
+    The most, over all sets of units, of the work that only they can do over
+    their PEs; how a job is shared out is left open, so that no mapping is faster.
+
+    >>> machine = load_architecture("fusemax-cloud")
+    >>> shared_cycles(machine, [{"array_1d": 512.0}, {"array_1d": 1e9, "array_2d": 65536.0}])
+    2.0
+    """
+    own = [job for job in jobs if job]
     worst = 0.0
     for size in range(1, len(machine.units) + 1):
         for units in combinations(machine.units, size):
-            theirs = 0.0
-            for name, n in ops.items():
-                if able[name] and all(u in units for u in able[name]):
-                    theirs += n * min(_cost(u, name) or 0.0 for u in able[name])
+            names = {u.name for u in units}
+            theirs = sum(min(job.values()) for job in own if job.keys() <= names)
             worst = max(worst, theirs / sum(u.pes for u in units))
     return worst
-
-
-def _cost(unit: Unit, work: str) -> float | None:
-    """PE cycles of an operation on a unit; None where it cannot do it."""
-    operation = unit.operation(work) or unit.operation(STANDS_IN.get(work, ""))
-    if operation is None:
-        return None
-    if operation.uses:
-        return sum(n * (_cost(unit, name) or 0.0) for name, n in operation.uses)
-    return operation.cycles
 
 
 def gpu_roofline(

@@ -47,7 +47,7 @@ def swept(part: Part) -> Swept:
     cascade = running(load_cascade(part.cascade))
     over_k, why = _passes(cascade, part.key, part.rank)
     over_v, _ = _passes(cascade, part.value, part.rank)
-    found = footprint(cascade, _outer(cascade, part.rank))
+    found = footprint(cascade, outer(cascade, part.rank))
     return Swept(
         cascade.name,
         over_k,
@@ -69,8 +69,8 @@ def _before(cascade: Cascade, part: Part, over_k: float, over_v: float) -> float
         over_k - _passes(rest, part.key, part.rank)[0],
         over_v - _passes(rest, part.value, part.rank)[0],
     )
-    outer = _outer(cascade, part.rank)
-    return added + max((_passes(cascade, name, outer)[0] for name in part.summaries), default=0)
+    along = outer(cascade, part.rank)
+    return added + max((_passes(cascade, name, along)[0] for name in part.summaries), default=0)
 
 
 def _chosen(cascade: Cascade, names: Collection[str]) -> Cascade:
@@ -91,7 +91,7 @@ def _chosen(cascade: Cascade, names: Collection[str]) -> Cascade:
     return replace(cascade, einsums=tuple(einsums), inputs=tuple(inputs))
 
 
-def _outer(cascade: Cascade, rank: str) -> str:
+def outer(cascade: Cascade, rank: str) -> str:
     """The outermost part of a rank; a part is its own."""
     return cascade.parts[rank][0] if rank in cascade.parts else rank
 

@@ -1,7 +1,8 @@
 """``systems``: every published system beside the others, and how each of its numbers comes about.
 
 Passes, live words, operations and traffic are computed from a system's
-cascades; its file gives cascades, sizes and shares, never a result.
+cascades, time and energy predicted from its stages and kernels; its file
+gives cascades, sizes, shares and kernels, never a result.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from accelsim.errors import Place, refuse
-from accelsim.explore.loads import Load, kernel_seconds, load_of, scope_of, total
+from accelsim.explore.loads import Load, load_of, scope_of, total
+from accelsim.explore.predictions import Prediction, on_array, on_gpu
+from accelsim.explore.roofline import ARRAY, GPU
 from accelsim.explore.sweeping import Swept, swept
 from accelsim.ir.format import breakdown
 from accelsim.ir.problem import relevant
@@ -20,7 +23,6 @@ from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
 from accelsim.load.source import closest, read
 from accelsim.load.system import (
-    WANTED,
     Phase,
     Stored,
     System,
@@ -28,6 +30,7 @@ from accelsim.load.system import (
     load_system,
     system_of_cascade,
 )
+from accelsim.load.system_text import WANTED
 from accelsim.load.workload import MODELS, length, shape_from_text
 
 #: Lengths of the table.
@@ -42,16 +45,19 @@ class Cell:
     seq: int
     own: Load
     dense: Load
-    own_kernel_s: float | None = None
-    dense_kernel_s: float | None = None
+    predicted: tuple[Prediction, ...] = ()
 
     @property
     def kernels(self) -> dict[str, float] | None:
-        """Described kernels on an H100: seconds of the system, of dense attention, their ratio."""
-        if self.own_kernel_s is None or self.dense_kernel_s is None:
-            return None
-        ratio = self.dense_kernel_s / self.own_kernel_s
-        return {"own_s": self.own_kernel_s, "dense_s": self.dense_kernel_s, "speedup": ratio}
+        """Seconds on an H100 and their ratio, where described kernels realise all of both."""
+        for one in self.predicted:
+            if one.machine == GPU and {one.how, one.dense_how} == {"kernel"}:
+                return {
+                    "own_s": one.seconds,
+                    "dense_s": one.seconds * one.speedup,
+                    "speedup": one.speedup,
+                }
+        return None
 
     @property
     def ops(self) -> float:
@@ -83,6 +89,7 @@ class Cell:
             "array_energy": self.energy,
             "roofline_speedup": self.speedup,
             "kernels": self.kernels,
+            "predicted": [one.to_dict() for one in self.predicted],
             "own": self.own.to_dict(),
             "dense": self.dense.to_dict(),
         }
@@ -148,6 +155,7 @@ class Row:
                 name: {"value": p.value, "source": p.source, "about": p.about}
                 for name, p in text.parameters.items()
             },
+            "leaves": dict(text.leaves),
             "notes": list(text.notes),
         }
 
@@ -170,7 +178,12 @@ def system(
     (1, 1.0)
     """
     found = _found(name, shape, model)
-    parts = dict.fromkeys(part for phase in found.phases[:1] for part in phase.parts)
+    parts = dict.fromkeys(
+        part
+        for phase in found.phases[:1]
+        for part in phase.parts
+        if part.key in {t.name for t in load_cascade(part.cascade).inputs}
+    )
     sizes = [length(n) for n in lengths]
     return Row(
         found,
@@ -243,15 +256,15 @@ def systems(lengths: Sequence[str] = LENGTHS) -> Table:
 def _cell(found: System, phase: Phase, seq: int) -> Cell:
     """One phase at one length."""
     scope = scope_of(found, seq)
-    own = [load_of(part, scope) for part in phase.parts]
-    return Cell(
-        phase.name,
-        seq,
-        total(own),
-        load_of(phase.dense, scope),
-        kernel_seconds(phase.parts, scope),
-        kernel_seconds([phase.dense], scope),
-    )
+    own = total([load_of(part, scope) for part in phase.parts])
+    predicted = [
+        on_array(ARRAY, phase.parts, phase.dense, scope),
+        on_gpu(GPU, phase.parts, phase.dense, scope),
+    ]
+    hardware = found.text.hardware
+    if hardware is not None:
+        predicted.append(on_array(hardware.arch, phase.parts, phase.dense, scope, hardware))
+    return Cell(phase.name, seq, own, load_of(phase.dense, scope), tuple(predicted))
 
 
 def _bits(stored: Stored, scope: Mapping[str, Any]) -> Bits:

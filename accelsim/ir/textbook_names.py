@@ -7,7 +7,7 @@ from typing import Final
 #: What ``ir.textbook_systems``, ``ir.textbook_linear`` and ``ir.textbook_dynamic`` define.
 SYSTEMS: Final = frozenset((
     "act", "approximate-attention", "attention-gqa-causal", "attention-layer",
-    "attention-layer-causal", "biformer", "block-topk", "compensated-attention", "delta-keys",
+    "attention-layer-causal", "biformer", "block-topk", "compensated-attention", "decoder-weights", "delta-keys",
     "delta-layer", "dhsa", "dynamic-mask", "hedgehog", "hip", "inline-attention",
     "inline-local", "lightning-attention-2", "linear-step", "local-enhancement", "mala",
     "neighbourhood-1d", "neighbourhood-2d", "neighbourhood-3d", "page-mean-topk",

@@ -227,11 +227,20 @@ def precomputed_attention(A: Array, V: Array) -> Array:
     return result
 
 
+def decoder_weights(
+    X: Array, Y: Array, Z: Array, T: Array,
+    WQ: Array, WK: Array, WV: Array, WO: Array, WG: Array, WU: Array, WD: Array,
+) -> tuple[Array, ...]:  # fmt: skip
+    """The products with the weights of a gated decoder layer, each with its own input."""
+    return X @ WQ, X @ WK, X @ WV, Y @ WO, Z @ WG, Z @ WU, T @ WD
+
+
 SPARSE: dict[str, Callable[..., Any]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         attention_gqa_causal, sink_window, shifted_chunks, shifted_chunks_sinks, strided_blocks,
         paro_attention, neighbourhood_1d, neighbourhood_2d, neighbourhood_3d,
         compensated_attention, delta_keys, zero_tuning, act, precomputed_attention,
+        decoder_weights,
     )
 }  # fmt: skip

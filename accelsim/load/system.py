@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Final, get_args
 
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir.cascade import Cascade
@@ -22,120 +20,18 @@ from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
 from accelsim.load.format import load_format
 from accelsim.load.source import Document, closest, read, validate
+from accelsim.load.system_text import (
+    KernelText,
+    Kind,
+    Number,
+    PartText,
+    StoredText,
+    SystemText,
+)
 from accelsim.load.workload import MODELS
 
-#: What a description rests on, the surest first.
-Sure = Literal[
-    "primary text",
-    "authors' code",
-    "secondary",
-    "abstract only",
-    "labelled hypothesis",
-    "not published",
-]
-Kind = Literal[
-    "exact",
-    "sparse static",
-    "sparse dynamic",
-    "linear",
-    "kv-cache",
-    "quantised",
-    "calibrated",
-    "accelerator",
-    "study",
-    "not published",
-]
-#: The systems that accelsim sets out to describe.
-WANTED: Final = 40
 #: The length of the sequence in rules of sizes and shares.
 LENGTH: Final = "N"
-
-_Number = int | float | str
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ParameterText(_Record):
-    """A number of the system, and where it stands."""
-
-    value: int | float
-    source: str
-    about: str = ""
-
-
-class DensityText(_Record):
-    """The share of a mask that data leaves, and where the number comes from."""
-
-    value: _Number
-    source: str
-
-
-class KernelText(_Record):
-    """A described GPU kernel that runs the part, at sizes and with options given by rules."""
-
-    name: str
-    shape: dict[str, _Number]
-    sets: dict[str, _Number | bool] = Field({}, description="options: {causal: true, kept: SHARE}")
-
-
-class PartText(_Record):
-    """A cascade at sizes that follow from the length, the parameters and the model's ranks."""
-
-    cascade: str
-    sizes: dict[str, _Number] = Field({}, description="rules for ranks: {M: N, W: WINDOW}")
-    times: _Number = Field(1, description="how often it runs in a layer, as a share of the heads")
-    estimation: list[str] = Field([], description="Einsums that choose what the others compute")
-    bits: dict[str, _Number] = Field(
-        {}, description="bits of elements of inputs and outputs; 16 else"
-    )
-    density: dict[str, DensityText] = Field({}, description="shares that data leaves")
-    visits: _Number = Field(1, description="share of the key tiles at which recurrences step")
-    kernel: KernelText | None = Field(None, description="the GPU kernel that realises it")
-    summaries: list[str] = Field([], description="inputs that stand for many keys each")
-    key: str = Field("K", description="the input whose passes are counted as those over K")
-    value: str = Field("V", description="and as those over V")
-    rank: str = Field("M", description="the rank of keys, whose passes are counted")
-
-
-class PhaseText(_Record):
-    """Prefill or decode: parts that run one after the other, beside dense attention."""
-
-    phase: Literal["prefill", "decode"]
-    about: str = ""
-    parts: list[PartText] = Field(min_length=1)
-    dense: PartText
-
-
-class StoredText(_Record):
-    """How a tensor is stored, under a name that rules may use for its bits an element."""
-
-    name: str = Field(pattern="^[A-Z][A-Z0-9_]*$", description="of its bits in rules: W4")
-    tensor: str
-    format: str = Field(description="a format, as `formats/` has it")
-    sizes: dict[str, _Number] = Field({}, description="sizes that the format is given in")
-    published: float | None = Field(None, description="bits an element that the paper implies")
-    within: float = Field(0.0, description="relative distance that is allowed from that")
-    source: str = ""
-
-
-class SystemText(_Record):
-    """A published system: citation, how sure, and its cascades or formats."""
-
-    system: str = Field(min_length=1)
-    number: int = Field(0, ge=0, le=WANTED, description="among the forty; 0 for one of your own")
-    title: str
-    paper: str = Field("", description="the citation")
-    sure: Sure = "primary text"
-    rests: str = Field("", description="what was read, and what is inferred")
-    kind: Kind
-    about: str
-    model: str = "Llama-3.1-8B"
-    parameters: dict[str, ParameterText] = Field({})
-    phases: list[PhaseText] = Field([])
-    formats: list[StoredText] = Field([])
-    notes: list[str] = Field([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +41,7 @@ class Kernel:
     name: str
     shape: tuple[tuple[str, Rule], ...]
     sets: tuple[tuple[str, Rule | bool], ...]
+    times: Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +54,18 @@ class Part:
     estimation: tuple[str, ...]
     bits: tuple[tuple[str, Rule], ...]
     density: tuple[tuple[str, Rule, str], ...]
-    visits: Rule
+    visits: Rule | None
     summaries: tuple[str, ...]
     key: str
     value: str
     rank: str
     place: Place
-    kernel: Kernel | None = None
+    kernels: tuple[Kernel, ...] = ()
+    around: tuple[str, ...] = ()
+    estimators: tuple[Kernel, ...] = ()
+    bound: str = ""
+    units: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    layers: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +132,11 @@ def system_from(document: Document) -> System:
         loading.faults.append(
             Fault(place, "a system of no cascade and no format", "'phases' or 'formats'")
         )
+    if text.hardware is not None:
+        try:
+            catalog.find("arch", text.hardware.arch, document.place(("hardware", "arch")))
+        except InputError as error:
+            loading.faults += error.faults
     phases = tuple(
         Phase(
             p.phase,
@@ -252,7 +159,7 @@ class _Loading:
         self.document = document
         self.faults: list[Fault] = []
 
-    def rule(self, text: _Number, path: tuple[str | int, ...]) -> Rule:
+    def rule(self, text: Number, path: tuple[str | int, ...]) -> Rule:
         """A rule, or 1 where it cannot be read."""
         try:
             return rule(text, self.document.place(path))
@@ -261,7 +168,7 @@ class _Loading:
             return rule(1)
 
     def rules(
-        self, texts: Mapping[str, _Number], path: tuple[str | int, ...]
+        self, texts: Mapping[str, Number], path: tuple[str | int, ...]
     ) -> tuple[tuple[str, Rule], ...]:
         """Rules by name."""
         return tuple((name, self.rule(text, (*path, name))) for name, text in texts.items())
@@ -274,7 +181,9 @@ class _Loading:
             names = {t.name for t in cascade.inputs} | set(cascade.outputs)
             known = {
                 "estimation": (text.estimation, set(cascade.steps), "Einsum"),
-                "bits": (list(text.bits), names, "input or output"),
+                "around": (text.around, set(cascade.steps), "Einsum"),
+                "units": (list(text.units), set(cascade.steps), "Einsum"),
+                "bits": (list(text.bits), set(cascade.tensors), "tensor"),
                 "summaries": (text.summaries, names, "input or output"),
                 "density": (list(text.density), set(cascade.tensors), "tensor"),
                 "rank": ([text.rank], {*cascade.ranks, *cascade.whole}, "rank"),
@@ -283,9 +192,11 @@ class _Loading:
                 for number, name in enumerate(used):
                     if name not in allowed:
                         step: tuple[str | int, ...] = (name,)
-                        at = step if field in ("bits", "density") else (number,)
+                        named = field in ("bits", "density", "units")
+                        at = step if named else (number,)
                         where = self.document.place(
-                            (*path, field, *(at if field != "rank" else ())), field == "bits"
+                            (*path, field, *(at if field != "rank" else ())),
+                            field in ("bits", "units"),
                         )
                         message = f"{cascade.name} has no {what} {name}"
                         self.faults.append(Fault(where, message, closest(name, allowed)))
@@ -301,19 +212,30 @@ class _Loading:
                 (name, self.rule(d.value, (*path, "density", name, "value")), d.source)
                 for name, d in text.density.items()
             ),
-            self.rule(text.visits, (*path, "visits")),
+            None if text.visits is None else self.rule(text.visits, (*path, "visits")),
             tuple(text.summaries),
             text.key,
             text.value,
             text.rank,
             place,
-            self.kernel(text.kernel, (*path, "kernel")),
+            self.kernels(text.kernel, (*path, "kernel")),
+            tuple(text.around),
+            self.kernels(text.estimator, (*path, "estimator")),
+            text.bound,
+            tuple((name, tuple(units)) for name, units in text.units.items()),
+            self.rule(text.layers, (*path, "layers")),
         )
 
-    def kernel(self, text: KernelText | None, path: tuple[str | int, ...]) -> Kernel | None:
+    def kernels(
+        self, texts: KernelText | list[KernelText], path: tuple[str | int, ...]
+    ) -> tuple[Kernel, ...]:
+        """A kernel, or several one behind the other."""
+        if isinstance(texts, KernelText):
+            return (self.kernel(texts, path),)
+        return tuple(self.kernel(text, (*path, n)) for n, text in enumerate(texts))
+
+    def kernel(self, text: KernelText, path: tuple[str | int, ...]) -> Kernel:
         """A kernel, which must be described."""
-        if text is None:
-            return None
         try:
             catalog.find("kernel", text.name, self.document.place((*path, "name")))
         except InputError as error:
@@ -322,7 +244,8 @@ class _Loading:
             (name, option if isinstance(option, bool) else self.rule(option, (*path, "sets", name)))
             for name, option in text.sets.items()
         )
-        return Kernel(text.name, self.rules(text.shape, (*path, "shape")), options)
+        shape = self.rules(text.shape, (*path, "shape"))
+        return Kernel(text.name, shape, options, self.rule(text.times, (*path, "times")))
 
     def stored(self, text: StoredText, path: tuple[str | int, ...]) -> Stored:
         """A stored tensor with its format, which must exist."""
@@ -361,10 +284,10 @@ def system_of_cascade(cascade: Cascade, shape: Mapping[str, int]) -> System:
         about=cascade.about,
     )
 
-    def part(name: str, sizes: Mapping[str, _Number]) -> Part:
+    def part(name: str, sizes: Mapping[str, Number]) -> Part:
         rules = tuple((rank, rule(size)) for rank, size in sizes.items())
         one = rule(1)
-        return Part(name, rules, one, (), (), (), one, (), "K", "V", "M", cascade.place)
+        return Part(name, rules, one, (), (), (), None, (), "K", "V", "M", cascade.place)
 
     phase = Phase(
         "prefill",

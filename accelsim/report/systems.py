@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from accelsim.report.numbers import amount, percent, ratio
+from accelsim.report.numbers import amount, percent
 
 Result: TypeAlias = Mapping[str, Any]
 
@@ -23,7 +23,8 @@ COLUMNS: Final = (
     "passes_estimation", "live_words", "bits", "phase", "seq", "ops", "dense_ops", "ops_ratio",
     "bytes", "dense_bytes", "bytes_ratio", "array_energy_j", "dense_array_energy_j",
     "array_energy_ratio", "machine", "roofline_s", "dense_roofline_s",
-    "roofline_speedup", "kernel_speedup",
+    "roofline_speedup", "how", "predicted_s", "dense_predicted_s", "predicted_speedup",
+    "predicted_j", "dense_predicted_j", "predicted_energy_ratio",
 )  # fmt: skip
 #: Counted quantities of a load, and what their ratio is called in a cell.
 _COUNTED: Final = (("ops", "ops"), ("bytes", "bytes"), ("array_energy_j", "array_energy"))
@@ -45,7 +46,8 @@ def systems(result: Result) -> Iterable[RenderableType]:
     rows = result["systems"]
     yield _kinds(rows)
     yield _costs(rows)
-    yield _kernels(rows)
+    yield _predicted(rows)
+    yield from _leaves(rows)
     if result["absent"]:
         missing = ", ".join(str(n) for n in result["absent"])
         yield f"not described: {missing} of {result['wanted']}"
@@ -118,16 +120,58 @@ def _several(numbers: Iterable[float]) -> str:
     return " ".join(f"{n:5.3g}" for n in numbers)
 
 
-def _kernels(rows: Iterable[Result]) -> Table:
-    """Where described kernels realise a system: its time on an H100 and the speedup."""
-    cells = [(row["name"], c) for row in rows for c in row["cells"] if c["kernels"]]
-    columns = ("system", "phase", "length", "system takes", "dense takes", "speedup")
-    table = _table("A layer on an H100, by models of described kernels", *columns, left=2)
-    for name, cell in cells:
-        times = (amount(cell["kernels"][what], "seconds") for what in ("own_s", "dense_s"))
-        speedup = ratio(cell["kernels"]["speedup"])
-        table.add_row(name, cell["phase"], _short(cell["seq"]), *times, speedup)
+#: Marks of how a prediction comes about, and what each says under the table.
+_MARKS: Final = {"array": "", "kernel": "", "one kernel": "~", "bound": "<"}
+_SAID: Final = (
+    "speedup over dense attention and share of its energy; ~: a stage that no kernel is described"
+    " for is taken as one kernel would run it; <: no kernel is described that realises it: at most"
+    " that speedup, at least that energy"
+)
+
+
+def _predicted(rows: Iterable[Result]) -> Table:
+    """Predicted speedup and energy on every machine, a line a system, phase and machine."""
+    rows = list(rows)
+    lengths = list(dict.fromkeys(c["seq"] for row in rows for c in row["cells"]))
+    at = ", ".join(_short(n) for n in lengths)
+    columns = ("system", "phase", "machine", "speedup", "energy, %", "bound by")
+    table = _table(f"Predicted beside dense attention, at {at}", *columns, left=3)
+    table.columns[-1].justify = "left"
+    for row in rows:
+        for phase in dict.fromkeys(c["phase"] for c in row["cells"]):
+            cells = [c for c in row["cells"] if c["phase"] == phase]
+            for number, first in enumerate(cells[0]["predicted"]):
+                own = [c["predicted"][number] for c in cells]
+                mark = _MARKS[first["how"]]
+                table.add_row(
+                    row["name"] if not number else "",
+                    phase if not number else "",
+                    first["machine"],
+                    f"{mark} {_several(one['speedup'] for one in own)}".strip(),
+                    _several(100 * one["energy_ratio"] for one in own),
+                    " ".join(dict.fromkeys(_longest(one)["bound_by"] for one in own)),
+                )
+    table.caption, table.caption_justify = _SAID, "left"
     return table
+
+
+def _longest(prediction: Result) -> Result:
+    """The stage that takes longest."""
+    found: Result = max(prediction["stages"], key=lambda stage: stage["seconds"])
+    return found
+
+
+def _leaves(rows: Iterable[Result]) -> Iterable[str]:
+    """The phases that systems leave alone, with the reason, by reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for phase, why in row["leaves"].items():
+            found.setdefault((phase, why), []).append(row["name"])
+    if found:
+        yield "\n".join(
+            ["Phases without a line:"]
+            + [f"  {phase}, {', '.join(names)}: {why}" for (phase, why), names in found.items()]
+        )
 
 
 def _short(length: int) -> str:
@@ -149,6 +193,8 @@ def system(row: Result) -> Iterable[RenderableType]:
             summary.add_row(name, escape(str(row[name])))
     for name, p in row["parameters"].items():
         summary.add_row(name, escape(f"{p['value']:g}: {p['about'] or p['source']}"))
+    for phase, why in row["leaves"].items():
+        summary.add_row(phase, escape(why))
     for note in row["notes"]:
         summary.add_row("note", escape(note))
     yield summary
@@ -156,6 +202,13 @@ def system(row: Result) -> Iterable[RenderableType]:
         yield _passes(swept)
     if row["cells"]:
         yield _loads(row["cells"])
+        yield _stages(row["cells"])
+        yield from dict.fromkeys(
+            f"{one['machine']}, {c['phase']}: a bound, since {one['why']}"
+            for c in row["cells"]
+            for one in c["predicted"]
+            if one["why"]
+        )
     if row["bits"]:
         yield _formats(row["bits"])
 
@@ -193,6 +246,31 @@ def _loads(cells: Iterable[Result]) -> Table:
                 " ".join(f"{n}:{v:.3g}" for n, v in load["bytes_by_tensor"].items()),
                 " ".join(amount(t, "seconds") for t in load["roofline_s"].values()),
             )
+    return table
+
+
+def _stages(cells: Iterable[Result]) -> Table:
+    """Each prediction taken apart: stages, how each is priced, operations, bytes, time, energy."""
+    columns = ("phase", "length", "machine", "what", "stage", "by", "bound by")
+    table = _table(
+        "Predictions, a layer", *columns, "operations", "bytes", "time", "energy", left=7
+    )
+    for cell in cells:
+        for one in cell["predicted"]:
+            for what, found in (("system", one["stages"]), ("dense", one["dense_stages"])):
+                for number, stage in enumerate(found):
+                    head = (cell["phase"], _short(cell["seq"]), one["machine"], what)
+                    names = ", ".join(stage["where"].get("kernel", ())) or stage["how"]
+                    table.add_row(
+                        *(head if not number else ("",) * 4),
+                        stage["name"],
+                        names,
+                        stage["bound_by"],
+                        f"{stage['ops']:.3g}",
+                        amount(stage["bytes"], "bytes"),
+                        amount(stage["seconds"], "seconds"),
+                        amount(stage["joules"], "joules"),
+                    )
     return table
 
 
@@ -235,12 +313,12 @@ def csv_text(result: Result) -> str:
             line = [*head, cell["phase"], cell["seq"]]
             for what, relative in _COUNTED:
                 line += [*(load[what] for load in loads), cell[relative]]
-            for machine, speedup in cell["roofline_speedup"].items():
-                times = [load["roofline_s"][machine] for load in loads]
-                kernels = (
-                    (cell["kernels"] or {}).get("speedup", "") if machine == "h100-sxm" else ""
-                )
-                writer.writerow([*line, machine, *times, speedup, kernels])
+            for one in cell["predicted"]:
+                machine = one["machine"]
+                bound = [load["roofline_s"].get(machine, "") for load in loads]
+                bound.append(cell["roofline_speedup"].get(machine, ""))
+                figures = ("how", "own_s", "dense_s", "speedup", "own_j", "dense_j", "energy_ratio")
+                writer.writerow([*line, machine, *bound, *(one[name] for name in figures)])
         if not row["cells"]:
             writer.writerow(head + [""] * (len(COLUMNS) - len(head)))
     return out.getvalue()

@@ -19,7 +19,8 @@ from accelsim.explore.systems import system, systems
 from accelsim.load import catalog
 from accelsim.load.gpu import load_gpu
 from accelsim.load.source import from_text
-from accelsim.load.system import WANTED, load_system, system_from
+from accelsim.load.system import load_system, system_from
+from accelsim.load.system_text import WANTED
 from accelsim.report.systems import COLUMNS, csv_text
 
 NAMES = catalog.names("system")
@@ -122,7 +123,8 @@ def test_every_cell_is_positive_and_a_longer_sequence_is_more_work(table) -> Non
             assert before.own.bytes > 0
             assert all(t > 0 for t in before.own.seconds.values())
             if before.phase == after.phase:
-                assert after.dense.ops > before.dense.ops
+                grows = row.swept != ()  # one token's products with weights do not
+                assert after.dense.ops > before.dense.ops * (1 - (not grows) * 1e-12)
                 assert after.own.bytes >= before.own.bytes * 0.999
 
 
@@ -231,7 +233,7 @@ phases:
         ("- cascade: attention-1pass", "- cascade: attention-1pas", "unknown cascade"),
         ("sizes: {P: N, M: N}\n    d", "sizes: {P: N +}\n    d", "the rule 'N +' is not valid"),
         ("M: N}\n    d", "M: N}\n        estimation: [QQ]\n    d", "has no Einsum QQ"),
-        ("M: N}\n    d", "M: N}\n        bits: {KK: 4}\n    d", "has no input or output KK"),
+        ("M: N}\n    d", "M: N}\n        bits: {KK: 4}\n    d", "has no tensor KK"),
         ("M: N}\n    d", "M: N}\n        rank: X\n    d", "attention-1pass has no rank X"),
         (
             "M: N}\n    d",
