@@ -51,3 +51,20 @@ def tile_speedup(
     dense = prod(-(-n // t) for n, t in zip(lengths, key_tiles, strict=True))
     sizes = zip(lengths, windows, strides, query_tiles, key_tiles, strict=True)
     return dense / prod(visited(*dimension) for dimension in sizes)
+
+
+def mean_visited(length: int, window: int, stride: int, query_tile: int, key_tile: int) -> float:
+    """Key tiles that a query tile visits along one dimension, the mean over all query tiles.
+
+    What a kernel works through, where the worst tile is what a bound counts.
+
+    >>> mean_visited(32, 8, 1, 4, 4), mean_visited(32, 8, 8, 8, 8)
+    (2.75, 1.0)
+    """
+    counts = []
+    for first in range(0, length, query_tile):
+        last = min(first + query_tile, length) - 1
+        low = _start(first, length, window, stride)
+        high = _start(last, length, window, stride) + window - 1
+        counts.append(high // key_tile - low // key_tile + 1)
+    return sum(counts) / len(counts)

@@ -17,6 +17,13 @@ What = Annotated[
         " of `map` among those that were timed."
     ),
 ]
+Paper = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="One of the forty papers of `validate published`, or a file of rows of your own.",
+    ),
+]
 Gpu = Annotated[
     str | None,
     typer.Option(
@@ -52,6 +59,7 @@ ErrorsPlot = Annotated[
 
 def validate(
     what: What = "fusemax",
+    paper: Paper = None,
     gpu: Gpu = None,
     here: Here = False,
     unseen: Unseen = False,
@@ -71,7 +79,7 @@ def validate(
         return _on_tiles(gpu or "h100-sxm", as_json)
     from accelsim.explore.evaluations import validate as confront
 
-    found = confront(what)
+    found = confront(what, paper)
     result = found.to_dict()
     if plot is not None:
         from accelsim.report.machine_plots import errors_figure
@@ -80,9 +88,10 @@ def validate(
     if as_json:
         print_json(result)
     else:
-        from accelsim.report import tables
+        from accelsim.report import published, tables
 
-        print_tables(tables.validation(result, brief=brief))
+        layout = published.validation if what == "published" else tables.validation
+        print_tables(layout(result, brief=brief))
     finish(found.holds)
 
 

@@ -1,245 +1,323 @@
-"""``validate published``: analytic tables of the systems' papers, each predicted from its rows.
+"""``validate published``: every published figure that carries its configuration beside ours.
 
-A prediction takes a row's configuration and nothing fitted to the paper.  What
-cannot be asked (a claim above a bound, a figure not reproduced) stands in a
-table of its own without checks, whose heading says why.
+A table names how its rows are predicted; a prediction sees a row's
+configuration and never a published figure.  What each check asks is said in
+``ir.published.Asked``; what papers come to is in ``explore.verdicts``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import prod
-from typing import Any, Final, TypeAlias
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
 
-from accelsim.analysis.neighbourhood import tile_speedup
-from accelsim.analysis.work import work
-from accelsim.explore.systems import system
-from accelsim.explore.validate import Row, Validation, ValidationTable
-from accelsim.ir.format import bits_per_element
-from accelsim.ir.problem import bind, with_parts
-from accelsim.ir.published import Table
-from accelsim.load.cascade import load_cascade
-from accelsim.load.format import load_format
-from accelsim.load.published import load_exhibits
-from accelsim.load.workload import MODELS, length
+from accelsim.errors import one_of, refuse
+from accelsim.explore.published_analytic import PREDICT
+from accelsim.explore.published_kernels import seconds
+from accelsim.ir.published import Asked, Check, Paper, Table
+from accelsim.load.gpu import load_gpu
+from accelsim.load.published import find_paper, load_exhibit, load_exhibits, load_papers
+from accelsim.load.workload import length
 
-#: Papers whose analytic tables are predicted; FuseMax has an evaluation of its own.
-PAPERS: Final = (
-    "deconstructing-attention", "dynamic-mask", "edgeqat", "gna", "luq", "paro-attention",
-    "ptq161", "razor-attention", "slim-llm", "sparse-frontier", "zipcache", "zipvl",
-)  # fmt: skip
-
-#: Sizes that weight formats are given in: a matrix of 4096 x 4096.
-MATRIX: Final = {"rows": 4096, "channels": 4096, "weights": 4096 * 4096}
-#: Layers and vocabulary of the models of The Sparse Frontier (their config.json files).
-LAYERS: Final = {"Qwen2.5-7B": 28, "Qwen2.5-14B": 48, "Qwen2.5-32B": 64, "Qwen2.5-72B": 80}
-VOCABULARY: Final = 152064
-#: Operations of a score beside its two products (The Sparse Frontier counts three).
-SOFTMAX: Final = 3
-#: How much less attention its speed-ups speak of.
-SPARSER: Final = 5
-
-#: A row's configuration with the published figures, and ours by quantity.
-Config: TypeAlias = Mapping[str, Any]
-Predicted: TypeAlias = dict[str, float]
+#: Seconds of a unit of time; all other units are ours as they stand.
+SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+#: Median error of all kernel times on described GPUs that is allowed.
+MEDIAN: Final = 0.15
+#: Slack of bounds: the last digit of a transcribed figure.
+LAST_DIGIT: Final = 1e-6
+_SIZE: Final = re.compile(r"\d+[KMG]")
 
 
-def validate_published() -> Validation:
-    """Every analytic row beside ours, a table each.
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """One published figure beside ours.
 
-    >>> found = validate_published()
-    >>> found.holds, len(found.tables) > 10
-    (True, True)
+    ``error`` is relative; for shares (unit ``share``) absolute.  ``holds`` is
+    None where nothing is asked.  ``cause`` is what the table names as the
+    reason of a difference.
     """
-    tables = [
-        _table(table, PREDICT[table.name])
-        for paper in PAPERS
-        for exhibit in load_exhibits(paper).values()
-        for table in exhibit.tables
-    ]
-    return Validation("analytic tables of the systems' papers", tuple(tables))
+
+    workload: str
+    quantity: str
+    unit: str
+    published: float
+    ours: float
+    error: float
+    asked: Asked
+    tolerance: float | None
+    holds: bool | None
+    cause: str
+
+    @property
+    def times(self) -> float:
+        """How many times the larger is the smaller of the two figures."""
+        low, high = sorted((abs(self.ours), abs(self.published)))
+        return high / low if low else float("inf")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as a JSON object."""
+        own = {name: getattr(self, name) for name in self.__slots__ if name != "cause"}
+        return {**own, "note": self.cause}
 
 
-def _table(table: Table, predict: Callable[[Config], Predicted]) -> ValidationTable:
-    checks = {c.quantity: c for c in table.checks}
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """Rows of one published table, with its paper, its hardware and how sure it is."""
+
+    paper: str
+    name: str
+    about: str
+    hardware: str
+    page: str
+    sure: str
+    rows: tuple[PublishedRow, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row holds of which something is asked."""
+        return all(r.holds is not False for r in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as a JSON object."""
+        errors: dict[str, list[float]] = {}
+        for row in self.rows:
+            errors.setdefault(row.quantity, []).append(abs(row.error))
+        return {
+            **{name: getattr(self, name) for name in self.__slots__ if name != "rows"},
+            "holds": self.holds,
+            "mean_error": {q: sum(e) / len(e) for q, e in errors.items()},
+            "max_error": {q: max(e) for q, e in errors.items()},
+            "rows": [r.to_dict() for r in self.rows],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a paper's rows come to: counts and errors by what was asked, and the argument."""
+
+    paper: Paper
+    rows: tuple[PublishedRow, ...]
+
+    def of(self, *asked: Asked) -> list[PublishedRow]:
+        """Rows of which that is asked."""
+        return [row for row in self.rows if row.asked in asked]
+
+    @property
+    def stands(self) -> tuple[str, ...]:
+        """Reproduced, timed, bounded, contradicted, shown, not predictable: all that applies."""
+        found = []
+        if exact := self.of("within"):
+            found.append(f"reproduced within {max(abs(r.error) for r in exact):.2%}")
+        if timed := self.of("timing"):
+            middle = median(abs(r.error) for r in timed)
+            found.append(f"timed, median error {middle:.1%}")
+        if self.of("not above", "not below"):
+            found.append("bounded")
+        if self.of("claimed above", "claimed below"):
+            found.append("contradicted")
+        if not found and self.rows:
+            found.append("shown")
+        return tuple(found) or ("not predictable",)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as a JSON object."""
+        timed = [abs(r.error) for r in self.of("timing")]
+        exact = [abs(r.error) for r in self.of("within")]
+        return {
+            "number": self.paper.number,
+            "paper": self.paper.name,
+            "title": self.paper.title,
+            "verdict": list(self.stands),
+            "rows": len(self.rows),
+            "reproduced": {"rows": len(exact), "max_error": max(exact, default=None)},
+            "timed": {
+                "rows": len(timed),
+                "median_error": median(timed) if timed else None,
+                "most_times": max((r.times for r in self.of("timing")), default=None),
+            },
+            "bounded": len(self.of("not above", "not below")),
+            "contradicted": len(self.of("claimed above", "claimed below")),
+            "argument": self.paper.argument,
+            "missing": self.paper.missing,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Published tables beside ours, and the verdict on each paper."""
+
+    tables: tuple[PublishedTable, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def timed(self) -> list[PublishedRow]:
+        """All kernel times."""
+        return [row for table in self.tables for row in table.rows if row.asked == "timing"]
+
+    @property
+    def median_error(self) -> float | None:
+        """Median error of all kernel times; None where there is none."""
+        return median(abs(r.error) for r in self.timed) if self.timed else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row holds, and the median of all kernel times."""
+        return all(t.holds for t in self.tables) and (self.median_error or 0.0) <= MEDIAN
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``accelsim validate published``."""
+        return {
+            "paper": "published tables of the systems' papers",
+            "holds": self.holds,
+            "timed_rows": len(self.timed),
+            "median_error": self.median_error,
+            "median_allowed": MEDIAN,
+            "verdicts": [v.to_dict() for v in self.verdicts],
+            "tables": [t.to_dict() for t in self.tables],
+            "averages": [],
+        }
+
+
+def validate_published(paper: str | Path | None = None) -> Published:
+    """Every published row beside ours; of one ``paper``, or of a file of rows of your own.
+
+    Raises InputError for a paper that is not there, and for rows that cannot be
+    predicted as their table says.
+
+    >>> found = validate_published("zipcache")
+    >>> found.holds, found.verdicts[0].stands
+    (True, ('reproduced within 0.97%',))
+    """
+    if paper is not None and Path(paper).is_file():
+        own = load_exhibit(paper)
+        return Published(tuple(predicted(own.name, table) for table in own.tables), ())
+    papers = load_papers() if paper is None else (find_paper(str(paper)),)
+    tables = tuple(table for one in papers for table in tables_of(one.name))
+    rows = {one.name: [r for t in tables if t.paper == one.name for r in t.rows] for one in papers}
+    return Published(tables, tuple(Verdict(one, tuple(rows[one.name])) for one in papers))
+
+
+@lru_cache(maxsize=64)
+def tables_of(paper: str) -> tuple[PublishedTable, ...]:
+    """The tables of a paper; FuseMax's are those of its own evaluation."""
+    if paper == "fusemax":
+        return _fusemax()
+    exhibits = load_exhibits(paper).values()
+    return tuple(predicted(paper, table) for exhibit in exhibits for table in exhibit.tables)
+
+
+def predicted(paper: str, table: Table) -> PublishedTable:
+    """A table's rows beside ours."""
+    units = dict(table.units)
+    printed = dict(table.printed)
     rows = []
     for number in range(len(table.rows)):
-        config = table.row(number)
-        figures = predict(config)
-        for quantity, ours in ((q, n) for q, n in figures.items() if q in config):
-            truth = float(config[quantity])
-            share = truth <= 1
-            error = ours - truth if share else ours / truth - 1
-            check = checks.get(quantity)
-            asked = check.within if check is not None else None
-            holds = None if asked is None else abs(error) <= asked
-            rows.append(Row(str(config["row"]), quantity, truth, ours, error, asked, holds))
-    return ValidationTable(table.name, table.about, tuple(rows))
-
-
-# -- sizes and bits ----------------------------------------------------------------------------
-
-
-def _bits(name: str) -> float:
-    """Bits an element of a weight format."""
-    found = load_format(name)
-    return bits_per_element(found, {size: MATRIX[size] for size in found.sizes})
-
-
-def _gigabytes(row: Config) -> Predicted:
-    """Bytes of all parameters in 1e9, and the bits of each."""
-    bits = _bits(row["format"])
-    return {"gigabytes": bits * row["parameters"] / 8e9, "bits": bits}
-
-
-def _mean_bits(row: Config) -> Predicted:
-    return {"bits": _bits(row["format"])}
-
-
-def _mebibytes(row: Config) -> Predicted:
-    return {"mebibytes": _bits(row["format"]) * row["parameters"] / 8 / 2**20}
-
-
-def _gibibytes(row: Config) -> Predicted:
-    """Linear layers in the format, the rest at 16 bits."""
-    bits = _bits(row["format"]) * row["linear"] + 16 * row["rest"]
-    return {"gibibytes": bits / 8 / 2**30}
-
-
-def _mask(row: Config) -> Predicted:
-    blocks = -(-row["length"] // row["block"])
-    return {"kibibytes": blocks**2 / 8 / 1024}
-
-
-def _compressed(row: Config) -> Predicted:
-    return {"compression": 16 / _bits(row["format"])}
-
-
-def _mixed(row: Config) -> Predicted:
-    """A share of the tokens at 4 bits, the others at 2."""
-    return {"compression": 16 / (4 * row["kept"] + 2 * (1 - row["kept"]))}
-
-
-def _left(row: Config) -> Predicted:
-    """Kept queries with kept keys: the square of the share."""
-    return {"left": row["kept"] ** 2}
-
-
-def _decoded(row: Config) -> Predicted:
-    """Dense bytes over the system's own, in decode."""
-    cells = system(row["system"], [row["length"]]).cells
-    ratio = next(c.bytes for c in cells if c.phase == "decode")
-    return {"compression": 1 / ratio}
-
-
-# -- operations --------------------------------------------------------------------------------
-
-
-def _sizes(text: str) -> list[int]:
-    """Sizes of a grid.
-
-    >>> _sizes("30x48x80")
-    [30, 48, 80]
-    """
-    return [int(n) for n in text.split("x")]
-
-
-def _tiles(row: Config) -> float:
-    """Dense key tiles over those that neighbourhood attention visits."""
-    names = ("lengths", "windows", "strides", "query_tiles", "key_tiles")
-    lengths, windows, strides, queries, keys = (_sizes(row[name]) for name in names)
-    return tile_speedup(lengths, windows, strides, queries, keys)
-
-
-def _simulated(row: Config) -> Predicted:
-    """Amdahl's law with the attention's share of the time, by tiles and by operations."""
-    density = prod(_sizes(row["windows"])) / prod(_sizes(row["lengths"]))
-    share = row["share"]
-    return {
-        "simulated": 1 / (1 - share + share / _tiles(row)),
-        "flops": 1 / (1 - share + share * density),
-    }
-
-
-def _operator(row: Config) -> Predicted:
-    return {"operator": _tiles(row)}
-
-
-def _claims(row: Config) -> Predicted:
-    """Products of causal attention over those of the kept keys: no kernel gains more."""
-    n, kept = length(row["length"]), row["kept"]
-    bound = (n * (n + 1) / 2) / (kept * (kept + 1) / 2 + (n - kept) * kept)
-    return {"forward": bound}
-
-
-def _prefill(row: Config) -> Predicted:
-    """The mean over models of attention's share, and of the speedup with a fifth of it."""
-    shares, speedups = [], []
-    for name, layers in LAYERS.items():
-        m, n = MODELS[name].ranks, length(row["length"])
-        keys = m["HK"] * m["E"]
-        attention = layers * 2 * n * m["D"] * (2 * m["D"] + 2 * keys)
-        attention += layers * m["H"] * n**2 * (4 * m["E"] + SOFTMAX)
-        rest = 2 * layers * n * m["S"] * (3 * m["D"] + 1) + 2 * n * m["D"] * (1 + VOCABULARY)
-        shares.append(attention / (attention + rest))
-        speedups.append((attention + rest) / (attention / SPARSER + rest))
-    return {"share": sum(shares) / len(shares), "speedup": sum(speedups) / len(speedups)}
-
-
-def _decode(row: Config) -> Predicted:
-    """The mean over models of the cache's share of the elements, and of the speedup."""
-    shares, speedups = [], []
-    for name, layers in LAYERS.items():
-        m = MODELS[name].ranks
-        keys = m["HK"] * m["E"]
-        weights = layers * (2 * m["D"] ** 2 + 2 * m["D"] * keys + 3 * m["D"] * m["S"])
-        weights += m["D"] * (VOCABULARY + 1)
-        cache = 2 * layers * length(row["length"]) * keys * row["batch"]
-        shares.append(cache / (cache + weights))
-        speedups.append((cache + weights) / (cache / SPARSER + weights))
-    return {"share": sum(shares) / len(shares), "speedup": sum(speedups) / len(speedups)}
-
-
-def _state(row: Config) -> Predicted:
-    """Bytes of what a cascade's recurrences carry, at 16 bits."""
-    text = load_cascade(row["cascade"])
-    sizes = {"B": 1, "H": row["heads"], "E": row["width"], "F": row["width"], "M": 2}
-    problem = bind(text, sizes)
-    words = sum(
-        prod(problem.extent(r) for r in text.tensors[name] if r != rank)
-        for name, rank in text.iterative.items()
+        published = table.row(number)
+        ours = figures(table, table.configuration(number))
+        for check in table.checks:
+            if check.quantity not in ours:
+                raise refuse(f"nothing in {table.name!r} predicts {check.quantity!r}", one_of(ours))
+            unit = units.get(check.quantity, "")
+            label, last = str(published.get("row", number + 1)), printed.get(check.quantity, 0.0)
+            why = table.why(label, check.quantity)
+            truth, own = float(published[check.quantity]), ours[check.quantity]
+            rows.append(judged(label, check, unit, truth, own / SECONDS.get(unit, 1.0), last, why))
+    return PublishedTable(
+        paper, table.name, table.about, table.hardware, table.page, table.sure, tuple(rows)
     )
-    return {"state": 2.0 * words}
 
 
-def _products(row: Config) -> Predicted:
-    """Two operations for each multiply-add of a cascade."""
-    text = load_cascade(row["cascade"])
-    sizes = {"B": 1, "H": row["heads"], "E": row["width"], "F": row["width"]}
-    sizes |= {"P": row["length"], "M": row["length"]}
-    problem = bind(text, with_parts(text, sizes))
-    macs = sum(work(e).get("mac", 0) * problem.points(e) for e in text.einsums)
-    return {"flops": 2.0 * macs}
+def figures(table: Table, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """What is predicted for a configuration: by the table's model, its kernels, its rules.
+
+    Sizes such as ``64K`` are numbers; ``gpu`` are the ceilings of the column ``arch``.
+    """
+    if table.predict not in PREDICT:
+        raise refuse(f"no prediction {table.predict!r}", one_of(n for n in PREDICT if n))
+    scope: dict[str, Any] = {
+        name: length(value) if isinstance(value, str) and _SIZE.fullmatch(value) else value
+        for name, value in configuration.items()
+    }
+    if isinstance(scope.get("arch"), str):
+        scope["gpu"] = load_gpu(scope["arch"])
+    found = PREDICT[table.predict](scope)
+    scope |= found
+    timed = seconds(table, scope)
+    scope |= timed
+    found = {**found, **timed}
+    for name, rule in table.figures:
+        found[name] = float(rule.value(scope))
+        scope[name] = found[name]
+    return found
 
 
-#: How each table is predicted.
-PREDICT: Final[dict[str, Callable[[Config], Predicted]]] = {
-    "gna end to end": _simulated,
-    "gna end to end, not reproduced": _simulated,
-    "gna operator": _operator,
-    "sparse frontier prefill": _prefill,
-    "sparse frontier decode": _decode,
-    "ptq161 sizes": _gigabytes,
-    "luq bits": _mean_bits,
-    "edgeqat sizes": _mebibytes,
-    "slim-llm memory": _gibibytes,
-    "slim-llm packed memory, not reproduced": _gibibytes,
-    "razor-attention compression": _decoded,
-    "zipcache compression": _compressed,
-    "zipvl compression": _mixed,
-    "zipvl operations": _left,
-    "paro-attention mask": _mask,
-    "dynamic-mask claims": _claims,
-    "deconstructing state": _state,
-    "deconstructing products": _products,
-}
+def judged(
+    workload: str, check: Check, unit: str, truth: float, ours: float, last: float, cause: str
+) -> PublishedRow:
+    """A figure beside ours, and whether what is asked of it holds.
+
+    A figure that is printed to ``last`` may be half of that from what it stands for.
+    """
+    share = unit == "share"
+    error = ours - truth if share else (ours - truth) / truth
+    tolerance: float | None = None
+    holds: bool | None = None
+    if check.asked == "within":
+        rounded = last / 2 * (1 + LAST_DIGIT)
+        tolerance = max(check.within or 0.0, rounded if share else rounded / abs(truth))
+        holds = abs(error) <= tolerance
+    elif check.asked == "timing":
+        low, high = sorted((ours, truth))
+        tolerance = check.within
+        holds = bool(cause) or high <= (1 + (tolerance or 0.0)) * low
+    elif check.asked in ("not above", "claimed above"):
+        holds = error <= LAST_DIGIT
+    elif check.asked in ("not below", "claimed below"):
+        holds = error >= -LAST_DIGIT
+    return PublishedRow(
+        workload, check.quantity, unit, truth, ours, error, check.asked, tolerance, holds, cause
+    )
+
+
+def _fusemax() -> tuple[PublishedTable, ...]:
+    """FuseMax's own evaluation (``validate fusemax``) as tables here."""
+    from accelsim.explore.validate import validate_fusemax
+
+    found = validate_fusemax()
+    return tuple(
+        PublishedTable(
+            "fusemax",
+            table.name,
+            table.about,
+            "FuseMax",
+            "artifact",
+            "authors' code",
+            tuple(
+                PublishedRow(
+                    row.workload,
+                    row.quantity,
+                    "",
+                    row.published,
+                    row.ours,
+                    row.error,
+                    _asked(row.tolerance, row.holds),
+                    row.tolerance,
+                    row.holds,
+                    row.note,
+                )
+                for row in table.rows
+            ),
+        )
+        for table in found.tables
+    )
+
+
+def _asked(tolerance: float | None, holds: bool | None) -> Asked:
+    """What FuseMax's evaluation asks of a row."""
+    if holds is None:
+        return "shown"
+    return "not above" if tolerance is None else "within"
