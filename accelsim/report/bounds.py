@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accelsim.report.numbers import amount, ratio
-from accelsim.report.plots import BASELINE, COLOURS, canvas
+from accelsim.report.plots import BASELINE, COLOURS, canvas, saved
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,7 +83,7 @@ def slope_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     target, figure_of = canvas(path)
     from matplotlib.ticker import FuncFormatter
 
-    figure = figure_of(6.4, 4.4)
+    figure = figure_of(4.8, 3.6)
     axes = figure.subplots()
     curve = result["curve"]
     known = [p for p in curve if p["attainable_bytes"] is not None]
@@ -108,6 +108,4 @@ def slope_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     axes.grid(color="#E6E6E6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.legend(frameon=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
+    return saved(figure, target)

@@ -1,4 +1,4 @@
-"""Pictures of a machine at work: its roofline, its schedule in time, its errors against truth.
+"""Pictures of a machine at work: its schedule in time, its errors against published truth.
 
 Each function takes the object that the command prints with ``--json`` and
 returns the file that it drew; the ending of the path chooses the format.
@@ -9,76 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from accelsim.report.numbers import amount
-from accelsim.report.plots import BASELINE, COLOURS, canvas
+from accelsim.report.plots import BASELINE, COLOURS, INK, MARKERS, canvas, frame, saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_MARKERS: Final = "oDs^vPX*"
-
-
-def roofline_figure(rooflines: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draw operations a second against operations a byte, a panel a machine.
-
-    Slopes are the bandwidths of its levels, flat lines its units at one
-    operation a PE and cycle; a design stands once over each level's bytes.
-    """
-    target, figure_of = canvas(path)
-    machines = list(dict.fromkeys(r["arch"] for r in rooflines))
-    columns = min(len(machines), 3)
-    rows = -(-len(machines) // columns)
-    figure = figure_of(max(4.8, 3.9 * columns), 3.7 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, machine in zip(panels, machines, strict=False):
-        _roofline(axes, machine, [r for r in rooflines if r["arch"] == machine])
-    for axes in list(panels)[len(machines) :]:
-        axes.axis("off")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
-
-
-def _roofline(axes: Axes, machine: str, designs: Sequence[Mapping[str, Any]]) -> None:
-    ceilings: Mapping[str, float] = designs[0]["ceilings"]
-    slopes: Mapping[str, float] = designs[0]["slopes"]
-    top = max(ceilings.values())
-    at = [i for r in designs for n, i in r["intensity"].items() if n in slopes]
-    knees = [top / s for s in slopes.values()]
-    low, high = min([*at, *knees]) / 8, max([*at, *knees]) * 8
-    for name, rate in ceilings.items():
-        axes.axhline(rate, color="#444444", linewidth=1.0)
-        label = f"{name}, {rate / 1e12:.3g} Tops/s"
-        axes.text(high / 1.2, rate * 1.12, label, ha="right", fontsize=7.5)
-    for n, (name, slope) in enumerate(slopes.items()):
-        end = top / slope
-        colour = COLOURS[n % len(COLOURS)]
-        axes.plot([low, end], [low * slope, top], color=colour, linewidth=1.4)
-        label = f"{name}, {amount(slope, 'bytes')}/s"
-        axes.text(low * 1.2, low * slope * 1.6, label, fontsize=7.5, color=colour)
-    for n, design in enumerate(designs):
-        inside = {k: v for k, v in design["intensity"].items() if k in slopes}
-        axes.plot(
-            list(inside.values()),
-            [design["rate"]] * len(inside),
-            linestyle="",
-            marker=_MARKERS[n % len(_MARKERS)],
-            color=COLOURS[(n + 1) % len(COLOURS)],
-            markersize=7,
-            label=design["design"],
-        )
-    least = min(
-        *ceilings.values(), *(d["rate"] for d in designs), low * min(slopes.values(), default=1.0)
-    )
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(least / 4, top * 12))
-    axes.set_xlabel("operations a byte")
-    axes.set_ylabel("operations a second")
-    axes.set_title(machine, fontsize=11, fontweight="bold")
-    axes.grid(color="#E6E6E6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
 
 
 def schedule_figure(result: Mapping[str, Any], path: str | Path) -> Path:
@@ -91,7 +27,7 @@ def schedule_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     target, figure_of = canvas(path)
     units = list(result["utilisation"])
     groups = result["groups"]
-    figure = figure_of(8.4, 1.5 + 0.75 * len(units))
+    figure = figure_of(7.2, 1.3 + 0.65 * len(units))
     axes = figure.subplots()
     unit_s = max(sum(g["latency_s"] for g in groups), 1e-30)
     start, number = 0.0, 0
@@ -122,7 +58,7 @@ def schedule_figure(result: Mapping[str, Any], path: str | Path) -> Path:
             axes.text((start + end) / 2, middle, f"waits for {slowest}", ha="center", va="center",
                       fontsize=7, rotation=90 if end - start < 0.2 * unit_s else 0)  # fmt: skip
         start = end
-        axes.axvline(start, color="#444444", linewidth=1.0)
+        axes.axvline(start, color=INK, linewidth=1.0)
     axes.set_yticks(range(len(units)), units)
     axes.invert_yaxis()
     axes.set_xlim(0, unit_s)
@@ -130,9 +66,7 @@ def schedule_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     title = f"{result['cascade']} on {result['arch']}, mapping {result['mapping']}"
     axes.set_title(title, fontsize=11, fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
+    return saved(figure, target)
 
 
 def result_unit(result: Mapping[str, Any], einsum: str) -> str:
@@ -157,37 +91,61 @@ def _short(names: Sequence[str], share: float) -> str:
 def errors_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     """Draw predicted against true figures, a colour a quantity, and the histogram of errors.
 
-    ``result`` is a validation: rows of tables with ``published`` (or
-    ``measured``) and ``ours``.  Axes are relative to each quantity's median,
-    so that seconds and bytes share one picture.
+    ``result`` is a validation: rows of tables with ``published`` and ``ours``.
+    Axes are relative to each quantity's median, so that seconds and bytes share
+    one picture.
     """
     target, figure_of = canvas(path)
-    rows = [row for table in result["tables"] for row in table["rows"]]
-    by: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        if row["published"] > 0 and row["ours"] > 0:
-            by.setdefault(row["quantity"], []).append((row["published"], row["ours"]))
     figure = figure_of(9.2, 4.0)
     left, right = figure.subplots(1, 2)
+    _published(left, _pairs(result))
+    _errors(right, _pairs(result))
+    return saved(figure, target)
+
+
+def published_figure(result: Mapping[str, Any], path: str | Path) -> Path:
+    """Draw predicted against published figures alone."""
+    target, figure_of = canvas(path)
+    figure = figure_of(4.8, 4.4)
+    _published(figure.subplots(), _pairs(result))
+    return saved(figure, target)
+
+
+def deviations_figure(result: Mapping[str, Any], path: str | Path) -> Path:
+    """Draw the histogram of errors against published figures alone."""
+    target, figure_of = canvas(path)
+    figure = figure_of(4.8, 4.4)
+    _errors(figure.subplots(), _pairs(result))
+    return saved(figure, target)
+
+
+def _pairs(result: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """Published figures and ours, by quantity."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in (row for table in result["tables"] for row in table["rows"]):
+        if row["published"] > 0 and row["ours"] > 0:
+            found.setdefault(row["quantity"], []).append((row["published"], row["ours"]))
+    return found
+
+
+def _published(axes: Axes, by: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     for n, (quantity, pairs) in enumerate(by.items()):
         middle = sorted(p for p, _ in pairs)[len(pairs) // 2]
-        left.plot([p / middle for p, _ in pairs], [q / middle for _, q in pairs], linestyle="",
-                  marker=_MARKERS[n % len(_MARKERS)], markersize=4, alpha=0.75,
+        axes.plot([p / middle for p, _ in pairs], [q / middle for _, q in pairs], linestyle="",
+                  marker=MARKERS[n % len(MARKERS)], markersize=4, alpha=0.75,
                   color=COLOURS[n % len(COLOURS)], label=quantity)  # fmt: skip
-    ends = left.get_xlim()
-    left.plot(ends, ends, color=BASELINE, linewidth=0.9, zorder=0)
-    left.set(xscale="log", yscale="log", xlabel="published, over its median",
+    ends = axes.get_xlim()
+    axes.plot(ends, ends, color=BASELINE, linewidth=0.9, zorder=0)
+    axes.set(xscale="log", yscale="log", xlabel="published, over its median",
              ylabel="predicted, over the same")  # fmt: skip
-    left.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, ncols=1 + len(by) // 16)
+    frame(axes)
+
+
+def _errors(axes: Axes, by: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     errors = [math.log10(max(abs(q / p - 1), 1e-9)) for pairs in by.values() for p, q in pairs]
-    right.hist(errors, bins=[x / 2 for x in range(-18, 3)], color=COLOURS[0], edgecolor="white")
-    right.set_xticks(range(-9, 2, 2), [f"1e{x}" if x < -2 else f"{100 * 10.0**x:g} %"
-                                       for x in range(-9, 2, 2)])  # fmt: skip
-    right.set(xlabel="relative error", ylabel="rows")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#E6E6E6", linewidth=0.6)
-        axes.set_axisbelow(True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
+    axes.hist(errors, bins=[x / 2 for x in range(-18, 3)], color=COLOURS[0], edgecolor="white")
+    axes.set_xticks(range(-9, 2, 2), [f"1e{x}" if x < -2 else f"{100 * 10.0**x:g} %"
+                                      for x in range(-9, 2, 2)])  # fmt: skip
+    axes.set(xlabel="relative error", ylabel="rows")
+    frame(axes)

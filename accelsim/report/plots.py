@@ -6,12 +6,15 @@ prints with ``--json``.
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from accelsim.errors import one_of, refuse
+from accelsim.files import write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +24,8 @@ FORMATS: Final = (".png", ".svg", ".pdf")
 #: Okabe and Ito's colours, which colour-blind readers tell apart; grey is the baseline's.
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 BASELINE: Final = "#9A9A9A"
+INK: Final = "#444444"
+MARKERS: Final = "oDs^vPX*"
 
 
 def canvas(path: str | Path) -> tuple[Path, Callable[[float, float], Figure]]:
@@ -28,11 +33,9 @@ def canvas(path: str | Path) -> tuple[Path, Callable[[float, float], Figure]]:
     target = Path(path)
     if target.suffix not in FORMATS:
         raise refuse(f"no picture of the format of {target}", one_of(FORMATS))
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise refuse("pictures need Matplotlib", "pip install 'accelsim[plot]'") from None
+    needed()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     def figure_of(width: float, height: float) -> Figure:
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
@@ -40,6 +43,37 @@ def canvas(path: str | Path) -> tuple[Path, Callable[[float, float], Figure]]:
         return figure
 
     return target, figure_of
+
+
+def see_through() -> AbstractContextManager[None]:
+    """While it lasts, figures are saved without a background of their own."""
+    needed()
+    from matplotlib import rc_context
+
+    found: AbstractContextManager[None] = rc_context({"savefig.transparent": True})
+    return found
+
+
+def needed() -> None:
+    """Refuse to draw where Matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise refuse("pictures need Matplotlib", "pip install 'accelsim[plot]'") from None
+
+
+def saved(figure: Figure, target: Path) -> Path:
+    """Write a figure in the format of the file's ending, with the folders that are missing."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=target.suffix[1:])
+    return write(target, drawn.getvalue())
+
+
+def frame(axes: Axes) -> None:
+    """Leave the axes at the left and below, and a faint grid behind what is drawn."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E6E6E6", linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 def speedup_figure(comparison: Mapping[str, Any], path: str | Path) -> Path:
@@ -53,8 +87,8 @@ def speedup_figure(comparison: Mapping[str, Any], path: str | Path) -> Path:
     rows: Sequence[Mapping[str, Any]] = comparison["rows"]
     models = list(dict.fromkeys(row["model"] for row in rows))
     lengths = list(dict.fromkeys(str(row["seq"]) for row in rows))
-    width = max(6.4, 0.9 + len(models) * max(2.2, 0.62 * len(lengths)))
-    figure = figure_of(width, 5.6)
+    width = max(4.8, 0.9 + len(models) * max(2.2, 0.62 * len(lengths)))
+    figure = figure_of(width, 5.0)
     panels = figure.subplots(2, len(models), squeeze=False, sharex=True, sharey="row")
     for column, model in enumerate(models):
         own = [row for row in rows if row["model"] == model]
@@ -67,9 +101,7 @@ def speedup_figure(comparison: Mapping[str, Any], path: str | Path) -> Path:
     panels[1][0].set_ylabel(f"energy relative to {comparison['baseline']}")
     handles, names = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
+    return saved(figure, target)
 
 
 def _bars(
@@ -142,9 +174,7 @@ def passes_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     axes.set_ylim(high - 0.4, -1.2)
     axes.axis("off")
     axes.set_title(f"{result['cascade']}: passes over {rank}", fontsize=11)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
+    return saved(figure, target)
 
 
 def _rows(reads: Mapping[str, Sequence[str]], column: Mapping[str, int]) -> dict[str, int]:

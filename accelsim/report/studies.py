@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from accelsim.report.numbers import amount, percent, ratio
-from accelsim.report.plots import COLOURS, canvas, speedup_figure
+from accelsim.report.plots import COLOURS, canvas, saved, speedup_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,9 +116,7 @@ def study_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     panels[-1][0].set_xticks(range(len(changes)), changes, rotation=30, ha="right", fontsize=8)
     handles, names = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
-    return target
+    return saved(figure, target)
 
 
 def _bars(axes: Axes, rows: Sequence[Row], changes: Sequence[str]) -> None:

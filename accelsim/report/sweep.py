@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from accelsim.report.numbers import amount
-from accelsim.report.plots import COLOURS, canvas
+from accelsim.report.plots import COLOURS, canvas, saved
 from accelsim.report.tables import _table
 
 #: Rows of a front that are shown; the rest are in the files.
@@ -87,7 +87,7 @@ def front_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     """Draw the front of the first two objectives, a line for each value of ``by``, log scales."""
     target, figure_of = canvas(path)
     x, y = (*result["objectives"], *result["objectives"])[:2]
-    drawing = figure_of(6.4, 4.2)
+    drawing = figure_of(4.8, 3.6)
     axes = drawing.subplots()
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in result["front"]:
@@ -101,6 +101,4 @@ def front_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     axes.set_title(f"{result['sweep']}: Pareto front", fontsize=11)
     axes.grid(True, which="major", linewidth=0.4, color="#D5DAE1")
     axes.legend(fontsize=8, frameon=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(target)
-    return target
+    return saved(drawing, target)

@@ -204,7 +204,9 @@ def system(row: Result) -> Iterable[RenderableType]:
         yield _loads(row["cells"])
         yield _stages(row["cells"])
         yield from dict.fromkeys(
-            f"{one['machine']}, {c['phase']}: a bound, since {one['why']}"
+            f"{one['machine']}, {c['phase']}: "
+            + ("a bound, since " if one["how"] == "bound" else "")
+            + one["why"]
             for c in row["cells"]
             for one in c["predicted"]
             if one["why"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from accelsim.errors import InputError
-from accelsim.explore.report import report
+from accelsim.explore.report import PARTS, report
 from accelsim.explore.sweep import sweep
-from accelsim.report.page import page
+from accelsim.load import catalog
+from accelsim.report.page import page, save_pictures
 
 SPEC = """
 sweep: edges
@@ -61,7 +63,15 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "s.yaml").write_text(SPEC)
     sweep(folder / "s.yaml", folder / "out", workers=1)
-    return report(["flat", "fusemax"], ["BERT"], ["1K", "4K"], sweep=folder / "out")
+    told: list[str] = []
+    found = report(
+        ["flat", "fusemax"], ["BERT"], ["1K", "4K"], sweep=folder / "out", tell=told.append
+    )
+    assert told == [
+        *("comparison", "details of flat", "details of fusemax"),
+        *("fusemax", "published", "gpu", "systems"),
+    ]
+    return found
 
 
 def test_the_page_is_whole_and_needs_no_network(found: dict[str, Any]) -> None:
@@ -76,19 +86,28 @@ def test_the_page_is_whole_and_needs_no_network(found: dict[str, Any]) -> None:
         "Schedule",
         "Passes",
         "Traffic and its bounds",
-        "Predicted and published",
+        "Predicted and published: FuseMax",
+        "Predicted and published: other papers",
+        "Predicted and measured: h100-sxm",
+        "Published systems",
         "Pareto front",
     ]
     assert all(t.startswith(("data:", "#")) for t in reader.targets)
     assert {t[1:] for t in reader.targets if t.startswith("#")} == reader.anchors
     assert len(text.encode()) < 5_000_000
-    # one of speedup, roofline, validation and front; two schedules, passes and slopes
-    assert len(reader.images) == 4 + 3 * 2
+    # speedup and front; two of rooflines, schedules, passes, slopes, figures and errors of two
+    # validations; times and errors of a GPU and a roofline for each width of heads
+    widths = {roofline["width"] for roofline in found["gpu"]["rooflines"]}
+    assert widths >= {64, 128}
+    assert len(reader.images) == 2 + 6 * 2 + 2 + len(widths)
     for image in reader.images:
         kind, _, data = image["src"].partition(",")
         assert kind == "data:image/svg+xml;base64"
-        drawing = ElementTree.fromstring(base64.b64decode(data))
-        assert len(list(drawing.iter())) > 50
+        drawing = base64.b64decode(data)
+        assert len(list(ElementTree.fromstring(drawing).iter())) > 50
+        background = re.search(rb'id="patch_1">.*?</g>', drawing, re.DOTALL)
+        assert background is not None
+        assert b"fill: none" in background.group()  # the page's own, light or dark
         assert image["alt"]
 
 
@@ -105,6 +124,41 @@ def test_the_object_has_what_the_page_shows(found: dict[str, Any]) -> None:
     assert found["front"]["points"] == 2
 
 
+def test_pictures_are_also_files(found: dict[str, Any], tmp_path: Path) -> None:
+    drawn = save_pictures(found, tmp_path / "new", ".svg")
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {path.name for path in drawn}
+    assert len(names) == len(drawn)
+    assert {"speedup-BERT.svg", "roofline-flat-cloud.svg", "gpu-roofline-128.svg"} <= names
+
+
+def test_no_kernel_was_measured_above_a_ceiling(found: dict[str, Any]) -> None:
+    for panel in found["gpu"]["rooflines"]:
+        ceilings = panel["ceilings"]
+        highest = min(max(ceilings["wgmma"], ceilings["mma"]), ceilings["exponential"])
+        assert panel["points"]
+        for point in panel["points"]:
+            assert point["measured"] < highest
+    by_width = {panel["width"]: panel["ceilings"] for panel in found["gpu"]["rooflines"]}
+    assert by_width[128]["exponential"] == 2 * by_width[64]["exponential"]
+    assert by_width[128]["wgmma"] == by_width[64]["wgmma"]
+
+
+@pytest.mark.parametrize("design", catalog.names("design"))
+def test_no_design_is_above_what_its_einsums_allow(design: str) -> None:
+    found = report([design], ["BERT"], ["4K"], without=PARTS)
+    (roofline,) = found["rooflines"]
+    assert 0 < roofline["rate"] <= roofline["mix"] * (1 + 1e-9)
+    assert not {"validation", "published", "gpu", "systems", "front"} & set(found)
+
+
 def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no part of a sweep"):
-        report(["fusemax"], ["BERT"], ["1K"], published=False, sweep=tmp_path)
+        report(["fusemax"], ["BERT"], ["1K"], sweep=tmp_path)
+
+
+def test_unknown_parts_and_gpus_are_refused_before_the_work() -> None:
+    with pytest.raises(InputError, match="the report has no part 'everything'"):
+        report(["fusemax"], ["BERT"], ["1K"], without=["everything"])
+    with pytest.raises(InputError, match="no recorded runs of 'rtx4090'"):
+        report(["fusemax"], ["BERT"], ["1K"], gpu="rtx4090")

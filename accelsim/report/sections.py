@@ -1,0 +1,246 @@
+"""What the report page says below the pictures: its sections as tables of HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from accelsim.report.numbers import amount, deviation, percent, ratio
+from accelsim.report.sweep import figure
+from accelsim.report.systems import _count as count
+from accelsim.report.systems import _short as short
+
+Result: TypeAlias = Mapping[str, Any]
+
+
+def sections(result: Result) -> Iterator[tuple[str, str, str]]:
+    """Anchor, heading and inner HTML of each section, in the order of the page."""
+    yield "speedup", "Speedup and energy", _comparison(result["comparison"])
+    yield "roofline", "Roofline", _roofline(result["rooflines"])
+    yield "schedule", "Schedule", ""
+    yield "passes", "Passes", "".join(map(_passes, result["passes"], result["passes"].values()))
+    if result["bounds"]:
+        yield "traffic", "Traffic and its bounds", _bounds(result["bounds"])
+    if "validation" in result:
+        yield "validation", "Predicted and published: FuseMax", _published(result["validation"])
+    if "published" in result:
+        yield "published", "Predicted and published: other papers", _published(result["published"])
+    if "gpu" in result:
+        yield "gpu", f"Predicted and measured: {result['gpu']['gpu']}", _gpu(result["gpu"])
+    if "systems" in result:
+        yield "systems", "Published systems", _systems(result["systems"])
+    if "front" in result:
+        yield "front", "Pareto front", _front(result["front"])
+
+
+def _comparison(found: Result) -> str:
+    averages = "".join(
+        f"<li>{html.escape(name)}<b>{ratio(row['speedup'])}</b>"
+        f"{percent(row['energy_ratio'])} of the energy</li>"
+        for name, row in found["averages"].items()
+        if name != found["baseline"]
+    )
+    columns = ("model", "length", "design", "latency", "speedup", "energy", "relative", "bound by")
+    rows = [
+        (
+            row["model"],
+            row["seq"],
+            row["design"],
+            amount(row["latency_s"], "seconds"),
+            ratio(row["speedup"]),
+            amount(row["energy_j"], "joules"),
+            percent(row["energy_ratio"]),
+            row["bound_by"],
+        )
+        for row in found["rows"]
+    ]
+    return f'<ul class="numbers">{averages}</ul>{table(columns, rows, left=3)}'
+
+
+def _roofline(found: Sequence[Result]) -> str:
+    rows = [
+        (
+            r["design"],
+            r["arch"],
+            f"{r['rate'] / 1e12:.4g}",
+            f"{r['mix'] / 1e12:.4g}",
+            percent(r["rate"] / r["mix"]),
+            *(f"{r['intensity'].get(level, math.nan):.4g}" for level in _levels(found)),
+        )
+        for r in found
+    ]
+    columns = (
+        *("design", "machine", "Tops a second", "its Einsums allow", "reached"),
+        *(f"operations a byte of {level}" for level in _levels(found)),
+    )
+    return table(columns, rows, left=2)
+
+
+def _levels(found: Iterable[Result]) -> list[str]:
+    return list(dict.fromkeys(level for r in found for level in r["intensity"]))
+
+
+def _passes(cascade: str, found: Result) -> str:
+    steps = "".join(
+        f"<li>{html.escape(rank)}: {html.escape(step)}</li>"
+        for rank, why in found["why"].items()
+        for step in why
+    )
+    heading = f"{html.escape(cascade)}: what forces each pass"
+    return f"<details><summary>{heading}</summary><ul>{steps}</ul></details>"
+
+
+def _bounds(found: Mapping[str, Result]) -> str:
+    columns = ("cascade", "capacity", "compulsory", "lower bound", "attainable", "live footprint")
+    names = ("capacity_bytes", "compulsory_bytes", "lower_bytes", "attainable_bytes", "live_bytes")
+    rows = [
+        (cascade, *(amount(one[name], "bytes") for name in names)) for cascade, one in found.items()
+    ]
+    return table(columns, rows)
+
+
+def _published(found: Result) -> str:
+    errors = [
+        (
+            one["name"],
+            quantity,
+            str(sum(row["quantity"] == quantity for row in one["rows"])),
+            deviation(mean),
+            deviation(one["max_error"][quantity]),
+        )
+        for one in found["tables"]
+        for quantity, mean in one["mean_error"].items()
+    ]
+    held = "every row is" if found["holds"] else "not every row is"
+    said = f"<p>{sum(int(row[2]) for row in errors)} figures; {held} within its tolerance.</p>"
+    columns = ("table", "quantity", "rows", "mean error", "largest")
+    rest = folded(f"Errors of {len(errors)} quantities", table(columns, errors, left=2))
+    if not found["averages"]:
+        return said + rest
+    averages = [
+        (row["name"], f"{row['published']:g}", f"{row['ours']:.4g}") for row in found["averages"]
+    ]
+    return said + table(("mean over the evaluation", "published", "ours"), averages) + rest
+
+
+def _gpu(found: Result) -> str:
+    parts = []
+    for name, one in found["validations"].items():
+        bands = [
+            (kind, band, errors["ours"]["rows"], *_spread(errors["ours"]),
+             *(percent(errors[other]["mean"]) for other in _others(one)))
+            for kind, by_band in one["errors"].items()
+            for band, errors in by_band.items()
+        ]  # fmt: skip
+        own = ("rows", "mean error", "90th percentile", "largest")
+        columns = ("rows of", "time", *own, *(f"{other}: mean" for other in _others(one)))
+        kernels = [
+            (kernel, errors["ours"]["rows"], *_spread(errors["ours"]))
+            for kernel, errors in one["by_kernel"].items()
+        ]
+        quantities = [
+            (quantity, errors["rows"], *_spread(errors))
+            for quantity, errors in one["quantities"].items()
+        ]
+        parts.append(
+            f"<h3>Rows {html.escape(name)}</h3>"
+            + table(columns, bands, left=2)
+            + folded("By kernel, 20 us and more", table(("kernel", *own), kernels))
+            + folded("Bytes, energy, clock, speedups", table(("quantity", *own), quantities))
+        )
+    return "".join(parts)
+
+
+def _others(found: Result) -> list[str]:
+    """Baselines that stand beside ours."""
+    bands = [errors for by_band in found["errors"].values() for errors in by_band.values()]
+    return [name for name in dict.fromkeys(n for b in bands for n in b) if name != "ours"]
+
+
+def _spread(errors: Result) -> tuple[str, str, str]:
+    return percent(errors["mean"]), percent(errors["p90"]), percent(errors["max"])
+
+
+def _systems(found: Result) -> str:
+    """Two tables: what each system is, and what a layer of it costs beside dense attention."""
+    rows = found["systems"]
+    kinds = [
+        (
+            row["number"] or "",
+            row["name"],
+            row["kind"],
+            row["sure"],
+            *(count(row[name]) for name in ("passes_k", "passes_v", "passes_estimation")),
+            " ".join(dict.fromkeys(f"{s['bits']:.4g}" for s in row["bits"])) or "-",
+        )
+        for row in rows
+    ]
+    columns = ("", "system", "kind", "sure", "passes over K", "over V", "estimation", "bits")
+    own = table(columns, kinds, left=4)
+    live = [(row["name"], ", ".join(row["in_flight"]), row["live"]) for row in rows if row["live"]]
+    words = table(("system", "for one point of", "words"), live, left=3)
+    lengths = sorted({cell["seq"] for row in rows for cell in row["cells"]})
+    costs = "".join(
+        folded(f"A layer at {short(n)} beside dense attention", _costs(rows, n)) for n in lengths
+    )
+    return own + costs + folded("What must stay on chip", words)
+
+
+def _costs(rows: Iterable[Result], seq: int) -> str:
+    """Shares of dense attention's operations, bytes and energy, and speedups over it."""
+    cells = [(row["name"], c) for row in rows for c in row["cells"] if c["seq"] == seq]
+    machines = list(dict.fromkeys(m for _, c in cells for m in c["roofline_speedup"]))
+    columns = (
+        *("system", "phase", "operations", "bytes", "energy on the array"),
+        *(f"speedup by {machine}'s roofline" for machine in machines),
+        "by described kernels",
+    )
+    found = [
+        (
+            name,
+            cell["phase"],
+            *(percent(cell[what]) for what in ("ops", "bytes", "array_energy")),
+            *(ratio(cell["roofline_speedup"][machine]) for machine in machines),
+            ratio(cell["kernels"]["speedup"] if cell["kernels"] else None),
+        )
+        for name, cell in cells
+    ]
+    return table(columns, found, left=2)
+
+
+def _front(found: Result) -> str:
+    rows = found["front"]
+    fields = [*found["by"], *(n for n in (rows[0] if rows else {}) if n.startswith("set."))]
+    cells = [
+        (*(str(row[n]) for n in fields), *(figure(n, row[n]) for n in found["objectives"]))
+        for row in rows
+    ]
+    columns = (*(n.removeprefix("set.") for n in fields), *found["objectives"])
+    return table(columns, cells, left=len(fields))
+
+
+def folded(summary: str, inner: str) -> str:
+    """Something that opens when it is asked for; in print it is open."""
+    return f"<details><summary>{html.escape(summary)}</summary>{inner}</details>"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> str:
+    """A table whose first ``left`` columns are words.
+
+    >>> "<td class=left>a</td><td>1</td>" in table(("x", "y"), [("a", 1)])
+    True
+    """
+
+    def cells(tag: str, values: Sequence[object]) -> str:
+        return "".join(
+            f"<{tag}{' class=left' if n < left else ''}>{html.escape(str(value))}</{tag}>"
+            for n, value in enumerate(values)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return (
+        f'<div class="wide"><table><thead><tr>{cells("th", columns)}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
