@@ -9,10 +9,13 @@ PYTEST  = $(BIN)/python -m pytest
 JOBS   ?= auto
 # The lengths, models and designs of FuseMax's evaluation (MICRO 2024) that the demo shows.
 LENGTHS := 1K,4K,16K,64K,256K,1M
+# Interpreters for `make test-pythons`, and options of `make mutate`, as --each 8 --only passes.
+PYTHONS ?= python3.11 python3.12 python3.13
+MUTATE  ?=
 SAY      = @printf '\n== %s ==\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-browser test-peer bench docs lint format clean
+.PHONY: help demo test test-long test-browser test-peer test-pythons mutate dist bench docs lint format clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +50,19 @@ test-browser: $(STAMP)  ## the report page in headless Chromium, which must be i
 
 test-peer: $(STAMP)  ## counts against AccelForge, in the Python 3.12 that ACCELFORGE_PYTHON names
 	$(PYTEST) -m peer
+
+test-pythons:  ## the tests that CI runs, in each of PYTHONS, in environments under out/
+	@set -e; for python in $(PYTHONS); do \
+	  env=out/env-$$($$python -c 'import sys; print(*sys.version_info[:2], sep=".")'); test -x $$env/bin/python || $$python -m venv $$env; \
+	  $$env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,plot]'; \
+	  $$env/bin/python --version; $$env/bin/python -m pytest -q -n $(JOBS) -p no:cacheprovider; \
+	done
+
+mutate: $(STAMP)  ## small changes to analysis and models: the share that no test notices
+	$(BIN)/python -m tests.mutation $(MUTATE)
+
+dist: $(STAMP)  ## wheel and sdist in dist/, the same bytes wherever and whenever they are built
+	$(BIN)/python -m hatchling build -d dist
 
 bench: $(STAMP)  ## timings, printed
 	$(PYTEST) -m bench -s

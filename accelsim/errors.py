@@ -62,6 +62,20 @@ class Fault:
             lines.append(f"  allowed: {self.allowed}")
         return "\n".join(lines)
 
+    def to_dict(self) -> dict[str, str | int]:
+        """The finding as a JSON object: where (line and column from 1, 0 for all), what, allowed.
+
+        >>> Fault(Place("a.yaml", 2, 3, "x: [1"), "unbalanced '['", "']'").to_dict()["line"]
+        2
+        """
+        return {
+            "file": self.place.file,
+            "line": self.place.line,
+            "column": self.place.column,
+            "message": self.message,
+            "allowed": self.allowed,
+        }
+
 
 class InputError(Exception):
     """Bad input.  Carries every fault that was found, in document order."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -35,10 +35,12 @@ from accelsim.cli import (
     systems,
     validate,
 )
-from accelsim.cli.output import BAD_INPUT, note
-from accelsim.errors import InputError
+from accelsim.cli.output import BAD_INPUT, note, print_faults
+from accelsim.errors import InputError, Place, refuse
 
 CLOSED_PIPE: Final = 128 + 13
+#: What Typer raises for arguments that it cannot read.
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Verbs(TyperGroup):
@@ -46,19 +48,40 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
+        as_json = "--json" in ctx.args  # those of the command, which has not read them yet
         try:
             answer = super().invoke(ctx)
             sys.stdout.flush()
         except InputError as error:
-            note(str(error))
-            raise typer.Exit(BAD_INPUT) from None
+            _refuse(error, as_json)
+        except UsageError as error:
+            if as_json:
+                print_faults(refuse(error.format_message()))
+            raise  # Typer tells it with the command's usage
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the rest)
+            _forget_output()
             raise typer.Exit(CLOSED_PIPE) from None
         except OSError as error:
-            note(f"{error.filename or 'accelsim'}: {error.strerror or error}")
-            raise typer.Exit(BAD_INPUT) from None
+            if error.filename is None:
+                _forget_output()
+            place = Place(str(error.filename or "standard output"))
+            _refuse(refuse(error.strerror or str(error), place=place), as_json)
+        except MemoryError:
+            _refuse(refuse("there is not enough memory for that", "smaller sizes"), as_json)
         return answer
+
+
+def _refuse(error: InputError, as_json: bool) -> NoReturn:
+    """Tell what is wrong, and end with the status of bad input."""
+    note(str(error))
+    if as_json:
+        print_faults(error)
+    raise typer.Exit(BAD_INPUT) from None
+
+
+def _forget_output() -> None:
+    """Send what is left in the buffer nowhere: where it should go nobody reads, or is no room."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the rest)
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
+
+from accelsim.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,6 +35,11 @@ def print_json(result: Mapping[str, Any]) -> None:
 def print_line(result: Mapping[str, Any]) -> None:
     """Print one object on one line."""
     sys.stdout.write(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_faults(error: InputError) -> None:
+    """Print what is wrong with an input as one object."""
+    print_json({"faults": [fault.to_dict() for fault in error.faults]})
 
 
 def _plain(value: Any) -> Any:
@@ -75,7 +83,9 @@ def write_text(path: Path, text: str) -> Path:
 
 def note(text: str) -> None:
     """Say something beside the answer, on standard error."""
-    sys.stderr.write(text + "\n")
+    with contextlib.suppress(OSError):  # a full disk behind it: there is nobody left to tell
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def bad_input() -> NoReturn:
