@@ -5,24 +5,24 @@ Nothing here is fitted to a paper, and no prediction sees a published figure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from accelsim.analysis.neighbourhood import mean_visited, tile_speedup
 from accelsim.analysis.work import work
 from accelsim.errors import one_of, refuse
-from accelsim.explore.published_vision import backbone, sizes_of
+from accelsim.explore.published_columns import Config, alike, number, word
+from accelsim.explore.published_vision import backbone
 from accelsim.explore.systems import system
 from accelsim.ir.format import bits_per_element
 from accelsim.ir.problem import bind, names, with_parts
 from accelsim.load.cascade import load_cascade
 from accelsim.load.format import load_format
-from accelsim.load.workload import MODELS, length
+from accelsim.load.workload import MODELS
 
-#: A row's configuration, and ours by quantity.
-Config: TypeAlias = Mapping[str, Any]
+#: Ours by quantity.
 Predicted: TypeAlias = dict[str, float]
 
 #: Sizes that weight formats are given in: a matrix of 4096 x 4096.
@@ -81,16 +81,17 @@ def decoders(name: str) -> list[Decoder]:
 
 def stored(row: Config) -> Predicted:
     """Bits of an element of a ``format``, in a matrix of 4096 x 4096."""
-    found = load_format(row["format"])
+    found = load_format(word(row, "format"))
     bits = bits_per_element(found, {size: MATRIX[size] for size in found.sizes})
     return {"element_bits": bits}
 
 
 def tiles(row: Config) -> Predicted:
     """Key tiles of a neighbourhood: dense over the worst tile's, and the mean's share of all."""
-    names = ("lengths", "windows", "strides", "query_tiles", "key_tiles")
-    grids: list[Sequence[int]] = [sizes_of(row[name]) for name in names]
+    grids = alike(row, "lengths", "windows", "strides", "query_tiles", "key_tiles")
     lengths, windows, _, _, keys = grids
+    if any(w > n for n, w in zip(lengths, windows, strict=True)):
+        raise refuse(f"windows {windows} are longer than {lengths}", "windows within the grid")
     dense = prod(-(-n // t) for n, t in zip(lengths, keys, strict=True))
     mean = prod(mean_visited(*dimension) for dimension in zip(*grids, strict=True))
     return {
@@ -104,16 +105,19 @@ def tiles(row: Config) -> Predicted:
 def read(row: Config) -> Predicted:
     """Operations and bytes of a shipped system's phase over those of dense attention."""
     phase = row.get("phase", "decode")
-    cells = system(row["system"], [str(row["length"])]).cells
-    cell = next(c for c in cells if c.phase == phase)
+    cells = system(word(row, "system"), [str(row.get("length", ""))]).cells
+    there = {c.phase: c for c in cells}
+    if phase not in there:
+        raise refuse(f"{row['system']} has no phase {phase!r}", one_of(there))
+    cell = there[phase]
     return {"bytes_share": cell.bytes, "ops_share": cell.ops}
 
 
 def prefill(row: Config) -> Predicted:
     """The mean over models of attention's share, and of the speedup with a fifth of it."""
-    n = length(row["length"])
+    n = number(row, "length")
     shares, speedups = [], []
-    for m in decoders(row["model"]):
+    for m in decoders(word(row, "model")):
         heads, keys = m.H * m.E, m.HK * m.E
         seen = (m.layers - m.local) * n**2 + m.local * n * min(n, m.window)
         attention = m.layers * 2 * n * m.D * (2 * heads + 2 * keys)
@@ -126,14 +130,14 @@ def prefill(row: Config) -> Predicted:
 
 def decode(row: Config) -> Predicted:
     """The mean over models of the cache's share of the elements, and of the speedup."""
-    n = length(row["length"])
+    n = number(row, "length")
     shares, speedups = [], []
-    for m in decoders(row["model"]):
+    for m in decoders(word(row, "model")):
         heads, keys = m.H * m.E, m.HK * m.E
         weights = m.layers * (2 * m.D * heads + 2 * m.D * keys + 3 * m.D * m.S)
         weights += m.D * (m.vocabulary + 1)
         seen = (m.layers - m.local) * n + m.local * min(n, m.window)
-        cache = 2 * seen * keys * row["batch"]
+        cache = 2 * seen * keys * number(row, "batch")
         shares.append(cache / (cache + weights))
         speedups.append((cache + weights) / (cache / SPARSER + weights))
     return {"share": sum(shares) / len(shares), "speedup": sum(speedups) / len(speedups)}
@@ -144,8 +148,8 @@ def products(row: Config) -> Predicted:
 
     Sizes are the columns that are its ranks; the state counts 16 bits an element.
     """
-    text = load_cascade(row["cascade"])
-    sizes = {name: int(row[name]) for name in names(text) if name in row}
+    text = load_cascade(word(row, "cascade"))
+    sizes = {name: int(number(row, name)) for name in names(text) if name in row}
     problem = bind(text, with_parts(text, sizes))
     macs = sum(work(e).get("mac", 0) * problem.points(e) for e in text.einsums)
     words = sum(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from accelsim.errors import refuse
 from accelsim.explore.estimate_gpu import estimate_kernel
 from accelsim.ir.published import Table, Timed
-from accelsim.ir.rule import Rule, Value
+from accelsim.ir.rule import Rule, Value, shown
 from accelsim.load.gpu import load_gpu
 
 
@@ -32,18 +33,31 @@ def _stream(parts: tuple[Timed, ...], scope: Mapping[str, Any]) -> float:
     total = launches = 0.0
     first = following = 0.0
     for part in parts:
-        times = float(part.times.value(scope))
+        times = amount(part.times, scope)
         if not times:
             continue
         arch = _named(part.arch, scope)
         sets = [f"{name}={_shown(option, scope)}" for name, option in part.sets]
-        shape = {rank: round(float(rule.value(scope))) for rank, rule in part.shape}
+        shape = {rank: round(amount(rule, scope)) for rank, rule in part.shape}
         found = estimate_kernel(_named(part.kernel, scope), arch=arch, shape=shape, sets=sets)
         total += times * (found.latency_s - found.launch_s)
         launches += times * len(found.launches)
         cost = load_gpu(arch).launch
         first, following = first or cost.first_s, cost.next_s
     return total + first + max(0.0, launches - 1) * following
+
+
+def amount(rule: Rule, scope: Mapping[str, Any]) -> float:
+    """A rule's value, which must be a number, 0 or more; InputError at its place otherwise.
+
+    >>> from accelsim.ir.rule import rule
+    >>> amount(rule("2 * L"), {"L": 32})
+    64.0
+    """
+    value = rule.value(scope)
+    if isinstance(value, str) or value < 0:
+        raise refuse(f"'{rule.text}' is {shown(value)}", "a number, 0 or more", rule.place)
+    return float(value)
 
 
 def _named(name: str, scope: Mapping[str, Any]) -> str:

@@ -7,8 +7,9 @@ a linear state, and depthwise filters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+from accelsim.explore.published_columns import Config, alike, number
 
 #: Classes of ImageNet, and channels of a picture.
 CLASSES: Final = 1000
@@ -17,16 +18,7 @@ CHANNELS: Final = 3
 TAPS: Final = 9
 
 
-def sizes_of(text: str | int | float) -> list[int]:
-    """Sizes of a grid.
-
-    >>> sizes_of("30x48x80"), sizes_of(2048)
-    ([30, 48, 80], [2048])
-    """
-    return [int(n) for n in str(text).split("x")]
-
-
-def backbone(row: Mapping[str, Any]) -> dict[str, float]:
+def backbone(row: Config) -> dict[str, float]:
     """Multiply-adds and parameters of a backbone.
 
     Columns: ``resolution``, ``dims`` and ``depths`` by stage (``64x128x256x512``), ``keys`` that a
@@ -40,17 +32,19 @@ def backbone(row: Mapping[str, Any]) -> dict[str, float]:
     >>> round(found["macs"] / 1e9, 2), round(found["weights"] / 1e6, 1)
     (1.25, 5.6)
     """
-    dims, depths, keys = (sizes_of(row[name]) for name in ("dims", "depths", "keys"))
-    patch = int(row.get("patch", 0))
-    side = int(row["resolution"]) // (patch or 4)
+    dims, depths, keys = alike(row, "dims", "depths", "keys", zeros="keys")
+    patch = int(number(row, "patch", 0))
+    side = int(number(row, "resolution")) // (patch or 4)
+    square = number(row, "projections") + 2 * number(row, "mlp")
+    taps, state = number(row, "taps", 0), number(row, "state", 0)
     macs, weights = _stem(side, dims[0], patch)
     for stage, (width, depth, seen) in enumerate(zip(dims, depths, keys, strict=True)):
         if stage:
             side //= 2
             between = TAPS * dims[stage - 1] * width
             macs, weights = macs + side**2 * between, weights + between
-        dense = (row["projections"] + 2 * row["mlp"]) * width**2 + row["taps"] * width
-        attended = 2 * (seen or int(row.get("state", 0))) * width
+        dense = square * width**2 + taps * width
+        attended = 2 * (seen or state) * width
         macs += depth * side**2 * (dense + attended)
         weights += depth * dense
     head = dims[-1] * CLASSES

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from accelsim.errors import one_of, refuse
 from accelsim.explore.published_analytic import PREDICT
-from accelsim.explore.published_kernels import seconds
+from accelsim.explore.published_kernels import amount, seconds
 from accelsim.ir.published import Asked, Check, Paper, Table
 from accelsim.load.gpu import load_gpu
 from accelsim.load.published import find_paper, load_exhibit, load_exhibits, load_papers
@@ -237,7 +237,8 @@ def figures(table: Table, configuration: Mapping[str, Any]) -> dict[str, float]:
     Sizes such as ``64K`` are numbers; ``gpu`` are the ceilings of the column ``arch``.
     """
     if table.predict not in PREDICT:
-        raise refuse(f"no prediction {table.predict!r}", one_of(n for n in PREDICT if n))
+        there = one_of(n for n in PREDICT if n)
+        raise refuse(f"no prediction {table.predict!r}", there, table.place)
     scope: dict[str, Any] = {
         name: length(value) if isinstance(value, str) and _SIZE.fullmatch(value) else value
         for name, value in configuration.items()
@@ -250,8 +251,7 @@ def figures(table: Table, configuration: Mapping[str, Any]) -> dict[str, float]:
     scope |= timed
     found = {**found, **timed}
     for name, rule in table.figures:
-        found[name] = float(rule.value(scope))
-        scope[name] = found[name]
+        found[name] = scope[name] = amount(rule, scope)
     return found
 
 

@@ -5,9 +5,10 @@ A published number is never a prediction: the types do not mix.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from accelsim.errors import Place
 from accelsim.ir.rule import Rule
 
 #: What a published figure is asked: agreement, a bound that must hold (ours not above it, ours not
@@ -102,6 +103,7 @@ class Table:
     kernels: tuple[tuple[str, tuple[Timed, ...]], ...] = ()
     figures: tuple[tuple[str, Rule], ...] = ()
     causes: tuple[Cause, ...] = ()
+    place: Place = field(default=Place(), compare=False, repr=False)
 
     def row(self, number: int) -> dict[str, Cell]:
         """A row as a mapping from column to value."""

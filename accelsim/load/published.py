@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -175,7 +176,16 @@ def _faults(document: Document, text: TableText, path: Steps) -> Iterator[Fault]
         if name not in text.columns:
             place = document.place((*path, "checks", name), key=True)
             yield Fault(place, f"no column {name!r}", closest(name, text.columns))
-    named = {str(row[text.columns.index("row")]) for row in text.rows if "row" in text.columns}
+            continue
+        at = text.columns.index(name)
+        for number, row in enumerate(text.rows):
+            cell = row[at] if at < len(row) else 1
+            if isinstance(cell, str) or not math.isfinite(cell) or not cell:
+                place = document.place((*path, "rows", number, at))
+                yield Fault(place, f"{name} is {cell!r}", "a published figure, not 0")
+    if len(set(text.columns)) < len(text.columns):
+        yield Fault(document.place((*path, "columns")), "a column twice", "each name once")
+    named = {str(row[0]) for row in text.rows if row and text.columns[:1] == ["row"]}
     for number, one in enumerate(text.causes):
         known = (("row", one.row, sorted(named)), ("quantity", one.quantity, list(text.checks)))
         for what, name, names in known:
@@ -219,6 +229,7 @@ def _table(document: Document, text: TableText, path: Steps, units: Mapping[str,
         ),
         rules(text.figures, "figures"),
         tuple(Cause(c.cause, c.row, c.quantity) for c in text.causes),
+        document.place((*path, "table")),
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from accelsim.analysis.neighbourhood import mean_visited, tile_speedup, visited
 from accelsim.errors import InputError
@@ -197,6 +200,7 @@ WRONG = {
     "figures: {simulated": ("figures: {other", "predicts 'simulated'"),
     "share / tile_speedup)}": ("share / tile_speed)}", "unknown name 'tile_speed' in the rule"),
     "[row, lengths,": ("[row, more, lengths,", "8 columns"),
+    "18x24x24": ("18x24x124", "windows [18, 24, 124] are longer than"),
     "1 - share + share /": ("1 - share + * /", "is not valid"),
     "    rows: [[Hunyuan 4x8x8": (
         "    causes: [{row: none, cause: it is}]\n    rows: [[Hunyuan 4x8x8",
@@ -211,8 +215,49 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str) -> None:
     start = NEWCOMER.rindex("  - table:")
     head = NEWCOMER[: NEWCOMER.index("  - table:")]
     path.write_text(head + NEWCOMER[start:].replace(text, WRONG[text][0]))
-    with pytest.raises(InputError, match="^.*" + WRONG[text][1].replace("(", "\\(")):
+    with pytest.raises(
+        InputError, match="^.*" + WRONG[text][1].replace("(", "\\(").replace("[", "\\[")
+    ):
         validate_published(path)
+
+
+ROW = {"lengths": "8x8", "windows": "4x4", "strides": "1x1", "query_tiles": "2x2"}
+
+
+@pytest.mark.parametrize(
+    ("predict", "row", "message"),
+    [
+        ("tiles", ROW, "no column 'key_tiles'"),
+        ("tiles", {**ROW, "key_tiles": "2"}, "column 'key_tiles' is '2'"),
+        ("tiles", {**ROW, "key_tiles": "2x0"}, "column 'key_tiles' is '2x0'"),
+        ("tiles", {**ROW, "key_tiles": "two"}, "column 'key_tiles' is 'two'"),
+        ("format", {"format": 16}, "column 'format' is 16"),
+        ("decode shares", {"model": "Qwen2.5", "length": 8, "batch": 0}, "column 'batch' is 0"),
+        ("system", {"system": "sale", "length": 4096}, "sale has no phase 'decode'"),
+    ],
+)
+def test_columns_that_a_prediction_cannot_use(predict: str, row: dict, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        PREDICT[predict](row)
+    assert message in str(caught.value)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_mutilated_file_is_refused_with_a_message(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    lines = NEWCOMER.splitlines()
+    for _ in range(data.draw(st.integers(1, 2))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        words = lines[at].split(" ")
+        word = data.draw(st.integers(0, len(words) - 1))
+        words[word] = data.draw(st.sampled_from(["", "0", "-1", "x", ".inf", "64K", "[]", "n / 0"]))
+        lines[at] = " ".join(words)
+    path = tmp_path_factory.mktemp("mutilated") / "mine.yaml"
+    path.write_text("\n".join(lines))
+    with suppress(InputError):
+        assert validate_published(path).to_dict()["averages"] == []
 
 
 def test_an_unknown_paper_and_a_paper_of_fusemax_are_refused() -> None:
