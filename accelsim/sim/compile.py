@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Access
 from accelsim.ir.mapping import Group, Hold, Leaf, Node, walk
@@ -33,7 +33,7 @@ from accelsim.sim.program import (
 )
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Order, Schedule, Solver
-from accelsim.sim.tiles import Visits, Words, elements
+from accelsim.sim.tiles import MOST_INSIDE, Visits, Words, elements
 
 
 def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group: Group) -> Program:
@@ -174,7 +174,10 @@ class _Compiler:
         inside = nest.inside(leaf.einsum)
         axis = {r.part: n for n, r in enumerate(inside)}
         uneven = {r.part for r, _ in ragged}
-        found = np.zeros([r.trips if r.part in uneven else 1 for r in inside], dtype=np.int64)
+        shape = [r.trips if r.part in uneven else 1 for r in inside]
+        if math.prod(shape) > MOST_INSIDE:
+            raise refuse(f"{math.prod(shape)} iterations inside a step", f"at most {MOST_INSIDE}")
+        found = np.zeros(shape, dtype=np.int64)
         for chosen in range(1 << len(ragged)):
             where: list[slice | int] = [slice(None)] * len(inside)
             for n, (r, pes) in enumerate(ragged):
@@ -232,15 +235,17 @@ class _Compiler:
     def _with_sources(self, number: int, buffer: Buffer) -> Buffer:
         """The buffer, with what its fills wait for besides its slot.
 
-        A tile with one slot that is filled with what it drained itself is
-        drained before its slot is free.
+        A tile that is filled with what it drained itself waits for that; with
+        one slot it is drained before its slot is free.
         """
         tensor = buffer.tensor
         if not buffer.fill:
             return buffer
         if buffer.drain:
             once = buffer.visits.once and all(way.which == "again" for way in buffer.fill)
-            return replace(buffer, sources=() if once or buffer.copies == 1 else (number,))
+            if once or buffer.copies == 1:
+                return buffer
+            return replace(buffer, sources=(number,), ahead=-self._others(buffer))
         around = [n for n, b in enumerate(self.buffers) if b.hold and b.hold == buffer.outside]
         steps = [self.cascade.steps[e] for e in buffer.users]
         reads = [a for step in steps for a in step.reads if a.tensor == tensor]
@@ -322,15 +327,17 @@ class _Compiler:
     def _slots(self) -> Iterator[Order]:
         """A buffer's next tile is not there before its last one is done with."""
         for number, buffer in enumerate(self.buffers):
-            moving = [n for n, moves in enumerate(buffer.visits.moving) if moves]
-            depth = moving[-1] + 1 if moving and not buffer.visits.inside else buffer.depth
-            stays = self.nest.bodies[depth]
-            # What it brings back it has drained before: then a second slot is of no use.
-            copies = 1 if number in buffer.sources else buffer.copies
+            stays, copies = buffer.visits.stays(self.nest.bodies), buffer.copies
+            if number in buffer.sources:  # what it brings back it has drained before
+                copies = min(copies, self._others(buffer) // stays + 1)
             for before in buffer.users:
                 for after in buffer.users:
                     steps = (copies - 1) * stays + 1
                     yield Order(before, after, steps, "room", buffer.tensor)
+
+    def _others(self, buffer: Buffer) -> int:
+        """Steps of other tiles from a tile's visit to the next with the same elements."""
+        return buffer.visits.others(self.nest.bodies, self.nest.mapping.extent)
 
     def _homes(self) -> Iterator[Order]:
         """What is overwritten where it lives has been read before."""

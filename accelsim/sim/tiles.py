@@ -215,6 +215,43 @@ class Visits:
                 reach += c * (trips - 1)
         return not self.inside or not self.visit((0,) * len(self.steps)).again
 
+    def stays(self, bodies: Sequence[int]) -> int:
+        """Steps for which a tile stays; ``bodies`` are steps of one pass over a loop and all in it.
+
+        >>> lines = (Line((("p", 1),)),)
+        >>> Visits(lines, (Loop("m", 3), Loop("p", 2), Loop("f", 5)), (), 1).stays((30, 10, 5, 1))
+        5
+        """
+        moving = [n for n, moves in enumerate(self.moving) if moves]
+        return bodies[moving[-1] + 1 if moving and not self.inside else len(self.steps)]
+
+    def others(self, bodies: Sequence[int], extent: Mapping[str, int]) -> int:
+        """Steps of other tiles between two visits of a tile's elements, at least.
+
+        The slots of a recurrence hold the same elements.  Between two visits
+        are the other tiles of the loops inside the innermost loop that moves
+        none.  0, where that is not known: lines that bend or meet.
+
+        >>> lines = (Line((("p", 1),)),)
+        >>> Visits(lines, (Loop("m", 3), Loop("p", 4)), (), 1).others((12, 4, 1), {"m": 3, "p": 4})
+        3
+        """
+        lines = [x for x in self.lines if not x.slot]
+        if self.inside or any(x.divisor > 1 or x.most is not None for x in lines):
+            return 0
+        for line in lines:
+            reach = 0
+            for part, c in sorted(line.terms, key=lambda term: term[1]):
+                if c <= reach:
+                    return 0
+                reach += c * (extent[part] - 1)
+        moves = [any(x.coefficient(loop.part) for x in lines) for loop in self.steps]
+        inner = max((n for n, on in enumerate(moves) if on), default=-1)
+        still = [n for n, on in enumerate(moves) if not on]
+        if not still or still[-1] > inner:
+            return 0
+        return bodies[still[-1] + 1] - self.stays(bodies)
+
     def first(self, at: Sequence[int]) -> tuple[int, ...]:
         """The first tile of the step with loop indices ``at``: the values of its lines."""
         return tuple(

@@ -1,0 +1,82 @@
+"""What two slots hide and one shows: states of a recurrence, keys held once, chains of Einsums."""
+
+from __future__ import annotations
+
+import pytest
+
+from accelsim.ir.arch import Architecture, Level, Unit
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage
+from accelsim.ir.problem import bind
+from accelsim.ir.reference import random_inputs
+from accelsim.load.cascade import cascade_from_text
+from accelsim.models.estimate import estimate
+from accelsim.sim.execute import Executor, largest_difference
+from accelsim.sim.run import simulate
+from tests.models.nests import _OPERATIONS
+
+RUNNING = """
+cascade: running-sum
+ranks: [M, P, Q]
+inputs: {X: [M, P, Q]}
+output: S
+einsums:
+  - R[0,p,q]   = 0
+  - R[m+1,p,q] = R[m,p,q] + X[m,p,q]
+  - S[m,p,q]   = R[m+1,p,q] * X[m,p,q]
+"""
+
+
+def running(copies: int, sizes: dict[str, int]) -> tuple[float, float]:
+    """Simulated and modelled cycles of a sum whose tiles come from the buffer into registers.
+
+    One unit adds to a tile of ``Q`` in Q cycles, another multiplies by it in
+    as many; it takes Q / 4 cycles to come and to go.
+    """
+    units = (Unit("lanes", 1, 1, _OPERATIONS), Unit("grid", 1, 1, _OPERATIONS))
+    levels = (
+        Level("dram"),
+        Level("buffer", read_bandwidth=4.0, write_bandwidth=4.0),
+        Level("registers"),
+    )
+    arch = Architecture("small", 1.0, 1.0, levels, units)
+    q = (Loop("Q", sizes["Q"]),)
+    state = Hold("R", "registers", copies=copies)
+    inner = Node((Loop("P", sizes["P"]),), (state,), (Leaf("R", "lanes", q), Leaf("S", "grid", q)))
+    tree = Node((), (Hold("R", "buffer"),), (Node((Loop("M", sizes["M"]),), (), (inner,)),))
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    mapping = Mapping("m", (Group("g", tree, (Stage(("R", "S")),)),), parts)
+    problem = bind(cascade_from_text(RUNNING), sizes)
+    found = simulate(problem, arch, mapping)
+    assert found.cycles <= found.serial_cycles
+    if sizes["Q"] < 32:
+        inputs = random_inputs(problem)
+        executor = Executor(problem, mapping, inputs)
+        full = simulate(problem, arch, mapping, execute=executor.task)
+        assert full.cycles == found.cycles
+        names = problem.cascade.tensors
+        assert largest_difference(problem, inputs, executor.tensors, names) <= 1e-12
+    return found.cycles, estimate(problem, arch, mapping).latency_s
+
+
+@pytest.mark.parametrize("tiles", [2, 3])
+def test_a_second_slot_lets_a_state_be_read_while_its_next_tile_is_made(tiles: int) -> None:
+    sizes = {"M": 24, "P": tiles, "Q": 256}
+    once, model = running(1, sizes)
+    twice, _ = running(2, sizes)
+    assert model <= twice <= 1.02 * model
+    # with one slot a tile comes, both units work on it in turn, and it goes
+    assert once == pytest.approx(2.5 * model, rel=0.02)
+
+
+def test_a_second_slot_is_of_no_use_to_a_single_tile() -> None:
+    """The tile that comes is the one that goes: the sum so far is waited for."""
+    sizes = {"M": 12, "P": 1, "Q": 256}
+    twice, model = running(2, sizes)
+    assert twice > 1.9 * model
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_states_that_come_and_go_are_executed_in_order(copies: int) -> None:
+    for tiles in (1, 2, 3):
+        cycles, model = running(copies, {"M": 4, "P": tiles, "Q": 8})
+        assert cycles >= model
