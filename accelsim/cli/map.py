@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.options import Arch, Cascade, Config, Json, Length, Model, Sets, Shape
-from accelsim.cli.output import note, print_json, print_tables
+from accelsim.cli.output import note, print_json, print_tables, write_text
 from accelsim.errors import Place, refuse
 
 if TYPE_CHECKING:
@@ -42,7 +42,13 @@ Gap = Annotated[
 ]
 MappingFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Write the mapping, for `estimate --mapping FILE`."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Write the mapping, for `estimate --mapping FILE`; on a GPU the kernel, for `estimate"
+        " --kernel FILE`.",
+    ),
 ]
 Pareto = Annotated[
     bool, typer.Option("--pareto", help="What room buys: a front of room, latency, energy.")
@@ -69,6 +75,7 @@ def map_(
     as_json: Json = False,
 ) -> None:
     """Find the best mapping: tiles, loop order, what is held where, units and schedule."""
+    from accelsim.explore.estimate_cascade import runs_on_gpu
     from accelsim.explore.wishes import extents, pairs, sides
 
     asked: dict[str, Any] = {
@@ -78,13 +85,18 @@ def map_(
         "shape": shape,
         "config": config,
         "sets": tuple(sets or ()),
+    }
+    wishes: dict[str, Any] = {
         "units": pairs(unit, "--unit"),
         "holds": pairs(hold, "--hold"),
         "tiles": extents(tile),
         "spreads": sides(spread),
-        "buffers": buffers,
-        "gap": gap,
     }
+    if runs_on_gpu(arch):
+        spatial = {"--unit": unit, "--hold": hold, "--tile": tile, "--spread": spread}
+        _no_wishes({**spatial, "--pareto": pareto})
+        return _on_gpu(cascade, objective, asked, out, as_json)
+    asked |= {**wishes, "buffers": buffers, "gap": gap}
     if pareto:
         return _front(cascade, asked, as_json)
     return _best(cascade, objective, asked, out, as_json)
@@ -112,21 +124,31 @@ def _best(
     finally:
         end()
     if out is not None:
-        _write(out, found.yaml())
+        note(f"wrote {write_text(out, found.yaml())}")
     result = found.to_dict()
     return print_json(result) if as_json else print_tables(plan.plan(result))
 
 
-def _write(out: Path, text: str) -> None:
-    from accelsim.explore.rows import replace
+def _no_wishes(given: dict[str, Any]) -> None:
+    """Refuse what only a spatial machine can be asked."""
+    for option, value in given.items():
+        if value:
+            raise refuse(f"{option} is for spatial machines", "none on a GPU", Place(option))
 
-    try:
-        replace(out, text.encode())
-    except OSError as error:
-        raise refuse(
-            f"{out} cannot be written: {error.strerror}", "a file in a folder", Place("--out")
-        ) from None
-    note(f"wrote {out}")
+
+def _on_gpu(
+    cascade: str, objective: str, asked: dict[str, Any], out: Path | None, as_json: bool
+) -> None:
+    """Print the best kernel and tile, and write its descriptor where it is wanted."""
+    from accelsim.explore.map_gpu import map_gpu
+    from accelsim.report import gpu_plan
+
+    found = map_gpu(cascade, objective=objective, **asked)
+    if out is not None:
+        note(f"wrote {write_text(out, found.yaml())}")
+        note(f"accelsim estimate --kernel {out} {found.again}")
+    result = found.to_dict()
+    return print_json(result) if as_json else print_tables(gpu_plan.plan(result))
 
 
 def _progress() -> tuple[Callable[[str, int, int], None] | None, Callable[[], None]]:
