@@ -11,6 +11,7 @@ from accelsim.errors import InputError
 from accelsim.explore.estimate import batch
 from accelsim.explore.estimate_gpu import estimate_kernel
 from accelsim.load import catalog
+from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import kernel_from, load_kernel
 from accelsim.load.source import from_text
 
@@ -37,11 +38,12 @@ def asked(name: str, *sets: str, arch: str = "h100-sxm", shape: str | None = Non
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_described_kernel_has_a_price(name: str) -> None:
-    found = asked(name).to_dict()  # type: ignore[attr-defined]
+    arch = "b200" if load_kernel(name).path == "tcgen05" else "h100-sxm"
+    found = asked(name, arch=arch).to_dict()  # type: ignore[attr-defined]
     for key in ("latency_s", "dram_bytes", "l2_bytes", "energy_j", "sm_hz", "sustained_s"):
         assert found[key] > 0, key
     assert found["latency_s"] > 3.8e-6
-    assert found["power_w"] <= 700.001
+    assert found["power_w"] <= load_gpu(arch).power.cap_w * 1.000002
     assert found["launches"][0]["tile"]
     json.dumps(found, allow_nan=False)
 
