@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, Final
 
-from accelsim.analysis.statement import Program, program
+from accelsim.analysis.statement import Program, Statement, program
 from accelsim.analysis.work import work
 from accelsim.errors import Place, refuse
 from accelsim.explore.roofline import ARRAY, GPU, array_energy, array_roofline, gpu_roofline
@@ -120,7 +120,7 @@ def load_of(part: Part, scope: Mapping[str, Any]) -> Load:
             ops[name] = ops.get(name, 0.0) + n * points
         macs += work(einsum).get("mac", 0) * points if einsum in products else 0.0
     moved: dict[str, float] = {}
-    for name, elements in {**statements.touched, **reached(problem)}.items():
+    for name, elements in reached(statements).items():
         width = bits.get(name, problem.bits(name, BITS))
         if width > 0:  # masks and tables known beforehand are made where they are needed
             moved[name] = times * elements * width / BYTE
@@ -173,7 +173,10 @@ def bound(part: Part, scope: Mapping[str, Any]) -> Problem:
     """The part's cascade with sizes: the rules' first, then the model's."""
     cascade = load_cascade(part.cascade)
     given = {name: int(r.value(scope)) for name, r in part.sizes}
-    sizes = {r: int(scope[r]) for r in names(cascade) if r in scope and r != LENGTH} | given
+    asked = names(cascade)
+    sizes = {r: int(scope[r]) for r in asked if r in scope and r != LENGTH} | given
+    if {"HK", "G"} <= set(asked) and "H" not in asked and {"H", "HK"} <= scope.keys():
+        sizes.setdefault("G", int(scope["H"]) // sizes["HK"])
     shares = [Density(n, number(r, scope, n, most=1), source) for n, r, source in part.density]
     return _bound(cascade, tuple(sizes.items()), tuple(shares), part.place)
 
@@ -195,21 +198,25 @@ def stated(problem: Problem) -> Program:
     return program(problem)
 
 
-def reached(problem: Problem) -> dict[str, float]:
-    """Elements of inputs that are read at an index of several variables or through an index tensor.
+def reached(known: Program, here: Iterable[Statement] | None = None) -> dict[str, float]:
+    """Elements of inputs that statements read, all of them where not said.
 
-    Of the first kind what the index spans.  Of the second as many as there are
-    points of the read, at most all: exact for one query (what it chooses is
-    distinct), an upper bound where several may choose alike.
+    At an index of several variables what the index spans.  Through an index
+    tensor as many as there are points of the read, at most all: exact for one
+    query (what it chooses is distinct), an upper bound where several may
+    choose alike.
     """
+    problem = known.problem
     inputs = {t.name for t in problem.cascade.inputs}
     found: dict[str, float] = {}
-    for einsum in problem.cascade.einsums:
-        for read in einsum.reads:
-            if read.tensor in inputs and any(_mixed(at) for at in read.indices):
-                everything = problem.tensor_elements(read.tensor)
-                elements = min(_elements(problem, read), everything)
-                found[read.tensor] = max(found.get(read.tensor, 0.0), elements)
+    for s in known.statements if here is None else here:
+        for read, access in zip(s.reads, s.einsum.reads, strict=True):
+            if read.tensor not in inputs:
+                continue
+            mixed = any(_mixed(at) for at in access.indices)
+            elements = _elements(problem, access) if mixed else known.distinct(s, read)
+            most = min(float(elements), problem.tensor_elements(read.tensor))
+            found[read.tensor] = max(found.get(read.tensor, 0.0), most)
     return found
 
 

@@ -1,10 +1,11 @@
 """What a phase of a system is predicted to take on a machine, stage by stage, beside the dense one.
 
 On an array every stage is priced from its Einsums (``models.staged``).  On a
-GPU the attention is priced as the described kernel that realises it, the
-stages before it as theirs or, where none is described, as one kernel would
-run them; where no kernel realises the attention the system says why, and the
-prediction is a bound: no kernel takes less.
+GPU the attention is priced as the described kernel that realises it (for a
+cascade of one's own the one that fits), the stages before it as theirs or,
+where none is described, as one kernel would run them; where no kernel
+realises the attention it is said why, and the prediction is a bound: no
+kernel takes less.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from accelsim.explore.estimate_gpu import estimate_kernel
-from accelsim.explore.loads import layers_of, number
+from accelsim.explore.fitting import fitted
+from accelsim.explore.loads import bound, layers_of, number
 from accelsim.explore.stages import joined, stages
 from accelsim.ir.gpu import Gpu
 from accelsim.load.arch import load_architecture
@@ -22,6 +24,7 @@ from accelsim.load.gpu import load_gpu
 from accelsim.load.system import Kernel, Part
 from accelsim.load.system_text import HardwareText
 from accelsim.models.gpu_clock import settle, settle_as_timed
+from accelsim.models.gpu_estimate import KernelEstimate
 from accelsim.models.gpu_estimate import price as gpu_price
 from accelsim.models.staged import Stage, StagePrice
 from accelsim.models.staged import price as array_price
@@ -137,54 +140,76 @@ def on_gpu(
     >>> phase = found.phases[0]
     >>> one = on_gpu("h100-sxm", phase.parts, phase.dense, scope_of(found, 32768))
     >>> [s.name for s in one.own], one.how
-    (['estimation', 'attention'], 'one kernel')
+    (['around', 'estimation', 'attention'], 'one kernel')
     """
     gpu = load_gpu(machine)
-    parts = tuple(parts)
-    own = [s.scaled(layers_of(p, scope)) for p in parts for s in _of_part(gpu, p, scope)]
-    why = "; ".join(dict.fromkeys(p.bound for p in parts if p.bound and not p.kernels))
-    return Prediction(machine, tuple(own), tuple(_of_part(gpu, dense, scope)), why)
+    own: list[StagePrice] = []
+    why: dict[str, None] = {}
+    for part in parts:
+        found, said = _of_part(gpu, part, scope)
+        own += [s.scaled(layers_of(part, scope)) for s in found]
+        why |= dict.fromkeys([said] if said else [])
+    return Prediction(machine, tuple(own), tuple(_of_part(gpu, dense, scope)[0]), "; ".join(why))
 
 
-def _of_part(gpu: Gpu, part: Part, scope: Mapping[str, Any]) -> list[StagePrice]:
-    """The stages of a part on a GPU."""
-    found = []
-    chosen = list(stages(part, scope, apart=True))
-    if part.estimators:
-        before = [s for s in chosen if s.name in ("estimation", "selection")]
-        found.append(_kernels(gpu, joined(before, "estimation"), part.estimators, scope))
-        chosen = [s for s in chosen if s not in before]
+def _of_part(gpu: Gpu, part: Part, scope: Mapping[str, Any]) -> tuple[list[StagePrice], str]:
+    """The stages of a part on a GPU, and what is missing or taken instead."""
+    found: list[StagePrice] = []
+    chosen = stages(part, scope, apart=True)
+    why = ""
+    before = [s for s in chosen if s.name in ("estimation", "selection") and part.estimators]
     for stage in chosen:
-        if stage.name == "attention" and part.kernels:
+        if stage in before:
+            if stage is before[0]:
+                both = joined(before, "estimation")
+                found.append(_kernels(gpu, both, part.estimators, scope))
+        elif stage.name != "attention":
+            found.append(_alone(gpu, stage, bound=False))
+        elif part.kernels:
             found.append(_kernels(gpu, stage, part.kernels, scope))
         else:
-            found.append(_alone(gpu, stage, bound=stage.name == "attention"))
-    return found
+            one = part.bound or fitted(gpu.name, bound(part, scope), stage)
+            if isinstance(one, str):
+                why = one
+                found.append(_alone(gpu, stage, bound=True))
+            else:
+                why = one.why
+                found.append(_described(stage, gpu, [(1.0, one.estimate)]))
+    return found, why
 
 
 def _kernels(
     gpu: Gpu, stage: Stage, kernels: Sequence[Kernel], scope: Mapping[str, Any]
 ) -> StagePrice:
     """A stage as the described kernels that realise it, one behind the other."""
-    seconds = joules = moved = 0.0
-    busy: dict[str, float] = {}
+    found = []
     for kernel in kernels:
         shape = {name: int(r.value(scope)) for name, r in kernel.shape}
         sets = [
             f"{name}={str(option).lower() if isinstance(option, bool) else option.value(scope)}"
             for name, option in kernel.sets
         ]
-        times = number(kernel.times, scope, "times")
         one = estimate_kernel(kernel.name, arch=gpu.name, shape=shape, sets=sets)
-        seconds += times * one.latency_s
-        joules += times * one.energy_j
-        moved += times * one.dram_bytes
+        found.append((number(kernel.times, scope, "times"), one))
+    return _described(stage, gpu, found)
+
+
+def _described(stage: Stage, gpu: Gpu, found: Sequence[tuple[float, KernelEstimate]]) -> StagePrice:
+    """A stage as described kernels, each so many times."""
+    busy: dict[str, float] = {}
+    for times, one in found:
         busy[one.bound_by] = busy.get(one.bound_by, 0.0) + times * one.latency_s
-    names = tuple(dict.fromkeys(kernel.name for kernel in kernels))
     return StagePrice(
-        stage.name, gpu.name, "kernel", seconds, joules, busy,
-        sum(stage.ops.values()), moved, {"kernel": names},
-    )  # fmt: skip
+        stage.name,
+        gpu.name,
+        "kernel",
+        sum(times * one.latency_s for times, one in found),
+        sum(times * one.energy_j for times, one in found),
+        busy,
+        sum(stage.ops.values()),
+        sum(times * one.dram_bytes for times, one in found),
+        {"kernel": tuple(dict.fromkeys(one.kernel for _, one in found))},
+    )
 
 
 def _alone(gpu: Gpu, stage: Stage, *, bound: bool) -> StagePrice:

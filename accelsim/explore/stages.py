@@ -14,8 +14,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any, Final
 
-from accelsim.analysis.statement import Program, Projection, Statement
+from accelsim.analysis.statement import Program, Statement
 from accelsim.analysis.work import work
+from accelsim.explore.factors import factors
 from accelsim.explore.loads import (
     BITS,
     BYTE,
@@ -26,7 +27,7 @@ from accelsim.explore.loads import (
     stated,
     stepping,
 )
-from accelsim.ir.cascade import Access, Einsum, accesses, rank_of, simple
+from accelsim.ir.cascade import Einsum, rank_of, simple
 from accelsim.ir.problem import Problem
 from accelsim.load.cascade import load_cascade
 from accelsim.load.system import Part
@@ -147,37 +148,14 @@ def _along(problem: Problem, part: Part, einsum: Einsum) -> bool:
 
 
 def _extents(s: Statement, times: float, made: Collection[str]) -> Extents | None:
-    """Rows, columns and depth of a product of two tensors; of more, of the two largest."""
-    if not s.contracts or "mac" not in work(s.einsum):
+    """The extents of a product of two tensors; None of anything else."""
+    found = factors(s)
+    if found is None:
         return None
-    named = {a.tensor for a in accesses(s.einsum.expr)}
-    reads = zip(s.reads, s.einsum.reads, strict=True)
-    factors = {_variables(s, r, a): r for r, a in reads if r.tensor in named}
-    order = sorted(factors, key=lambda names: (-s.span(names), sorted(names)))[:2]
-    if len(order) < 2:
-        return None
-    first, second = (factors[names] for names in order)
-    rows_of = order[0] - (order[1] - _sliding(second))
-    columns_of = order[1] - (order[0] - _sliding(first))
-    out = frozenset(s.sizes) - s.reduced
-    rows, columns = out & rows_of, out & columns_of
-    batch = out - rows - columns
-    sizes = (s.span(names) for names in (batch, rows, columns, s.reduced))
-    count, high, wide, deep = (float(n) for n in sizes)
-    return Extents(count * times, high, wide, deep, (first.tensor in made, second.tensor in made))
-
-
-def _variables(s: Statement, read: Projection, access: Access) -> frozenset[str]:
-    """Variables that tell apart what a factor reads, clamped and looked-up positions too."""
-    names = read.variables | read.looked
-    if read.dull:
-        names |= set(access.variables)
-    return names & frozenset(s.sizes)
-
-
-def _sliding(read: Projection) -> frozenset[str]:
-    """Variables of windows ``p+w``: where another factor has p, the window is w wide for it."""
-    return frozenset(v for row in read.rows if len(row) > 1 for v, _ in row)
+    sizes = (found.batch, found.rows, found.columns, s.reduced)
+    count, high, wide, deep = (float(s.span(names)) for names in sizes)
+    there = (found.first.tensor in made, found.second.tensor in made)
+    return Extents(count * times, high, wide, deep, there)
 
 
 class _Moving:
@@ -196,7 +174,6 @@ class _Moving:
         self.room = room_bytes
         self.bits = bits_of(part, scope, self.problem)
         self.times = number(part.times, scope, "times")
-        self.reach = reached(self.problem)
         self.inputs = {t.name for t in self.problem.cascade.inputs}
         self.flight = set(_in_flight(part.cascade, part.rank))
 
@@ -239,11 +216,7 @@ class _Moving:
     def _bytes(self, tensor: str, here: Collection[Statement]) -> float:
         """Bytes of a tensor: of an input what statements read, of a state its last slot."""
         if tensor in self.inputs and here:
-            reads = [(s, r) for s in here for r in s.reads if r.tensor == tensor]
-            elements = float(max(self.known.distinct(s, r) for s, r in reads))
-            if tensor in self.reach:
-                elements = self.reach[tensor]
-            elements = min(elements, self.problem.tensor_elements(tensor))
+            elements = reached(self.known, here)[tensor]
         else:
             elements = float(self.problem.defined_elements(tensor))
             rank = self.problem.cascade.iterative.get(tensor)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.cascade import Cascade
+from accelsim.ir.cascade import Access, Cascade, Einsum, accesses
 from accelsim.ir.format import Format, bits_per_element, bits_read
 from accelsim.ir.rule import Rule, rule
 from accelsim.load import catalog
@@ -266,16 +266,20 @@ class _Loading:
 
 
 def system_of_cascade(cascade: Cascade, shape: Mapping[str, int]) -> System:
-    """A system of one's own from a cascade alone: prefill of N queries over N keys, in one part.
+    """A system of one's own from a cascade alone, in one part: N queries over N keys.
 
-    ``shape`` gives the sizes that neither the length nor the model gives.  It
-    stands beside causal attention in one pass.
+    ``shape`` gives the sizes that neither the length nor the model gives.
+    Where P is 1 there, or outputs have neither P nor M, it is decoding of one
+    token.  Estimation is what decides masks and indices of other Einsums.  It stands beside
+    attention in one pass, causal in prefill.
 
-    >>> load_cascade("attention-causal").name in system_of_cascade(
-    ...     load_cascade("attention-causal"), {}).phases[0].parts[0].cascade
-    True
+    >>> found = system_of_cascade(load_cascade("quest"), {"M0": 16, "R": 64})
+    >>> found.phases[0].name, found.phases[0].parts[0].estimation
+    ('decode', ('S', 'SG', 'SF', 'I'))
     """
-    own = {rank: LENGTH for rank in ("P", "M") if rank in cascade.ranks} | dict(shape)
+    along = {cascade.whole.get(r, r) for name in cascade.outputs for r in cascade.tensors[name]}
+    decode = shape.get("P", 0) == 1 or not along & {"P", "M"}
+    own: dict[str, Number] = {rank: LENGTH for rank in ("P", "M") if rank in cascade.ranks}
     text = SystemText(
         system=cascade.name,
         title=cascade.name,
@@ -284,18 +288,43 @@ def system_of_cascade(cascade: Cascade, shape: Mapping[str, int]) -> System:
         about=cascade.about,
     )
 
-    def part(name: str, sizes: Mapping[str, Number]) -> Part:
+    def part(name: str, sizes: Mapping[str, Number], estimation: tuple[str, ...] = ()) -> Part:
         rules = tuple((rank, rule(size)) for rank, size in sizes.items())
         one = rule(1)
-        return Part(name, rules, one, (), (), (), None, (), "K", "V", "M", cascade.place)
+        return Part(name, rules, one, estimation, (), (), None, (), "K", "V", "M", cascade.place)
 
+    dense = "attention-gqa-1pass" if decode else "attention-causal-1pass"
+    grouped: dict[str, Number] = {"HK": "H"} if decode and "HK" not in cascade.ranks else {}
+    if grouped and "G" in shape:
+        grouped = {"HK": f"H / {shape['G']}"}
     phase = Phase(
-        "prefill",
+        "decode" if decode else "prefill",
         "",
-        (part(cascade.place.file, own),),
-        part("attention-causal-1pass", {"P": LENGTH, "M": LENGTH}),
+        (part(cascade.place.file, own | dict(shape), _choosing(cascade)),),
+        part(dense, {"P": 1 if decode else LENGTH, "M": LENGTH} | grouped),
     )
     return System(cascade.name, text, (phase,), ())
+
+
+def _choosing(cascade: Cascade) -> tuple[str, ...]:
+    """Einsums whose only use is to decide masks or indices of others, in text order."""
+    asked: dict[str, None] = {}
+    for einsum in cascade.einsums:
+        for access in (einsum.output, *einsum.reads):
+            asked |= dict.fromkeys(at.tensor for at in access.indices if isinstance(at, Access))
+        named = {a.tensor for a in accesses(einsum.expr)}
+        asked |= dict.fromkeys(a.tensor for a in einsum.reads if a.tensor not in named)
+    direct = {e.name for e in cascade.einsums if e.output.tensor in asked}
+    found = set(direct)
+    for einsum in reversed(cascade.einsums):
+        readers = {e.name for e in cascade.einsums if einsum.output.tensor in _read(e)}
+        if readers and readers <= found | {einsum.name}:
+            found.add(einsum.name)
+    return tuple(e.name for e in cascade.einsums if e.name in found)
+
+
+def _read(einsum: Einsum) -> set[str]:
+    return {a.tensor for a in einsum.reads}
 
 
 def load_system(name_or_path: str | Path, place: Place | None = None) -> System:

@@ -27,7 +27,6 @@ from accelsim.load.system import load_system, system_from
 from accelsim.models.staged import Extents, Stage, Step, price
 from accelsim.models.staged_gpu import launch
 from accelsim.report import systems as report
-from accelsim.report.systems_plots import systems_figure
 
 NAMES = catalog.names("system")
 LONG = 32768
@@ -285,14 +284,6 @@ def test_tables_mark_what_is_a_bound() -> None:
     cells = list(chain(*(column.cells for column in table.columns)))
     assert sum(str(c).startswith("< ") for c in cells) == 2
     assert sum(str(c).startswith("~ ") for c in cells) == 2
-
-
-def test_the_picture_has_every_system(tmp_path) -> None:
-    rows = [system(name, ["4K", "32K"]).to_dict() for name in ("fusemax", "spatten")]
-    text = systems_figure({"systems": rows}, tmp_path / "systems.svg").read_text("utf-8")
-    assert text.count("<g ") > 10
-    with pytest.raises(InputError, match="no picture of the format"):
-        systems_figure({"systems": rows}, tmp_path / "systems.gif")
 
 
 def test_gpu_predictions_take_the_described_kernels_at_their_word() -> None:
