@@ -114,7 +114,8 @@ class Verdict:
             found.append(f"reproduced within {max(abs(r.error) for r in exact):.2%}")
         if timed := self.of("timing"):
             middle = median(abs(r.error) for r in timed)
-            found.append(f"timed, median error {middle:.1%}")
+            most = max(r.times for r in timed)
+            found.append(f"timed, median error {middle:.1%}, at most a factor {most:.2g}")
         if self.of("not above", "not below"):
             found.append("bounded")
         if self.of("claimed above", "claimed below"):

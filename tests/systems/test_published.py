@@ -186,6 +186,20 @@ def test_a_newcomer_adds_rows_without_code(tmp_path: Path) -> None:
     assert found.holds, [r for t in found.tables for r in t.rows]
 
 
+def test_the_file_that_the_folder_shows(tmp_path: Path) -> None:
+    text = (FOLDER / "README.md").read_text()
+    path = tmp_path / "shown.yaml"
+    path.write_text(text.split("```yaml\n")[1].split("```")[0])
+    (table,) = validate_published(path).tables
+    assert [(row.workload, row.asked) for row in table.rows] == [
+        ("4K", "timing"),
+        ("16K", "timing"),
+    ]
+    assert table.holds
+    for name in (*(c for t in tables() for c in (t.predict,) if c), "not below", "claimed above"):
+        assert f"`{name}`" in text
+
+
 def test_another_row_of_a_shipped_table_is_predicted() -> None:
     (exhibit,) = load_exhibits("s2-attention").values()
     table = exhibit.tables[0]
