@@ -69,6 +69,7 @@ def decoders(name: str) -> list[Decoder]:
         "Qwen2.5-72B": _decoder("Qwen2.5-72B", 80, 152064),
         "Llama-3.1-8B": _decoder("Llama-3.1-8B", 32, 128256),
         "Llama-3.1-70B": _decoder("Llama-3.1-70B", 80, 128256),
+        "Gemma3-4B": Decoder(34, 2560, 8, 4, 256, 10240, 262208, local=29, window=1024),
         "Gemma3-12B": Decoder(48, 3840, 16, 8, 256, 15360, 262208, local=40, window=1024),
         "Gemma3-27B": Decoder(62, 5376, 32, 16, 128, 21504, 262208, local=52, window=1024),
     }
@@ -80,14 +81,27 @@ def decoders(name: str) -> list[Decoder]:
 
 
 def stored(row: Config) -> Predicted:
-    """Bits of an element of a ``format``, in a matrix of 4096 x 4096."""
+    """Bits of an element of a ``format``, in a matrix of 4096 x 4096, metadata included.
+
+    >>> stored({"format": "gptq4-g128"})
+    {'element_bits': 4.15625}
+    """
     found = load_format(word(row, "format"))
     bits = bits_per_element(found, {size: MATRIX[size] for size in found.sizes})
     return {"element_bits": bits}
 
 
 def tiles(row: Config) -> Predicted:
-    """Key tiles of a neighbourhood: dense over the worst tile's, and the mean's share of all."""
+    """Key tiles of a neighbourhood: dense over the worst tile's, and the mean's share of all.
+
+    ``density`` is the share of keys that a query sees, ``positions`` how many
+    there are (Hassani et al., arXiv 2504.16922, section 3.3).
+
+    >>> grid = {"lengths": "256x256", "windows": "80x80", "strides": "16x16"}
+    >>> found = tiles(grid | {"query_tiles": "16x16", "key_tiles": "16x8"})
+    >>> round(found["tile_speedup"], 2), round(found["density"], 4), found["positions"]
+    (10.24, 0.0977, 65536.0)
+    """
     grids = alike(row, "lengths", "windows", "strides", "query_tiles", "key_tiles")
     lengths, windows, _, _, keys = grids
     if any(w > n for n, w in zip(lengths, windows, strict=True)):
@@ -103,7 +117,11 @@ def tiles(row: Config) -> Predicted:
 
 
 def read(row: Config) -> Predicted:
-    """Operations and bytes of a shipped system's phase over those of dense attention."""
+    """Operations and bytes of a shipped system's ``phase`` over those of dense attention.
+
+    >>> round(1 / read({"system": "razor-attention", "length": "32K"})["bytes_share"], 2)
+    3.12
+    """
     phase = row.get("phase", "decode")
     cells = system(word(row, "system"), [str(row.get("length", ""))]).cells
     there = {c.phase: c for c in cells}
@@ -114,7 +132,13 @@ def read(row: Config) -> Predicted:
 
 
 def prefill(row: Config) -> Predicted:
-    """The mean over models of attention's share, and of the speedup with a fifth of it."""
+    """The mean over models of attention's share of FLOP, and of the speedup with a fifth of it.
+
+    Projections count as attention (The Sparse Frontier, arXiv 2504.17768, section on cost).
+
+    >>> round(prefill({"model": "Qwen2.5-14B", "length": 65536})["share"], 2)
+    0.76
+    """
     n = number(row, "length")
     shares, speedups = [], []
     for m in decoders(word(row, "model")):
@@ -129,7 +153,13 @@ def prefill(row: Config) -> Predicted:
 
 
 def decode(row: Config) -> Predicted:
-    """The mean over models of the cache's share of the elements, and of the speedup."""
+    """The mean over models of the cache's share of what a step reads, and of the speedup.
+
+    Elements of 16 bits, a ``batch`` of sequences (The Sparse Frontier, as ``prefill``).
+
+    >>> round(decode({"model": "Gemma3-12B", "length": 65536, "batch": 8})["share"], 2)
+    0.61
+    """
     n = number(row, "length")
     shares, speedups = [], []
     for m in decoders(word(row, "model")):
@@ -147,6 +177,10 @@ def products(row: Config) -> Predicted:
     """Two operations for each multiply-add of a cascade, and bytes of what its recurrences carry.
 
     Sizes are the columns that are its ranks; the state counts 16 bits an element.
+
+    >>> sizes = {"B": 1, "H": 14, "E": 64, "F": 64, "P": 2048, "M": 2048}
+    >>> products({"cascade": "attention-1pass", **sizes})["product_flops"]
+    15032385536.0
     """
     text = load_cascade(word(row, "cascade"))
     sizes = {name: int(number(row, name)) for name in names(text) if name in row}

@@ -204,7 +204,11 @@ def validate_published(paper: str | Path | None = None) -> Published:
 
 @lru_cache(maxsize=64)
 def tables_of(paper: str) -> tuple[PublishedTable, ...]:
-    """The tables of a paper; FuseMax's are those of its own evaluation."""
+    """The tables of a paper; FuseMax's are those of its own evaluation.
+
+    >>> [len(table.rows) for table in tables_of("razor-attention")]
+    [1]
+    """
     if paper == "fusemax":
         return _fusemax()
     exhibits = load_exhibits(paper).values()
@@ -212,7 +216,14 @@ def tables_of(paper: str) -> tuple[PublishedTable, ...]:
 
 
 def predicted(paper: str, table: Table) -> PublishedTable:
-    """A table's rows beside ours."""
+    """A table's rows beside ours.
+
+    Raises InputError where nothing predicts a quantity, or a row's configuration cannot be used.
+
+    >>> (table,) = load_exhibits("bitnet-reloaded")["bitnet-reloaded-bits"].tables
+    >>> predicted("bitnet-reloaded", table).rows[0].holds
+    True
+    """
     units = dict(table.units)
     printed = dict(table.printed)
     rows = []
@@ -236,6 +247,10 @@ def figures(table: Table, configuration: Mapping[str, Any]) -> dict[str, float]:
     """What is predicted for a configuration: by the table's model, its kernels, its rules.
 
     Sizes such as ``64K`` are numbers; ``gpu`` are the ceilings of the column ``arch``.
+
+    >>> table = load_exhibits("zipvl")["zipvl-compression"].tables[0]
+    >>> figures(table, {"kept": 0.5})["compression"]
+    5.333333333333333
     """
     if table.predict not in PREDICT:
         there = one_of(n for n in PREDICT if n)
@@ -262,6 +277,9 @@ def judged(
     """A figure beside ours, and whether what is asked of it holds.
 
     A figure that is printed to ``last`` may be half of that from what it stands for.
+
+    >>> judged("a", Check("q", 0.01), "ms", 2.0, 2.01, 0.0, "").holds
+    True
     """
     share = unit == "share"
     error = ours - truth if share else (ours - truth) / truth

@@ -134,10 +134,14 @@ def _check(name: str, text: CheckText | _Asked) -> Check:
 
 
 def exhibit_from(document: Document) -> Exhibit:
-    """The exhibit of a document.
+    r"""The exhibit of a document.
 
     Raises InputError for rows of a wrong width, rules that cannot be read, and
     for quantities, rows or names of causes that are not in their table.
+
+    >>> from accelsim.load.source import from_text
+    >>> exhibit_from(from_text("published: a\npaper: b\nexhibit: c\n")).tables
+    ()
     """
     text = validate(document, ExhibitText)
     faults: list[Fault] = []
@@ -238,13 +242,21 @@ def _folder() -> Path:
 
 
 def load_exhibits(paper: str) -> dict[str, Exhibit]:
-    """Every exhibit of a paper's folder, by name."""
+    """Every exhibit of a paper's folder, by name; none where there is no such folder.
+
+    >>> list(load_exhibits("sale"))
+    ['sale-table-3']
+    """
     found = [exhibit_from(read(path)) for path in sorted((_folder() / paper).glob("*.yaml"))]
     return {e.name: e for e in found}
 
 
 def load_exhibit(path: str | Path) -> Exhibit:
-    """The exhibit of a file, as one of your own.  Raises InputError for what cannot be read."""
+    """The exhibit of a file, as one of your own.  Raises InputError for what cannot be read.
+
+    >>> load_exhibit(catalog.folder("validation") / "published" / "sale" / "table3.yaml").name
+    'sale-table-3'
+    """
     return exhibit_from(read(path))
 
 
