@@ -95,7 +95,10 @@ class _Cuts:
         progress = self.progress
         title = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
         told = None if progress is None else lambda done, of: progress(title, done, of)
-        self.found[edge] = search(self.task, names, self.goal, told, gap=self.gap)
+        try:
+            self.found[edge] = search(self.task, names, self.goal, told, gap=self.gap)
+        except InputError:  # the wishes leave none; why is told if there is no other cut
+            self.found[edge] = Found()
         self.stopped |= self.found[edge].stopped
 
     def shortest(self) -> list[Edge] | None:

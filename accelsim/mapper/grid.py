@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,25 @@ def factors(size: int, parts: int) -> tuple[tuple[int, ...], ...]:
     if parts == 1:
         return ((size,),)
     return tuple((d, *rest) for d in divisors(size) for rest in factors(size // d, parts - 1))
+
+
+#: Ways to cut a rank, one a row: factors, outermost first.
+Rows: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+
+
+@lru_cache(maxsize=256)
+def rows(size: int, parts: int, tiles: tuple[int, ...] = ()) -> Rows:
+    """The rows of ``factors`` in which every tile divides each of ``tiles`` or is divided by it.
+
+    >>> rows(4, 2).tolist()
+    [[1.0, 4.0], [2.0, 2.0], [4.0, 1.0]]
+    """
+    table = np.array(factors(size, parts), dtype=np.float64).reshape(-1, parts)
+    inside = np.cumprod(table[:, ::-1], axis=1)
+    good = np.ones(len(table), dtype=bool)
+    for tile in tiles:
+        good &= np.all((inside % tile == 0) | (tile % inside == 0), axis=1)
+    return table[good]
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,13 @@ def reasons(task: Task, einsums: Sequence[str]) -> tuple[Fault, ...]:
     """
     needed: dict[int, tuple[float, tuple[str, ...]]] = {}
     absent: dict[str, str] = {}
+    refused: dict[Fault, None] = {}
     for frame in frames(task.cascade, einsums):
         try:
             space = Space(task, frame)
         except InputError as error:
-            return error.faults
+            refused |= dict.fromkeys(error.faults)
+            continue
         for tensor, sets in space.options.items():
             if not sets:
                 absent[tensor] = task.wishes.holds[tensor]
@@ -47,6 +49,8 @@ def reasons(task: Task, einsums: Sequence[str]) -> tuple[Fault, ...]:
             Fault(Place("--hold"), f"{tensor} cannot be held in {level}", "a level between")
             for tensor, level in absent.items()
         ]
+    if not faults and refused and not needed:
+        return tuple(refused)
     if not faults:
         said = ", ".join(f"{t} in {v}" for t, v in task.wishes.holds.items()) or "nothing"
         message = (

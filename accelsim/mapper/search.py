@@ -1,7 +1,8 @@
 """The best mapping of one fused group over all its frames: best-first branch and bound.
 
 Every point of every frame's grid gets a bound that holds for all mappings there
-(``Space.bounds``), and a closer one when its turn comes (``Closer.bounds``).
+(``Space.bounds``; of one Einsum, where energy counts, ``chains``), and a closer
+one when its turn comes (``Closer.bounds``).
 Points are solved in the order of their bounds; one whose bound is no better than
 the best mapping found is given up, and since all after it have no better bounds
 either, so are they.  What is found is then the best of the space, unless a point
@@ -19,17 +20,22 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 
 from accelsim.errors import Fault, InputError
+from accelsim.mapper.bound import floor
+from accelsim.mapper.chains import Chains, covers
 from accelsim.mapper.closer import Closer
 from accelsim.mapper.evaluate import Array, Numbers
-from accelsim.mapper.frame import frames
+from accelsim.mapper.frame import MOST_LOOPS, frame, frames
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
 from accelsim.mapper.point import Choice, Point
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.stow import Tally
+from accelsim.mapper.ties import MORE, dearer
+from accelsim.mapper.touched import Served
 
 #: Points that are solved for the second figure alone.
 MOST_TIES = 24
@@ -43,6 +49,9 @@ FIRST = 256
 #: Blocks of each space that are kept for the points that wait.
 BLOCKS = 4
 
+#: Loops of the frames of one Einsum among which the first point is looked for.
+FEW_LOOPS = 3
+
 #: Called with points done and points in all.
 Progress = Callable[[int, int], None]
 
@@ -51,15 +60,13 @@ Progress = Callable[[int, int], None]
 class Found:
     """What the search of one group found, and what it looked at.
 
-    ``points`` are all points of all grids, ``solved`` those looked into;
-    ``bound`` is what no mapping of the space is below.
+    ``points`` are all points of all grids, ``solved`` those looked into.
     """
 
     choice: Choice | None = None
     points: int = 0
     solved: int = 0
     mappings: int = 0
-    bound: float = math.inf
     tally: Tally = field(default_factory=Tally)
     stopped: bool = False
 
@@ -69,16 +76,16 @@ class Found:
         return not (self.stopped or self.tally.cut_short)
 
 
-def spaces(task: Task, einsums: Sequence[str]) -> tuple[Space, ...]:
+def spaces(task: Task, einsums: Sequence[str], loops: int = MOST_LOOPS) -> tuple[Space, ...]:
     """The mapspaces of all frames of a group that the wishes leave; none where none is legal.
 
     Raises InputError where frames are legal but the wishes leave none.
     """
     found: list[Space] = []
     faults: list[Fault] = []
-    for frame in frames(task.cascade, einsums):
+    for one in frames(task.cascade, einsums, loops):
         try:
-            found.append(Space(task, frame))
+            found.append(Space(task, one))
         except InputError as error:
             faults += error.faults
     if faults and not found:
@@ -94,12 +101,14 @@ def search(
     worst: Figures = (math.inf, math.inf),
     gap: float = 0.0,
     most: int | None = None,
+    loops: int = MOST_LOOPS,
 ) -> Found:
     """The best mapping of a group that is better than ``worst``.
 
     Points that could improve the objective by no more than the share ``gap``
     are given up too: what is found is then within that share of the best.  No
-    more than ``most`` points are solved, if that is given.
+    more than ``most`` points are solved, if that is given.  Frames have at most
+    so many ``loops``, batch loops aside.
 
     >>> from accelsim.load.arch import load_architecture
     >>> from accelsim.load.cascade import load_cascade
@@ -109,10 +118,8 @@ def search(
     (1.2e-08, True)
     """
     found = Found()
-    known = spaces(task, einsums)
-    if not known:
-        return found
-    front = _Front(known, goal, found)
+    front = _front(task, einsums, goal, found, loops)
+    least = goal.value(*floor(task, einsums))[1]
     ties = 0
     try:
         first = front.promising()
@@ -121,7 +128,8 @@ def search(
             found.solved += 1
         if found.choice is not None:
             worst = goal.value(found.choice.latency_s, found.choice.energy_j)
-        while (point := front.next(worst)) is not None:
+        front.fill(found.choice, worst[0] * _slack(worst, least, gap), gap)
+        while (point := front.next(worst[0] * _slack(worst, least, gap))) is not None:
             bound, second, space, closer, number = point
             if progress is not None:
                 progress(found.points - front.left, found.points)
@@ -145,76 +153,94 @@ def search(
     return found
 
 
+def _slack(worst: Figures, least: float, gap: float) -> float:
+    """The share of the best figure known up to which bounds are worth a look.
+
+    Ties are not where no second figure can be better: where it is the least of all.
+    """
+    return 1 - max(gap, EQUAL) if worst[1] <= least * (1 + EQUAL) else 1 + EQUAL
+
+
+@dataclass
+class _Field:
+    """Points of one frame that wait, in the order of their bounds."""
+
+    made: Callable[[], Space]
+    numbers: Numbers
+    first: Array
+
+    @cached_property
+    def space(self) -> Space:
+        """The mapspace of the frame."""
+        return self.made()
+
+
 class _Front:
-    """Points of all spaces in the order of their bounds, each bound made closer before it counts.
+    """Points of all frames in the order of their bounds, each bound made closer before it counts.
 
     The cheap bounds of all points are known from the start.  When a point comes
     to the front by its cheap bound, the closer bounds of it and of the next
     ``BLOCK`` points of its space are worked out, and they queue by these.
     """
 
-    def __init__(self, known: Sequence[Space], goal: Goal, found: Found) -> None:
-        self.known, self.goal = known, goal
-        self.order: list[Numbers] = []
+    def __init__(self, goal: Goal) -> None:
+        self.goal = goal
+        self.fields: list[_Field] = []
         self.heap: list[tuple[float, float, int, int, bool]] = []
-        self.first: list[Array] = []
-        for n, space in enumerate(known):
-            first, second = goal.value(*space.bounds(goal))
-            found.mappings += space.size
-            found.points += len(first)
-            found.bound = min(found.bound, float(first.min()))
-            first, second = np.where(space.doubles, np.inf, first), np.asarray(second)
-            self.first.append(first)
-            self.order.append(np.lexsort((second, first)))
-            self._queue(n, 0)
-        self.left = found.points
         self.closers: dict[int, list[tuple[Numbers, Closer]]] = {}
+        self.left = 0
+
+    def add(self, some: _Field) -> None:
+        """Let the points of a frame wait."""
+        self.fields.append(some)
+        self.left += len(some.numbers)
+        self._queue(len(self.fields) - 1, 0)
+
+    def fill(self, known: Choice | None, most: float, gap: float) -> None:
+        """Let all points wait whose bound is at most so much."""
 
     def _queue(self, n: int, at: int) -> None:
-        """Queue a space by the cheap bound of its next point."""
-        if at < len(self.order[n]):
-            heapq.heappush(self.heap, (float(self.first[n][self.order[n][at]]), 0.0, n, at, False))
+        """Queue a frame by the cheap bound of its next point."""
+        first = self.fields[n].first
+        if at < len(first) and math.isfinite(first[at]):
+            heapq.heappush(self.heap, (float(first[at]), 0.0, n, at, False))
 
     def promising(self) -> tuple[Space, Closer, int] | None:
         """The best point by its closer bound among the first of the space with the least bound.
 
         Solved first of all, it tells which points are worth a closer look.
         """
-        if not self.heap:
-            return None
-        n = self.heap[0][2]
-        block = self.order[n][:FIRST]
-        block = block[np.isfinite(self.first[n][block])]
-        if not len(block):
-            return None
-        closer = Closer(self.known[n], block)
-        one, two = self.goal.value(*closer.bounds(self.goal))
-        best = int(np.lexsort((two, one))[0])
-        return self.known[n], closer, best
+        return self._best(self.fields[self.heap[0][2]]) if self.heap else None
 
-    def next(self, worst: Figures) -> tuple[float, float, Space, Closer, int] | None:
-        """The next point with its bounds; None where no bound left is worth a look."""
+    def _best(self, some: _Field) -> tuple[Space, Closer, int]:
+        closer = Closer(some.space, some.numbers[:FIRST][np.isfinite(some.first[:FIRST])])
+        one, two = self.goal.value(*closer.bounds(self.goal))
+        return some.space, closer, int(np.lexsort((two, one))[0])
+
+    def next(self, most: float) -> tuple[float, float, Space, Closer, int] | None:
+        """The next point with its bounds; None where no bound left is at most so much."""
         while self.heap:
             first, second, n, at, close = heapq.heappop(self.heap)
-            if first > worst[0] * (1 + EQUAL) or not math.isfinite(first):
+            if first > most:
                 return None
             if close:
                 self.left -= 1
-                return first, second, self.known[n], *self._closer(n, at)
-            block = self.order[n][at : at + BLOCK]
-            block = block[self.first[n][block] <= worst[0] * (1 + EQUAL)]
-            block = block[np.isfinite(self.first[n][block])]
-            if not len(block):
-                continue
-            closer = Closer(self.known[n], block)
-            one, two = self.goal.value(*closer.bounds(self.goal))
-            closer.forget()
-            for i, j, number in zip(one, two, block, strict=True):
-                if i <= worst[0] * (1 + EQUAL) and math.isfinite(i):
-                    heapq.heappush(self.heap, (float(i), float(j), n, int(number), True))
-            self.closers[n] = [(block, closer), *self.closers.get(n, [])][:BLOCKS]
-            self._queue(n, at + BLOCK)
+                return first, second, self.fields[n].space, *self._closer(n, at)
+            self._look(n, at, most)
         return None
+
+    def _look(self, n: int, at: int, most: float) -> None:
+        """Work out the closer bounds of the next points of a frame."""
+        some = self.fields[n]
+        block = some.numbers[at : at + BLOCK][some.first[at : at + BLOCK] <= most]
+        closer = Closer(some.space, block)
+        one, two = self.goal.value(*closer.bounds(self.goal))
+        closer.forget()
+        for i, j, number in zip(one, two, block, strict=True):
+            if i <= most and math.isfinite(i):
+                heapq.heappush(self.heap, (float(i), float(j), n, int(number), True))
+        self.closers[n] = [(block, closer), *self.closers.get(n, [])][:BLOCKS]
+        self._queue(n, at + BLOCK)
 
     def _closer(self, n: int, number: int) -> tuple[Closer, int]:
         """The closer look at a point of a space, and its number there."""
@@ -222,4 +248,73 @@ class _Front:
             found = np.flatnonzero(block == number)
             if len(found):
                 return closer, int(found[0])
-        return Closer(self.known[n], np.array([number])), 0
+        return Closer(self.fields[n].space, np.array([number])), 0
+
+
+class _Chained(_Front):
+    """Points of one Einsum by energy; only those with good bounds are ever written down."""
+
+    def __init__(self, goal: Goal, chains: Chains) -> None:
+        super().__init__(goal)
+        self.chains = chains
+
+    def promising(self) -> tuple[Space, Closer, int] | None:
+        """The best point by its closer bound of the frame of few loops with the least bound."""
+        for served in self.chains.served:
+            best: _Field | None = None
+            for order in self.chains.orders:
+                if len(order) <= FEW_LOOPS:
+                    some = self._field(order, math.inf, served)
+                    if len(some.first) and (best is None or some.first[0] < best.first[0]):
+                        best = some
+            if best is not None and math.isfinite(best.first[0]):
+                return self._best(best)
+        return None
+
+    def fill(self, known: Choice | None, most: float, gap: float) -> None:
+        """Let all points wait whose bound is at most so much.
+
+        Where that is so much that ties count, only those that may be faster than
+        what is known, and those that are better by more than the share ``gap``.
+        """
+        share = 1.0
+        if known is not None and most > known.energy_j:
+            other = dearer(known)
+            if other is not None:
+                share = 1 + MORE
+                most = max(known.energy_j * (1 - max(gap, EQUAL)) * share, other.most)
+                self.chains = self.chains.priced(other.prices)
+        for order in self.chains.orders:
+            some = self._field(order, most)
+            if len(some.numbers):
+                self.add(_Field(some.made, some.numbers, some.first / share))
+
+    def _field(self, order: tuple[str, ...], most: float, served: Served | None = None) -> _Field:
+        numbers, joules = self.chains.points(order, most, served)
+        by = np.argsort(joules, kind="stable")
+        return _Field(lambda: self.chains.space(order), numbers[by], joules[by])
+
+
+def _itself(space: Space) -> Space:
+    return space
+
+
+def _front(task: Task, einsums: Sequence[str], goal: Goal, found: Found, loops: int) -> _Front:
+    """The points that a group is searched in; of one Einsum by energy, those of chains."""
+    if len(einsums) == 1 and goal.name == "energy" and not task.wishes.extents:
+        base = Space(task, frame(task.cascade, einsums, ()))
+        if covers(base):
+            chains = Chains(base, loops)
+            for order in chains.orders:
+                points, mappings = chains.size(order)
+                found.points, found.mappings = found.points + points, found.mappings + mappings
+            return _Chained(goal, chains)
+    front = _Front(goal)
+    for space in spaces(task, einsums, loops):
+        one, two = goal.value(*space.bounds(goal))
+        found.mappings += space.size
+        found.points += len(one)
+        one = np.where(space.doubles, np.inf, one)
+        by = np.lexsort((np.asarray(two), one))
+        front.add(_Field(partial(_itself, space), by, one[by]))
+    return front

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.analysis.work import work
+from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import Problem, bind, relevant
@@ -140,6 +141,8 @@ class Space:
             t: options(self.counts, t, task.inner, task.wishes.holds.get(t))
             for t in self.counts.uses
         }
+        for e in frame.einsums:
+            self._spreadable(e)
         self.shares = shares(self.counts)
         self._trails: dict[str, dict[int, dict[str, int]]] = {}
 
@@ -147,13 +150,28 @@ class Space:
         """Ranks that an Einsum is wanted to have along rows and columns."""
         return self.task.wishes.spreads.get(einsum)
 
+    def _spreadable(self, einsum: str) -> None:
+        """Refuse a frame in which an Einsum cannot be spread as it is wanted."""
+        wanted = self.wanted(einsum)
+        if wanted is not None and not self.spreads_of(einsum):
+            sides = zip(wanted, ("rows", "columns"), strict=True)
+            said = " and ".join(f"{rank} along {side}" for rank, side in sides if rank)
+            message = f"{einsum} cannot have {said} of {one_of(self.units[einsum])}"
+            allowed = "sides that a unit has, and ranks that some tensor does without"
+            raise InputError([Fault(Place("--spread"), message, allowed)])
+
     @cached_property
     def size(self) -> int:
         """Mappings in the space, those that a proof leaves out of ``options`` not among them."""
         found = 2 * self.grid.size
-        for e, units in self.units.items():
-            found *= sum(sum(1 for _ in spreads(self.counts, e, u, self.wanted(e))) for u in units)
+        for e in self.units:
+            found *= self.spreads_of(e)
         return found * math.prod(len(sets) for sets in self.options.values())
+
+    def spreads_of(self, einsum: str) -> int:
+        """Ways to spread an Einsum over the units that can do it."""
+        units = self.units[einsum]
+        return sum(1 for u in units for _ in spreads(self.counts, einsum, u, self.wanted(einsum)))
 
     @cached_property
     def points(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def spreads(
     more words then, and one order for each way to sort the accesses is enough.
     """
     rest = counts.frame.own(einsum, counts.ranks[einsum])
-    own = [p for p in rest if np.max(counts.trips[p]) > 1]
+    own = [p for p in rest if np.max(counts.trips[p]) > 1 or _rank(counts, p) in (wanted or ())]
     own.sort(key=lambda p: -_having(counts, counts.frame.rank[p]))
     machine = counts.arch.unit[unit]
     for col in (*own, None) if machine.cols > 1 else (None,):

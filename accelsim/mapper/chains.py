@@ -1,0 +1,301 @@
+"""Energy that no mapping of one Einsum is below, for the points of all its frames at once.
+
+The loops of a frame of one Einsum stand one in the other, so that everything
+has a closed form.  Of a point whose loops all have more than one trip (any
+other is a point of a shorter sequence, ``Frame.idle``), let *rho* of a tensor
+at a spot be the product of the trips of all loops above it that the tensor
+does not need.  A tile is held at spots that ``holds`` does not leave out: the
+tensor needs the spot's loop, and not the next one.  Then its fills bring the
+whole tensor rho times (``evaluate.fetches``: a loop that it needs stands inside
+each of those loops), and the tile is the tensor less the trips that it needs so
+far.  What the PEs touch is in ``touched``.
+
+*Held*: given the level that serves each tensor, its holds take at least what
+the cheapest set takes that has rho there and 1 at all levels further out.
+The sum over tensors, the least over spots whose tiles fit together in the
+levels that serve, is below every mapping of the point that serves them so.
+
+*Touched*: the least over all runs of the Einsum, every tensor at its level.
+
+Both parts add up, and the least over all ways to serve the tensors is the bound.
+Ways and innermost extents that are above what is asked for with rho 1, or whose
+innermost tiles do not fit, are left out before spots are looked at: rho and
+tiles of spots further out are no less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+
+from accelsim.ir.rule import divisors
+from accelsim.mapper.evaluate import BACKING, Array, Numbers
+from accelsim.mapper.frame import MOST_LOOPS, Use, batch_ranks, frame, loop_ranks, sequences
+from accelsim.mapper.grid import Rows, rows
+from accelsim.mapper.holds import levels_between
+from accelsim.mapper.space import Space
+from accelsim.mapper.touched import Prices, Served, Touched
+
+
+class _Cut:
+    """A rank cut by loops of more than one trip each.
+
+    ``trips`` of each loop, the places ``at`` of the innermost extents among all,
+    and ``numbers`` of the rows in a grid that has ``of``.
+    """
+
+    def __init__(self, table: Rows, known: Array) -> None:
+        good = np.all(table[:, :-1] > 1, axis=1)
+        self.of = len(table)
+        self.numbers = np.flatnonzero(good)
+        self.trips = [np.ascontiguousarray(t) for t in table[good, :-1].T]
+        self.at = np.searchsorted(known, table[good, -1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A spot that may hold a tensor: rho, and words of the tile with all its copies."""
+
+    rho: Any
+    tile: Any
+    copies: int
+
+
+def covers(base: Space) -> bool:
+    """Whether the closed forms cover the Einsum of a frame without loops.
+
+    They do for one plain access a tensor, over ranks that the cascade neither
+    splits nor recurs along, where no extent of a part is asked for.
+    """
+    cascade, task = base.cascade, base.task
+    split = {p for _, parts in cascade.splits for p in parts} | set(cascade.iterative.values())
+    ranks = {r for r, _ in base.frame.parts}
+    return (
+        len(base.frame.einsums) == 1
+        and not task.wishes.extents
+        and not split & ranks
+        and ranks <= set(task.sizes)
+        and bool(ranks - set(batch_ranks(cascade, base.frame.einsums)))
+        and all(len(found) == 1 for found in base.counts.uses.values())
+        and all(sorted(u.tile) == sorted(u.needs) for (u,) in base.counts.uses.values())
+        and not any(base.counts.inside(t) for t in base.counts.uses)
+    )
+
+
+class Chains:
+    """All frames of one Einsum, of at most so many loops; ``base`` is the space without loops."""
+
+    def __init__(self, base: Space, loops: int = MOST_LOOPS) -> None:
+        self.base, self.task = base, base.task
+        (self.einsum,) = base.frame.einsums
+        cascade, sizes = base.cascade, base.task.sizes
+        batch = batch_ranks(cascade, (self.einsum,))
+        self.batch = math.prod(sizes[r] for r in batch)
+        ranks = [r for r, _ in base.frame.parts if r not in batch]
+        self.orders = tuple(sequences(loop_ranks(cascade, (self.einsum,)), loops))
+        self.extents = {r: np.array(divisors(sizes[r]), dtype=np.float64) for r in ranks}
+        self.touched = Touched(base, self.extents, self.task.word_joules)
+        self.uses = self.touched.uses
+        self.levels = levels_between(self.task.arch)
+        self._cuts: dict[tuple[str, int], _Cut] = {}
+        self._worth: dict[tuple[str, float, Served | None], list[tuple[Served, Array]]] = {}
+
+    def priced(self, prices: Prices) -> Chains:
+        """The same where words cost other joules."""
+        other = object.__new__(Chains)
+        other.__dict__ |= {k: v for k, v in self.__dict__.items() if k not in ("ways", "served")}
+        other.touched, other._worth = self.touched.priced(prices), {}
+        return other
+
+    # -- ways to serve the tensors -----------------------------------------------------------
+
+    def _levels_of(self, use: Use) -> list[tuple[int, ...]]:
+        """Levels at which a tensor may be held together, outermost first."""
+        asked = self.task.wishes.holds.get(use.tensor)
+        names = [level.name for level in self.task.arch.levels]
+        return [
+            some
+            for n in range(len(self.levels) + 1)
+            for some in combinations(self.levels, n)
+            if asked is None or asked in [names[v] for v in some]
+        ]
+
+    @cached_property
+    def ways(self) -> tuple[dict[int, list[tuple[float, float]]], ...]:
+        """For each tensor and level that may serve it the joules of sets of holds.
+
+        As pairs (a, b): a set takes a * rho + b, with rho of the spot at that level
+        and 1 further out.
+        """
+        prices, every = self.touched.prices, []
+        for use, words in zip(self.uses, self.touched.words, strict=True):
+            found: dict[int, list[tuple[float, float]]] = {}
+            for some in self._levels_of(use):
+                a = b = 0.0
+                for outer, level in zip((BACKING, *some), some, strict=False):
+                    fill, drain = prices[outer][0] + prices[level][1], 0.0
+                    b += a
+                    if use.writes:
+                        drain = prices[outer][1] + prices[level][0]
+                        b -= words * fill
+                    a = words * (fill + drain)
+                found.setdefault(some[-1] if some else BACKING, []).append((a, b))
+            every.append(found)
+        return tuple(every)
+
+    def held(self, n: int, level: int, rho: Any) -> Any:
+        """Joules of the cheapest set of holds of a tensor that ends at a level with rho there."""
+        found: Any = np.inf
+        for a, b in self.ways[n][level]:
+            found = np.minimum(found, a * rho + b)
+        return found
+
+    def least(self, served: Served) -> float:
+        """Joules that no holds are below which serve the tensors so."""
+        return sum(float(self.held(n, level, 1.0)) for n, level in enumerate(served))
+
+    @cached_property
+    def served(self) -> tuple[Served, ...]:
+        """Every way to serve the tensors, the most promising first."""
+        found = list(product(*self.ways))
+        hope = {s: self.least(s) + float(self.touched.least(s, "").min()) for s in found}
+        return tuple(sorted(found, key=lambda s: (hope[s], s)))
+
+    # -- points of a frame -------------------------------------------------------------------
+
+    def cut(self, rank: str, times: int) -> _Cut:
+        """A rank cut by so many loops."""
+        if (rank, times) not in self._cuts:
+            table = rows(self.task.sizes[rank], times + 1, self.task.wishes.tiles.get(rank, ()))
+            self._cuts[rank, times] = _Cut(table, self.extents[rank])
+        return self._cuts[rank, times]
+
+    def space(self, order: Sequence[str]) -> Space:
+        """The mapspace of a frame."""
+        return Space(self.task, frame(self.base.cascade, (self.einsum,), order))
+
+    def size(self, order: Sequence[str]) -> tuple[int, int]:
+        """Points of a frame's grid, those of shorter sequences among them, and its mappings."""
+        points = math.prod(self.cut(r, order.count(r)).of for r in self.extents)
+        mappings = 2 * points * self._spreads
+        for n, use in enumerate(self.uses):
+            spots = len(self._spots(n, [(r, np.float64(1.0)) for r in order]))
+            mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self._levels_of(use))
+        return points, mappings
+
+    @cached_property
+    def _spreads(self) -> int:
+        return self.base.spreads_of(self.einsum)
+
+    def points(
+        self, order: Sequence[str], most: float, only: Served | None = None
+    ) -> tuple[Numbers, Array]:
+        """Numbers of points of a frame whose bound is at most so many joules, and their bounds.
+
+        With ``only`` one way to serve the tensors is looked at, and the bound is
+        one on mappings that serve them so.
+
+        >>> from accelsim.explore.map import task_for
+        >>> from accelsim.mapper.frame import frame
+        >>> task, _ = task_for("matmul", arch="teaching", shape="M=4,N=4,K=4")
+        >>> chains = Chains(Space(task, frame(task.cascade, ("C",), ())))
+        >>> numbers, joules = chains.points(("M",), math.inf)
+        >>> len(numbers), chains.size(("M",))[0]
+        (2, 3)
+        """
+        cuts = {r: self.cut(r, order.count(r)) for r in self.extents}
+        places = [c.at for c in cuts.values()]
+        best = np.full([len(p) for p in places], np.inf)
+        for served, least in self._good(order[-1] if order else "", most, only):
+            at = np.nonzero(least[np.ix_(*places)] <= most)
+            inside = [p[i] for p, i in zip(places, at, strict=True)]
+            loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
+            spots = [self._spots(n, loops) for n in range(len(self.uses))]
+            held = self._held(spots, served, len(at[0]))
+            close = np.flatnonzero(least[tuple(inside)] - self.least(served) + held <= most)
+            rhos = [np.broadcast_to(s[-1].rho, held.shape)[close] for s in spots]
+            touched = self.touched.at(served, [i[close] for i in inside], rhos)
+            where = tuple(i[close] for i in at)
+            best[where] = np.minimum(best[where], touched + held[close])
+        at = np.nonzero(best <= most)
+        found = [c.numbers[i] for c, i in zip(cuts.values(), at, strict=True)]
+        return np.ravel_multi_index(found, [c.of for c in cuts.values()]), best[at]
+
+    def _good(self, last: str, most: float, only: Served | None) -> list[tuple[Served, Array]]:
+        """Ways to serve the tensors, with a bound by innermost extents that is somewhere so low."""
+        key = last, most, only
+        if key not in self._worth:
+            self._worth[key] = []
+            for served in self.served if only is None else (only,):
+                bound = self.least(served) + self.touched.least(served, last)
+                if bound.min() <= most:
+                    bound = np.where(self._crowded(served), np.inf, bound)
+                    self._worth[key].append((served, bound))
+        return self._worth[key]
+
+    def _crowded(self, served: Served) -> Any:
+        """Whether innermost tiles do not fit the levels that serve them, by innermost extents."""
+        over: Any = np.bool_(False)
+        for level in {v for v in served if v != BACKING}:
+            words: Any = 0.0
+            for use, at in zip(self.uses, served, strict=True):
+                tile: Any = 1.0
+                for rank in (r for r in self.extents if r in use.needs and at == level):
+                    tile = tile * self.touched.axis(rank, self.extents[rank])
+                words = words + (tile if at == level else 0.0)
+            over = over | (words > self.task.room(level)[0])
+        return over
+
+    def _loops(
+        self, order: Sequence[str], cuts: Mapping[str, _Cut], at: Mapping[str, Numbers]
+    ) -> list[tuple[str, Any]]:
+        """Rank and trips of each loop, outermost first, at some points."""
+        return [
+            (rank, cuts[rank].trips[order[:n].count(rank)][at[rank]])
+            for n, rank in enumerate(order)
+        ]
+
+    def _spots(self, n: int, loops: Sequence[tuple[str, Any]]) -> list[_Spot]:
+        """The spots that may hold a tensor, outermost first."""
+        needs, rho = self.uses[n].needs, np.float64(1.0)
+        tile: Any = self.touched.words[n] / self.batch
+        copies = self.task.wishes.buffers if self.batch > 1 else 1
+        found = []
+        for at in range(len(loops) + 1):
+            own = at == 0 or loops[at - 1][0] in needs
+            if at and own:
+                tile, copies = tile / loops[at - 1][1], self.task.wishes.buffers
+            elif at:
+                rho = rho * loops[at - 1][1]
+            if own and (at == len(loops) or loops[at][0] not in needs):
+                found.append(_Spot(rho, tile, copies))
+        return found
+
+    def _held(self, spots: Sequence[Sequence[_Spot]], served: Served, count: int) -> Array:
+        """Joules of holds that serve the tensors so, at the least; infinite where none fit."""
+        choices = []
+        for n, level in enumerate(served):
+            most = self.task.room(level)[1] if level != BACKING else math.inf
+            choices.append([
+                (level, s.tile * s.copies,
+                 self.held(n, level, s.rho) + np.where(s.tile <= most, 0.0, np.inf))
+                for s in (spots[n] if level != BACKING else ())
+            ])  # fmt: skip
+        best = np.full(count, np.inf)
+        for chosen in product(*(c for c in choices if c)):
+            room: dict[int, Any] = {}
+            total: Any = 0.0
+            for level, words, joules in chosen:
+                room[level] = room.get(level, 0.0) + words
+                total = total + joules
+            over: Any = np.bool_(False)
+            for level, words in room.items():
+                over = over | (words > self.task.room(level)[0])
+            best = np.minimum(best, np.where(over, np.inf, total))
+        return best

@@ -1,0 +1,158 @@
+"""What the PEs of one Einsum touch, in closed form for all points of all its frames.
+
+The PEs touch the whole of a tensor *sigma* times.  Where the tile that the leaf
+works on takes several steps, sigma is the product of the trips of all loops
+around the leaf that the tensor does not need and of the rounds and own loops of
+the leaf that bring other words (``evaluate.fetches``: a loop that it needs stands
+inside).  It then depends on the extents that no loop around the leaf cuts, and
+on nothing else.  Where the tile takes one step, only the loops count that stand
+around the last one that the tensor needs: all, if it needs the last loop; else
+they are rho of that loop (``chains``), which is at least 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from accelsim.mapper.evaluate import Array, Numbers, Spread, fetches, rounds
+from accelsim.mapper.frame import Use
+from accelsim.mapper.space import Space
+from accelsim.mapper.spreads import spreads
+
+#: The level that serves each tensor.
+Served = tuple[int, ...]
+
+#: Joules to read and to write a word, by level.
+Prices = tuple[tuple[float, float], ...]
+
+
+class Touched:
+    """Joules of operations and of accesses by the PEs, by the extents inside all loops.
+
+    ``base`` is the space without loops, ``extents`` are those of each rank that
+    loops may cut: arrays that are answered have an axis for each.
+    """
+
+    def __init__(self, base: Space, extents: Mapping[str, Array], prices: Prices) -> None:
+        self.base, self.extents, self.prices = base, extents, prices
+        (self.einsum,) = base.frame.einsums
+        sizes = base.task.sizes
+        self.uses = tuple(u for (u,) in base.counts.uses.values())
+        self.words = [float(math.prod(sizes[r] for r in u.needs)) for u in self.uses]
+        self._least: dict[tuple[Served, str], Array] = {}
+        self._sigmas: dict[tuple[int, bool], Array] = {}
+
+    def priced(self, prices: Prices) -> Touched:
+        """The same at other prices."""
+        other = Touched(self.base, self.extents, prices)
+        other.__dict__["_runs"], other._sigmas = self._runs, self._sigmas
+        return other
+
+    def axis(self, rank: str, values: Array) -> Array:
+        """Values along the axis of a rank."""
+        view = [1] * len(self.extents)
+        view[list(self.extents).index(rank)] = -1
+        return values.reshape(view)
+
+    def least(self, served: Served, last: str) -> Array:
+        """Joules that no run is below, where the last loop is over a rank (none: empty).
+
+        >>> from accelsim.explore.map import task_for
+        >>> from accelsim.mapper.frame import frame
+        >>> task, _ = task_for("matmul", arch="teaching", shape="M=4,N=4,K=4")
+        >>> space = Space(task, frame(task.cascade, ("C",), ()))
+        >>> extents = {r: np.array([1.0, 2.0, 4.0]) for r in "MNK"}
+        >>> touched = Touched(space, extents, task.word_joules)
+        >>> touched.least((1, 1, 1), "").shape
+        (3, 3, 3)
+        """
+        if (served, last) not in self._least:
+            total: Any = self._runs[0]
+            for n, (use, level) in enumerate(zip(self.uses, served, strict=True)):
+                a, b = self._price(n, level)
+                total = total + (a * self._sigma(n, not last or last in use.needs) + b)
+            self._least[served, last] = total.min(axis=0)
+        return self._least[served, last]
+
+    def at(self, served: Served, inside: Sequence[Numbers], rhos: Sequence[Any]) -> Array:
+        """Joules of the best run at some points; ``rhos`` are those of last loops needed."""
+        total: Any = self._runs[0].reshape(-1, 1)
+        for n, (level, rho) in enumerate(zip(served, rhos, strict=True)):
+            a, b = self._price(n, level)
+            several, sigma = (_taken(v, inside) for v in self._runs[1][n])
+            total = total + (a * np.where(several, sigma, rho) + b)
+        return np.asarray(total.min(axis=0))
+
+    def _price(self, n: int, level: int) -> tuple[float, float]:
+        """Joules of a tensor at a level: so many times sigma, and so many more."""
+        read, write = self.prices[level]
+        if self.uses[n].writes:
+            return self.words[n] * (read + write), -self.words[n] * read
+        return self.words[n] * read, 0.0
+
+    def _sigma(self, n: int, all_count: bool) -> Array:
+        """Sigma of a tensor by run and extents; at the least, unless all loops around count."""
+        several, sigma = self._runs[1][n]
+        if all_count:
+            return sigma
+        if (n, all_count) not in self._sigmas:
+            self._sigmas[n, all_count] = np.where(several, sigma, 1.0)
+        return self._sigmas[n, all_count]
+
+    @cached_property
+    def _runs(self) -> tuple[Array, list[tuple[Array, Array]]]:
+        """Joules of operations by run; for each tensor several steps or not, and sigma.
+
+        Sigma is that where all loops around count.  Of runs alike there is one.
+        """
+        found: dict[tuple[float, bytes], list[tuple[Any, Any]]] = {}
+        for each, leaf in self._every_run():
+            key = b"".join(np.asarray(v).tobytes() for pair in leaf for v in pair)
+            found.setdefault((each, key), leaf)
+        wide = (1,) * len(self.extents)
+        joules = np.array([j for j, _ in found]).reshape(-1, *wide)
+        leaves = list(found.values())
+        return joules, [
+            (_stacked([leaf[n][0] for leaf in leaves], wide),
+             _stacked([leaf[n][1] for leaf in leaves], wide))
+            for n in range(len(self.uses))
+        ]  # fmt: skip
+
+    def _every_run(self) -> Iterator[tuple[float, list[tuple[Any, Any]]]]:
+        space, einsum = self.base, self.einsum
+        trips: dict[str, Any] = {r: np.float64(space.task.sizes[r]) for r, _ in space.frame.parts}
+        trips |= {r: self.axis(r, e) for r, e in self.extents.items()}
+        points = float(np.max(space.points[einsum]))
+        for unit in space.units[einsum]:
+            joules = space.point_joules(einsum, unit) * points
+            for spread in spreads(space.counts, einsum, unit, space.wanted(einsum)):
+                yield joules, [self._leaf(use, spread, trips) for use in self.uses]
+
+    def _leaf(self, use: Use, spread: Spread, trips: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Whether a tensor's tile takes several steps, and sigma if all loops around count."""
+        loops = rounds(self.base.arch.unit[spread.unit], spread, trips)
+        loops += [(r, trips[r]) for r in spread.loops if r in self.extents]
+        count, different = fetches((r in use.needs, n) for r, n in loops)
+        around: Any = np.float64(1.0)
+        for rank in self.extents:
+            if rank not in use.needs:
+                around = around * (self.base.task.sizes[rank] / trips[rank])
+        return different > 1, count / different * around
+
+
+def _stacked(some: Sequence[Any], wide: tuple[int, ...]) -> Array:
+    """Arrays beside each other along a new first axis, axes of one extent as they are."""
+    shape = np.broadcast_shapes(wide, *(np.shape(v) for v in some))
+    return np.stack([np.broadcast_to(v, shape) for v in some])
+
+
+def _taken(values: Array, inside: Sequence[Numbers]) -> Array:
+    """Values at some places, along the axes after the first."""
+    pairs = zip(inside, values.shape[1:], strict=True)
+    where: list[Any] = [np.zeros_like(i) if n == 1 else i for i, n in pairs]
+    return np.asarray(values[(slice(None), *where)])
