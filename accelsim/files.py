@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENOTDIR
+from errno import EACCES, ELOOP, ENOTDIR
 from pathlib import Path
 
 from accelsim.errors import Fault, InputError, Place
@@ -23,11 +23,13 @@ def write(path: Path, data: bytes) -> Path:
     """
     try:
         _make(path.parent)
-        place = Path(os.path.realpath(path))
-        if place.exists() and not place.is_file():
-            with open(place, "wb", buffering=0) as stream:
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as stream:
                 stream.write(data)
         else:
+            place = Path(os.path.realpath(path))
+            if place.is_symlink():
+                raise OSError(ELOOP, os.strerror(ELOOP))
             _replace(place, data)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -42,14 +44,14 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise NotADirectoryError(ENOTDIR, "Not a directory") from None
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR)) from None
 
 
 def _replace(place: Path, data: bytes) -> None:
     """Write beside the place and rename; a file that was there keeps its permissions."""
     there = place.exists()
     if there and not os.access(place, os.W_OK):
-        raise PermissionError(EACCES, "Permission denied")
+        raise PermissionError(EACCES, os.strerror(EACCES))
     beside = place.with_name(f".{os.urandom(8).hex()}.partial")
     try:
         with open(beside, "xb") as stream:

@@ -40,7 +40,17 @@ TESTS = (
     *("tests/explore/test_estimate_gpu.py", "tests/explore/test_validate.py"),
     *("tests/explore/test_validate_gpu.py", "tests/systems/test_degradation.py"),
 )
-QUIET = ("-q", "-n0", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--rootdir", str(ROOT))
+QUIET = (
+    "-q",
+    "-n0",
+    "--assert=plain",
+    "-p",
+    "no:cacheprovider",
+    "--no-header",
+    "--tb=no",
+    "--rootdir",
+    str(ROOT),
+)
 SURVIVED, KILLED, NEVER_RUN = "survived", "killed", "never run"
 
 Compiler = Callable[[str, Path], CodeType]
