@@ -37,7 +37,8 @@ def validation(result: Result, brief: bool = False) -> Iterable[RenderableType]:
             yield _rows(table)
     if result["verdicts"]:
         yield _verdicts(result["verdicts"])
-    yield _timed(result)
+    if result["timed_rows"]:
+        yield _timed(result)
 
 
 def _sheet(title: str, *columns: str, left: int = 1) -> Table:
@@ -63,6 +64,7 @@ def _rows(table: Result) -> Table:
     columns = ("row", "quantity", "published", "ours", "error", "asked", "ok")
     out = _sheet(title, *columns, left=2)
     out.add_column("why", overflow="fold")
+    told: set[str] = set()
     for row in table["rows"]:
         quantity = f"{row['quantity']} {row['unit']}".strip()
         out.add_row(
@@ -73,8 +75,9 @@ def _rows(table: Result) -> Table:
             deviation(row["error"]),
             _asked(row),
             _ok(row["holds"]),
-            escape(row["note"]),
+            "as above" if row["note"] in told else escape(row["note"]),
         )
+        told |= {row["note"]} - {""}
     if table["sure"]:
         out.caption = f"how sure: {escape(table['sure'])}"
         out.caption_justify = "left"
@@ -97,8 +100,9 @@ def _ok(holds: bool | None) -> Text:
 
 def _verdicts(verdicts: Iterable[Result]) -> Table:
     """A line a paper: what its rows come to, and why the rest of it is not predicted."""
-    out = _sheet("Verdict on each paper", "number", "paper", "rows")
-    out.columns[0].justify, out.columns[1].justify = "right", "left"
+    out = _sheet("Verdict on each paper", "number", left=0)
+    out.add_column("paper", overflow="fold")
+    out.add_column("rows", justify="right", no_wrap=True)
     for name in ("verdict", "argument", "not predictable, and why"):
         out.add_column(name, overflow="fold")
     for one in verdicts:

@@ -29,6 +29,9 @@ def test_rows_verdict_and_causes_are_shown() -> None:
     assert "how sure: primary text" in text
     assert "bounded; contradicted" in text
     assert "three numbers for four lengths" in text
+    assert text.count("no kernel skips more") == 1
+    assert "as above" in text
+    assert "Kernel times" not in text
 
 
 def test_brief_leaves_rows_out() -> None:
