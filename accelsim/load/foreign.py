@@ -21,6 +21,7 @@ from accelsim.errors import Fault, InputError, Place
 #: Beyond these a document is refused: aliases can make a short text enormous.
 MOST_BYTES: Final = 4 << 20
 MOST_NODES: Final = 200_000
+DEEPEST: Final = 60
 _TEMPLATE: Final = re.compile(r"\{%|\{\{")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -94,12 +95,10 @@ def from_text(text: str, file: str = "<text>") -> Foreign:
             place = Place(file, number + 1, found.start() + 1, line)
             raise InputError([Fault(place, "a template", "YAML: fill the template in first")])
     try:
+        _refuse_depth(text, file, lines)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Place(file) if mark is None else Place(
-            file, mark.line + 1, mark.column + 1, lines[mark.line] if mark.line < len(lines) else ""
-        )  # fmt: skip
+        place = _place(getattr(error, "problem_mark", None), file, lines)
         reason = getattr(error, "problem", None) or "cannot be read"
         raise InputError([Fault(place, f"no YAML: {reason}")]) from None
     except (RecursionError, ValueError) as error:
@@ -107,6 +106,32 @@ def from_text(text: str, file: str = "<text>") -> Foreign:
     places: dict[tuple[str | int, ...], tuple[int, int]] = {}
     reader = _Reader(file, places)
     return Foreign(reader.value(node, ()), file, lines, places)
+
+
+def _place(mark: Any, file: str, lines: tuple[str, ...]) -> Place:
+    """The place of PyYAML's mark."""
+    if mark is None:
+        return Place(file)
+    text = lines[mark.line] if mark.line < len(lines) else ""
+    return Place(file, mark.line + 1, mark.column + 1, text)
+
+
+def _refuse_depth(text: str, file: str, lines: tuple[str, ...]) -> None:
+    """Raise where collections are nested so deep that composing them is not safe."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(
+                [
+                    Fault(
+                        _place(event.start_mark, file, lines),
+                        "nested too deep",
+                        f"{DEEPEST} levels",
+                    )
+                ]
+            )
 
 
 class _Reader:
@@ -118,7 +143,7 @@ class _Reader:
     def value(self, node: yaml.Node | None, path: tuple[str | int, ...]) -> Any:
         """The value of a node."""
         self.left -= 1
-        if self.left < 0 or len(path) > 60:
+        if self.left < 0 or len(path) > DEEPEST:
             raise InputError([Fault(Place(self.file), "too large when its aliases are followed")])
         if node is None:
             return None
