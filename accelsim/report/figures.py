@@ -14,6 +14,7 @@ from accelsim.report.machine_plots import deviations_figure, published_figure, s
 from accelsim.report.plots import passes_figure, speedup_figure
 from accelsim.report.roofline_plots import gpu_roofline_figure, roofline_figure
 from accelsim.report.sweep import front_figure
+from accelsim.report.systems_plots import systems_figure
 
 Result: TypeAlias = Mapping[str, Any]
 
@@ -48,6 +49,9 @@ def pictures(result: Result) -> Iterator[Picture]:
             yield Picture(key, f"{key}-errors", f"Errors against {about}", errors)
     if "gpu" in result:
         yield from _gpu(result["gpu"])
+    if "systems" in result:
+        caption = "Predicted speedup over dense attention; hollow where it is a bound"
+        yield Picture("systems", "systems", caption, partial(systems_figure, result["systems"]))
     if "front" in result:
         front = result["front"]
         caption = f"{front['sweep']}: what none of {front['points']} points beats"

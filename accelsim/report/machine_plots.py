@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from accelsim.report.plots import BASELINE, COLOURS, INK, MARKERS, canvas, frame, saved
+
+#: What is asked of a published figure that is predicted, and what a picture calls it.
+ASKED: Final = {"within": "to be reproduced", "timing": "kernel times"}
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,17 +92,19 @@ def _short(names: Sequence[str], share: float) -> str:
 
 
 def errors_figure(result: Mapping[str, Any], path: str | Path) -> Path:
-    """Draw predicted against true figures, a colour a quantity, and the histogram of errors.
+    """Draw predicted against true figures and the histogram of errors.
 
     ``result`` is a validation: rows of tables with ``published`` and ``ours``.
-    Axes are relative to each quantity's median, so that seconds and bytes share
-    one picture.
+    A colour is a quantity or, where rows say what is asked of them in words,
+    what is asked; bounds and rows that are only shown are left out then.  Axes
+    are relative to each quantity's median, so that seconds and bytes share one
+    picture.
     """
     target, figure_of = canvas(path)
     figure = figure_of(9.2, 4.0)
     left, right = figure.subplots(1, 2)
-    _published(left, _pairs(result))
-    _errors(right, _pairs(result))
+    _published(left, _predictions(result))
+    _errors(right, _predictions(result))
     return saved(figure, target)
 
 
@@ -107,7 +112,7 @@ def published_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     """Draw predicted against published figures alone."""
     target, figure_of = canvas(path)
     figure = figure_of(4.8, 4.4)
-    _published(figure.subplots(), _pairs(result))
+    _published(figure.subplots(), _predictions(result))
     return saved(figure, target)
 
 
@@ -115,37 +120,52 @@ def deviations_figure(result: Mapping[str, Any], path: str | Path) -> Path:
     """Draw the histogram of errors against published figures alone."""
     target, figure_of = canvas(path)
     figure = figure_of(4.8, 4.4)
-    _errors(figure.subplots(), _pairs(result))
+    _errors(figure.subplots(), _predictions(result))
     return saved(figure, target)
 
 
-def _pairs(result: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
-    """Published figures and ours, by quantity."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def _predictions(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows in which a figure is predicted, with the median of their quantity."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for row in (row for table in result["tables"] for row in table["rows"]):
-        if row["published"] > 0 and row["ours"] > 0:
-            found.setdefault(row["quantity"], []).append((row["published"], row["ours"]))
-    return found
+        predicted = ASKED.get(row["asked"]) if "asked" in row else row["quantity"]
+        if predicted and row["published"] > 0 and row["ours"] > 0:
+            found.setdefault(row["quantity"], []).append({**row, "group": predicted})
+    medians = {name: sorted(r["published"] for r in rows) for name, rows in found.items()}
+    return [
+        {**row, "median": medians[name][len(rows) // 2]}
+        for name, rows in found.items()
+        for row in rows
+    ]
 
 
-def _published(axes: Axes, by: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    for n, (quantity, pairs) in enumerate(by.items()):
-        middle = sorted(p for p, _ in pairs)[len(pairs) // 2]
-        axes.plot([p / middle for p, _ in pairs], [q / middle for _, q in pairs], linestyle="",
+def _published(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    for n, group in enumerate(groups):
+        own = [row for row in rows if row["group"] == group]
+        axes.plot([row["published"] / row["median"] for row in own],
+                  [row["ours"] / row["median"] for row in own], linestyle="",
                   marker=MARKERS[n % len(MARKERS)], markersize=4, alpha=0.75,
-                  color=COLOURS[n % len(COLOURS)], label=quantity)  # fmt: skip
+                  color=COLOURS[n % len(COLOURS)], label=group)  # fmt: skip
     ends = axes.get_xlim()
     axes.plot(ends, ends, color=BASELINE, linewidth=0.9, zorder=0)
-    axes.set(xscale="log", yscale="log", xlabel="published, over its median",
+    axes.set(xscale="log", yscale="log", xlabel="published, over its quantity's median",
              ylabel="predicted, over the same")  # fmt: skip
-    axes.legend(fontsize=7, frameon=False, ncols=1 + len(by) // 16)
+    axes.legend(fontsize=7, frameon=False)
     frame(axes)
 
 
-def _errors(axes: Axes, by: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    errors = [math.log10(max(abs(q / p - 1), 1e-9)) for pairs in by.values() for p, q in pairs]
-    axes.hist(errors, bins=[x / 2 for x in range(-18, 3)], color=COLOURS[0], edgecolor="white")
+def _errors(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    by: dict[str, list[float]] = {}
+    words = any("asked" in row for row in rows)
+    for row in rows:
+        error = math.log10(max(abs(row["ours"] / row["published"] - 1), 1e-9))
+        by.setdefault(row["group"] if words else "", []).append(error)
+    axes.hist(list(by.values()), bins=[x / 2 for x in range(-18, 3)], stacked=True,
+              color=COLOURS[: len(by)], label=list(by), edgecolor="white")  # fmt: skip
     axes.set_xticks(range(-9, 2, 2), [f"1e{x}" if x < -2 else f"{100 * 10.0**x:g} %"
                                       for x in range(-9, 2, 2)])  # fmt: skip
     axes.set(xlabel="relative error", ylabel="rows")
+    if words:
+        axes.legend(fontsize=7, frameon=False)
     frame(axes)

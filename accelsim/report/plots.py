@@ -57,7 +57,7 @@ def see_through() -> AbstractContextManager[None]:
 def needed() -> None:
     """Refuse to draw where Matplotlib is missing."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise refuse("pictures need Matplotlib", "pip install 'accelsim[plot]'") from None
 

@@ -102,6 +102,15 @@ def _bounds(found: Mapping[str, Result]) -> str:
 
 
 def _published(found: Result) -> str:
+    """How many figures hold, the averages or verdicts that are stated, and errors by table."""
+    rows = [row for one in found["tables"] for row in one["rows"]]
+    held = [row["holds"] for row in rows if row["holds"] is not None]
+    said = f"{len(rows)} figures; {held.count(True)} of {len(held)} with a tolerance are within it."
+    if found.get("timed_rows"):
+        said += (
+            f" {found['timed_rows']} kernel times on described GPUs: median error "
+            f"{percent(found['median_error'])} (allowed {percent(found['median_allowed'])})."
+        )
     errors = [
         (
             one["name"],
@@ -113,16 +122,27 @@ def _published(found: Result) -> str:
         for one in found["tables"]
         for quantity, mean in one["mean_error"].items()
     ]
-    held = "every row is" if found["holds"] else "not every row is"
-    said = f"<p>{sum(int(row[2]) for row in errors)} figures; {held} within its tolerance.</p>"
     columns = ("table", "quantity", "rows", "mean error", "largest")
     rest = folded(f"Errors of {len(errors)} quantities", table(columns, errors, left=2))
-    if not found["averages"]:
-        return said + rest
     averages = [
         (row["name"], f"{row['published']:g}", f"{row['ours']:.4g}") for row in found["averages"]
     ]
-    return said + table(("mean over the evaluation", "published", "ours"), averages) + rest
+    means = table(("mean over the evaluation", "published", "ours"), averages) if averages else ""
+    return f"<p>{said}</p>{means}{_verdicts(found.get('verdicts', ()))}{rest}"
+
+
+def _verdicts(found: Sequence[Result]) -> str:
+    """What became of each paper's figures, in its own words."""
+    if not found:
+        return ""
+    rows = [(one["number"], one["title"], "; ".join(one["verdict"]), one["rows"]) for one in found]
+    missing = [
+        (one["title"], one["argument"] or "-", one["missing"] or "-")
+        for one in found
+        if one["argument"] or one["missing"]
+    ]
+    why = folded("Why, and what is missing", table(("paper", "why", "missing"), missing, left=3))
+    return table(("", "paper", "verdict", "rows"), rows, left=3) + why
 
 
 def _gpu(found: Result) -> str:
@@ -185,27 +205,32 @@ def _systems(found: Result) -> str:
     costs = "".join(
         folded(f"A layer at {short(n)} beside dense attention", _costs(rows, n)) for n in lengths
     )
-    return own + costs + folded("What must stay on chip", words)
+    said = (
+        "<p>A layer beside dense attention. By: array, or described kernels; one kernel, where a "
+        "stage without a description is taken as one kernel would run it; bound, where no kernel "
+        "is described that realises it: at most that speedup, at least that energy.</p>"
+    )
+    return own + said + costs + folded("What must stay on chip", words)
 
 
 def _costs(rows: Iterable[Result], seq: int) -> str:
-    """Shares of dense attention's operations, bytes and energy, and speedups over it."""
-    cells = [(row["name"], c) for row in rows for c in row["cells"] if c["seq"] == seq]
-    machines = list(dict.fromkeys(m for _, c in cells for m in c["roofline_speedup"]))
-    columns = (
-        *("system", "phase", "operations", "bytes", "energy on the array"),
-        *(f"speedup by {machine}'s roofline" for machine in machines),
-        "by described kernels",
-    )
+    """Shares of dense attention's operations and bytes, predicted speedups and energy."""
+    columns = ("system", "phase", "operations", "bytes", "machine", "by", "speedup", "energy")
     found = [
         (
-            name,
+            row["name"],
             cell["phase"],
-            *(percent(cell[what]) for what in ("ops", "bytes", "array_energy")),
-            *(ratio(cell["roofline_speedup"][machine]) for machine in machines),
-            ratio(cell["kernels"]["speedup"] if cell["kernels"] else None),
+            percent(cell["ops"]),
+            percent(cell["bytes"]),
+            one["machine"],
+            one["how"],
+            ratio(one["speedup"]),
+            percent(one["energy_ratio"]),
         )
-        for name, cell in cells
+        for row in rows
+        for cell in row["cells"]
+        if cell["seq"] == seq
+        for one in cell["predicted"]
     ]
     return table(columns, found, left=2)
 

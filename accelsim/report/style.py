@@ -34,7 +34,8 @@ details { margin: 0.6rem 0; } summary { cursor: pointer; padding: 0.2rem 0; }
 .numbers { display: flex; flex-wrap: wrap; gap: 0.8rem; padding: 0; list-style: none; }
 .numbers li { padding: 0.7rem 1rem; background: var(--card); border-radius: 0.5rem; }
 .numbers b { display: block; font-size: 1.4rem; }
-@media (max-width: 40rem) { body { padding: 1rem 0.9rem; } th, td { padding: 0.25rem 0.45rem; } }
+@media (max-width: 40rem) { body { padding: 1rem 0.9rem; } th, td { padding: 0.25rem 0.45rem; }
+  td.left { white-space: normal; } }
 @media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --line: #bbb;
   --soft: #444; --card: #fff; } figure img { filter: none; min-width: 0 !important; }
   body { max-width: none; padding: 0; font-size: 9pt; } nav { display: none; }

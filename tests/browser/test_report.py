@@ -62,6 +62,6 @@ def test_the_page_opens_clean(
     assert probe is not None
     drawn, every, out = map(int, probe.groups())
     # speedup and front; three rooflines and schedules; two of passes and of slopes; figures and
-    # errors of two validations; times and errors of a GPU, three widths of heads
-    assert drawn == every == 2 + 3 + 3 + 2 + 2 + 2 * 2 + 2 + 3
+    # errors of two validations; times and errors of a GPU, three widths of heads; systems
+    assert drawn == every == 2 + 3 + 3 + 2 + 2 + 2 * 2 + 2 + 3 + 1
     assert out == 0

@@ -15,6 +15,7 @@ from accelsim.errors import InputError
 from accelsim.explore.report import PARTS, report
 from accelsim.explore.sweep import sweep
 from accelsim.load import catalog
+from accelsim.report.figures import pictures
 from accelsim.report.page import page, save_pictures
 
 SPEC = """
@@ -65,10 +66,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     sweep(folder / "s.yaml", folder / "out", workers=1)
     told: list[str] = []
     found = report(
-        ["flat", "fusemax"], ["BERT"], ["1K", "4K"], sweep=folder / "out", tell=told.append
+        ["fusemax-cascade", "fusemax"],
+        ["BERT"],
+        ["1K", "4K"],
+        sweep=folder / "out",
+        tell=told.append,
     )
     assert told == [
-        *("comparison", "details of flat", "details of fusemax"),
+        *("comparison", "details of fusemax-cascade", "details of fusemax"),
         *("fusemax", "published", "gpu", "systems"),
     ]
     return found
@@ -95,11 +100,11 @@ def test_the_page_is_whole_and_needs_no_network(found: dict[str, Any]) -> None:
     assert all(t.startswith(("data:", "#")) for t in reader.targets)
     assert {t[1:] for t in reader.targets if t.startswith("#")} == reader.anchors
     assert len(text.encode()) < 5_000_000
-    # speedup and front; two of rooflines, schedules, passes, slopes, figures and errors of two
-    # validations; times and errors of a GPU and a roofline for each width of heads
+    # speedup, passes, slope, systems and front; two of rooflines, schedules, figures and errors of
+    # two validations; times and errors of a GPU and a roofline for each width of heads
     widths = {roofline["width"] for roofline in found["gpu"]["rooflines"]}
     assert widths >= {64, 128}
-    assert len(reader.images) == 2 + 6 * 2 + 2 + len(widths)
+    assert len(reader.images) == 5 + 4 * 2 + 2 + len(widths)
     for image in reader.images:
         kind, _, data = image["src"].partition(",")
         assert kind == "data:image/svg+xml;base64"
@@ -113,7 +118,7 @@ def test_the_page_is_whole_and_needs_no_network(found: dict[str, Any]) -> None:
 
 def test_the_object_has_what_the_page_shows(found: dict[str, Any]) -> None:
     assert found["validation"]["holds"]
-    assert [r["design"] for r in found["rooflines"]] == ["flat", "fusemax"]
+    assert [r["design"] for r in found["rooflines"]] == ["fusemax-cascade", "fusemax"]
     fusemax = found["rooflines"][1]
     estimate = found["estimates"]["fusemax"]
     assert fusemax["slopes"] == {"dram": 400 * 2**30}
@@ -125,11 +130,14 @@ def test_the_object_has_what_the_page_shows(found: dict[str, Any]) -> None:
 
 
 def test_pictures_are_also_files(found: dict[str, Any], tmp_path: Path) -> None:
-    drawn = save_pictures(found, tmp_path / "new", ".svg")
-    names = {path.name for path in (tmp_path / "new").iterdir()}
-    assert names == {path.name for path in drawn}
-    assert len(names) == len(drawn)
-    assert {"speedup-BERT.svg", "roofline-flat-cloud.svg", "gpu-roofline-128.svg"} <= names
+    names = [picture.name for picture in pictures(found)]
+    assert len(set(names)) == len(names)
+    few = report(["flat"], ["BERT"], ["1K"], without=PARTS)
+    drawn = save_pictures(few, tmp_path / "new", ".png")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in drawn}
+    assert {path.stem for path in drawn} == {
+        *("speedup-BERT", "roofline-flat-cloud", "schedule-flat", "passes-attention-3pass"),
+    }
 
 
 def test_no_kernel_was_measured_above_a_ceiling(found: dict[str, Any]) -> None:
