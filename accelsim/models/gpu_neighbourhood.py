@@ -9,7 +9,7 @@ their windows; what it does with a tile is what fused attention does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
@@ -74,27 +74,40 @@ class Walk:
     inside: tuple[int, ...]
 
 
+#: The different walks along an axis, and which of them each block has.
+Walks = tuple[tuple[Walk, ...], tuple[int, ...]]
+
+
 @lru_cache(maxsize=256)
-def walks(axis: Axis, queries: int, warp: int, keys: int) -> tuple[Walk, ...]:
-    """The walk of every block along an axis, ``queries`` to a block and ``warp`` of them to a warp.
+def walks(axis: Axis, queries: int, warp: int, keys: int) -> Walks:
+    """Walks of blocks of ``queries`` along an axis, and which of them each block has.
 
-    Away from the borders blocks repeat with the stride.
+    ``warp`` queries of a block are a warp's.  Blocks whose windows are all moved
+    to one border are alike; away from both borders blocks repeat with the stride.
 
-    >>> walks(Axis(16384, 1024), 64, 16, 64)[100]
-    Walk(tiles=17, seen=(17, 17, 17, 17), inside=(15, 15, 15, 15))
+    >>> kinds, which = walks(Axis(16384, 1024), 64, 16, 64)
+    >>> len(which), kinds[which[100]]
+    (256, Walk(tiles=17, seen=(17, 17, 17, 17), inside=(15, 15, 15, 15)))
     """
+    blocks = range(-(-axis.size // queries))
     period = axis.stride // gcd(axis.stride, queries)
-    margin = axis.window + axis.stride
-    found: dict[int, Walk] = {}
-    blocks = []
-    for number in range(-(-axis.size // queries)):
-        first = number * queries
-        middle = margin <= first and first + queries + margin <= axis.size
-        key = -1 - number % period if middle else number
-        if key not in found:
-            found[key] = _walk(axis, first, queries, warp, keys)
-        blocks.append(found[key])
-    return tuple(blocks)
+    begin = -(-(axis.window // 2 + axis.stride) // queries)  # the first away from both borders
+    after = axis.window - axis.window // 2 + axis.stride
+    end = (axis.size - after) // queries
+    low = bisect_left(blocks, 1, key=lambda n: axis.start(n * queries + queries - 1))
+    high = bisect_left(blocks, axis.size - axis.window, key=lambda n: axis.start(n * queries))
+    kinds = {-1: _walk(axis, axis.size - 1, queries, warp, keys)}
+    found: list[int] = []
+    for number in blocks:
+        if number < low or number >= high:
+            found.append(-1)
+        elif begin + period <= number < end:
+            found.append(found[number - period])
+        else:
+            found.append(number)
+            kinds[number] = _walk(axis, number * queries, queries, warp, keys)
+    place = {key: at for at, key in enumerate(kinds)}
+    return tuple(kinds.values()), tuple(place[key] for key in found)
 
 
 def _walk(axis: Axis, first: int, queries: int, warp: int, keys: int) -> Walk:
@@ -121,7 +134,7 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Grid) -> Launch
     down = walks(case.y, tile.height, 16 * tile.row_tiles // warp_x, tile.height)
     across = walks(case.x, wide, warp_x, tile.columns // tile.height)
     copies = case.B * case.H
-    blocks = len(down) * len(across) * copies
+    blocks = len(down[1]) * len(across[1]) * copies
     dense = case.dense
     together = resident(gpu, tile, shared_bytes(kernel, tile, dense), blocks)
     share = ingest(gpu, min(blocks, gpu.multiprocessors))
@@ -135,14 +148,11 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Grid) -> Launch
     masked = tile_cycles([*parts, mask], warps, together, kernel.overlap) - crowded
     least = together * size / share
     around = _around(gpu, tile, case, together, warps, share)
-    durations: dict[tuple[Walk, Walk], float] = {}
-    order = []
-    for y in down:
-        for x in across:
-            if (y, x) not in durations:
-                durations[y, x] = around + _block(y, x, crowded, alone, masked, least)
-            order.append(durations[y, x])
-    walked = sum(y.tiles for y in down) * sum(x.tiles for x in across) * copies
+    each = [
+        [around + _block(y, x, crowded, alone, masked, least) for x in across[0]] for y in down[0]
+    ]
+    order = [row[x] for y in down[1] for row in (each[y],) for x in across[1]]
+    walked = _tiles(down) * _tiles(across) * copies
     read, written = dense.compulsory
     return Launch(
         kernel.name,
@@ -226,13 +236,24 @@ def _around(gpu: Gpu, tile: Tile, case: Grid, together: int, warps: int, share: 
     return gpu.waits.memory + first + last.cycles(warps) + stored + gpu.waits.l2
 
 
+def _tiles(walked: Walks) -> int:
+    """Tiles of all blocks along an axis."""
+    kinds, which = walked
+    return sum(kinds[number].tiles for number in which)
+
+
+def _seen(walked: Walks) -> float:
+    """The same of those that a warp sees, on the average over the warps of a block."""
+    kinds, which = walked
+    means = [sum(kind.seen) / len(kind.seen) for kind in kinds]
+    return sum(means[number] for number in which)
+
+
 def _operations(
-    kernel: KernelDescriptor, tile: Tile, case: Grid, down: Sequence[Walk], across: Sequence[Walk]
+    kernel: KernelDescriptor, tile: Tile, case: Grid, down: Walks, across: Walks
 ) -> dict[str, float]:
     """What the warps compute: every tile that one of its queries sees, whole."""
-    seen_y = sum(sum(w.seen) / len(w.seen) for w in down)
-    seen_x = sum(sum(w.seen) / len(w.seen) for w in across)
-    tiles = seen_y * seen_x * case.B * case.H
+    tiles = _seen(down) * _seen(across) * case.B * case.H
     scores = tiles * tile.rows * tile.columns
     per_warp = 16 * tile.row_tiles
     read = case.E * (tile.columns + per_warp) + case.F * tile.columns
