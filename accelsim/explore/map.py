@@ -9,7 +9,6 @@ from typing import Any, Final
 from accelsim.errors import one_of, refuse
 from accelsim.explore.front import Front, front, leanest
 from accelsim.explore.mapped import GAP, Mapped, Progress, Workload, best
-from accelsim.explore.witness import witnessed
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import relevant
 from accelsim.load.arch import load_architecture
@@ -96,7 +95,11 @@ def map_(
     if objective == "buffer":
         return leanest(task, gap, progress, said)
     found = best(task, objective, gap, progress, said)
-    return found if objective == "energy" else witnessed(found, gap, progress)
+    if objective == "energy":
+        return found
+    from accelsim.explore.witness import witnessed
+
+    return witnessed(found, gap, progress)
 
 
 def pareto(cascade: Name, *, gap: float = GAP, **parts: Any) -> Front:

@@ -109,7 +109,7 @@ class Chains:
     def priced(self, prices: Prices) -> Chains:
         """The same where words cost other joules."""
         other = object.__new__(Chains)
-        other.__dict__ |= {k: v for k, v in self.__dict__.items() if k not in ("ways", "served")}
+        other.__dict__ |= {k: v for k, v in self.__dict__.items() if k != "ways"}
         other.touched, other._worth = self.touched.priced(prices), {}
         return other
 

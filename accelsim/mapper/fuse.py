@@ -150,6 +150,7 @@ def fuse(task: Task, goal: Goal, progress: Progress | None = None, gap: float = 
         for e in task.cascade.einsums if e.reads
         for a in bent(task.cascade, e.name)
     ]  # fmt: skip
+    refused += _hopeless(task)
     if refused:
         raise InputError(refused)
     cuts = _Cuts(task, goal, progress, gap)
@@ -222,6 +223,16 @@ def _together(result: Result, task: Task, cuts: _Cuts, path: Sequence[Edge]) -> 
             wishes = replace(wishes, tiles={**wishes.tiles, **tiles})
         result.choices, result.shown = tuple(choices), False
     return result
+
+
+def _hopeless(task: Task) -> tuple[Fault, ...]:
+    """Why one Einsum fits nowhere, where a level is asked for and its least tile is too large."""
+    einsums = [e.name for e in task.cascade.einsums if e.reads]
+    if len(einsums) > 1 or not task.wishes.holds:
+        return ()
+    from accelsim.mapper.infeasible import hopeless
+
+    return hopeless(task, einsums[0])
 
 
 def _nothing(task: Task, cuts: _Cuts) -> InputError:
