@@ -15,7 +15,6 @@ from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, lane_cycles, tile_cycles
-from accelsim.models.gpu_schedule import makespan
 
 #: Loads that a thread of the sum has under way: the compiler unrolls a loop of unknown length by
 #: four (CUDA programming guide, pragma unroll, and what NVRTC does without).
@@ -91,31 +90,37 @@ def _walk(
     """Segments or blocks of a head, and the launch that walks over their chunks."""
     heads = case.B * case.H
     chunks = -(-(case.P if outputs else case.M) // tile.rows)
-    each = chunks_of(chunks, heads, gpu.multiprocessors)
+    each = min(chunks, chunks_of(chunks, heads, gpu.multiprocessors))
     segments = -(-chunks // each)
     blocks = segments * heads
     together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
-    warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
-    share = ingest(gpu, min(blocks, gpu.multiprocessors))
+    slots = gpu.multiprocessors * together
     moved = 2.0 * tile.rows * (case.E if outputs else case.E + case.F)
+    stored = 2.0 * tile.rows * case.F if outputs else 0.0
+    fresh = chunks * heads * (moved + stored) > gpu.l2_reach_bytes
     parts = (_output_stages if outputs else _state_stages)(gpu, kernel, tile, case)
-    cycles = tile_cycles(parts, warps, together, kernel.overlap)
-    if outputs:
-        stored = 2.0 * tile.rows * case.F
-        around = gpu.waits.memory + together * (2.0 * case.E * case.F + moved) / share
-    else:
-        stored = 0.0
-        around = gpu.waits.memory + together * (4.0 * case.E * case.F + moved) / share
-    step = max(cycles, together * (moved + stored) / share)
-    around += gpu.waits.l2  # what was written last lands
-    last = chunks - (segments - 1) * each
-    rounds = max(1.0, blocks / (gpu.multiprocessors * together)) * min(each, chunks)
-    durations = [around + step * min(each, chunks)] * (segments - 1) + [around + step * last]
+    state = (2.0 if outputs else 4.0) * case.E * case.F
+
+    def lasts(running: int) -> float:
+        """Cycles of a round of so many blocks: the chunks of each, and what is around them."""
+        active, residents = min(running, gpu.multiprocessors), -(-running // gpu.multiprocessors)
+        share = ingest(gpu, active)
+        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
+        walk = list(parts)
+        if fresh and residents >= 3:
+            walk.append(_loaded(gpu, tile, moved, stored, active))
+        cycles = tile_cycles(walk, warps, residents, kernel.overlap)
+        step = max(cycles, residents * (moved + stored) / share)
+        around = gpu.waits.memory + residents * (state + moved) / share + gpu.waits.l2
+        return around + each * step
+
+    whole, rest = divmod(blocks, slots)
+    warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
     flops = 2.0 * tile.rows * case.E * (case.F + 8)  # a fragment of eight columns for the norm
     numbers = float(tile.rows * case.E * (2 if outputs else 2 * tile.warps // 4) / 2)
     return segments, Launch(
         "outputs" if outputs else "states",
-        makespan(durations, heads, gpu.multiprocessors * together),
+        whole * lasts(slots) + (lasts(rest) if rest else 0.0),
         0.0,
         0.0,
         0.0,
@@ -127,11 +132,17 @@ def _walk(
             "shared": 3 * moved * chunks * heads,
         },
         blocks=blocks,
-        slots=gpu.multiprocessors * together,
+        slots=slots,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in parts),
-        shape=f"{min(each, chunks)} chunks of {tile.rows}",
-        lead_s=_late(gpu, together, rounds),
+        shape=f"{each} chunks of {tile.rows}",
+        lead_s=_late(gpu, together, max(1.0, blocks / slots) * each),
     )
+
+
+def _loaded(gpu: Gpu, tile: Tile, moved: float, stored: float, active: int) -> Stage:
+    """A warp's part of what a chunk moves: blocks at different places share memory in turn."""
+    block = gpu.memory.seconds(moved, stored) * gpu.tensor_clock_hz * active
+    return Stage("load", memory=block * gpu.multiprocessor.schedulers / tile.warps)
 
 
 def _late(gpu: Gpu, together: int, rounds: float) -> float:
