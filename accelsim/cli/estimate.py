@@ -23,6 +23,7 @@ from accelsim.cli.options import (
     choices,
 )
 from accelsim.cli.output import bad_input, note, print_json, print_line, print_tables
+from accelsim.errors import Place, refuse
 
 Kernel = Annotated[
     str | None,
@@ -64,11 +65,15 @@ def estimate(
         return _batch(batch)
     sizes: dict[str, Any] = {"model": model, "seq": seq, "shape": shape, "config": config}
     over = tuple(sets or ())
-    if kernel is not None:
-        return _kernel(kernel, arch, shape, over, as_json)
     from accelsim.explore.estimate_cascade import runs_on_gpu
 
-    if cascade is not None and mapping is None and runs_on_gpu(arch):
+    on_gpu = cascade is not None and mapping is None and runs_on_gpu(arch)
+    if plot is not None and (on_gpu or kernel is not None):
+        message = "the stages of a GPU kernel are shared by its warps: there is no timeline to draw"
+        raise refuse(message, "a mapping on a spatial array, or no --plot", Place("--plot"))
+    if kernel is not None:
+        return _kernel(kernel, arch, shape, over, as_json)
+    if cascade is not None and on_gpu:
         return _cascade_on_gpu(cascade, arch or "", sizes, over, as_json)
     from accelsim.explore.estimate import estimate as price
 

@@ -9,6 +9,7 @@ import typer
 
 from accelsim.cli.options import Json
 from accelsim.cli.output import finish, note, print_json, print_tables
+from accelsim.errors import Place, refuse
 
 What = Annotated[
     str,
@@ -74,8 +75,10 @@ def validate(
     """Show predictions beside published results; exit status 1 if one is out of its tolerance."""
     if what == "gpu":
         drawn = {"rows": rows, "seed": seed, "library": library, "keep": keep}
-        return _on_records(gpu, here, unseen, drawn, brief, as_json)
+        return _on_records(gpu, here, unseen, drawn, brief, plot, as_json)
     if what == "tiles":
+        if plot is not None:
+            raise refuse("validate tiles draws nothing", "no --plot", Place("--plot"))
         return _on_tiles(gpu or "h100-sxm", as_json)
     from accelsim.explore.evaluations import validate as confront
 
@@ -110,7 +113,13 @@ def _on_tiles(gpu: str, as_json: bool) -> None:
 
 
 def _on_records(
-    gpu: str | None, here: bool, unseen: bool, drawn: dict[str, Any], brief: bool, as_json: bool
+    gpu: str | None,
+    here: bool,
+    unseen: bool,
+    drawn: dict[str, Any],
+    brief: bool,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Predictions beside the runs of a GPU: measured here and now, or recorded."""
     from accelsim.explore.measure_gpu import present, validate_here
@@ -128,10 +137,16 @@ def _on_records(
             found = validate_here(gpu, **drawn, tell=note)
     else:
         found = validate_gpu(gpu)
+    result = found.to_dict()
+    if plot is not None:
+        from accelsim.report.gpu_plots import measured_figure
+
+        kind = "unseen" if unseen else "recorded"
+        note(f"drawn: {measured_figure({kind: result}, plot)}")
     if as_json:
-        print_json(found.to_dict())
+        print_json(result)
     else:
         from accelsim.report import gpu as layout
 
-        print_tables(layout.validation(found.to_dict(), brief=brief))
+        print_tables(layout.validation(result, brief=brief))
     finish(found.holds)

@@ -51,11 +51,24 @@ def test_bad_kernel_requests_end_with_status_2() -> None:
     assert "no recorded runs of 'a100-sxm'" in run("validate", "gpu", "--gpu", "a100-sxm", status=2)
 
 
-def test_validate_gpu_prints_what_it_found() -> None:
-    result = CliRunner().invoke(app, ["validate", "gpu", "--brief"], catch_exceptions=False)
+def test_validate_gpu_prints_what_it_found_and_draws_it(tmp_path: Path) -> None:
+    drawn = tmp_path / "errors.svg"
+    arguments = ["validate", "gpu", "--gpu", "h100-sxm", "--brief", "--plot", str(drawn)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code in (0, 1)
+    for text in ("h100-sxm: recorded", "attention, ours", "decoding", "measured time"):
+        assert f"<!-- {text} -->" in drawn.read_text(encoding="utf-8")
     for word in ("three numbers", "data sheet", "20 us and above", "energy_j", "sm_hz"):
         assert word in result.output
+
+
+def test_what_has_no_picture_is_refused(tmp_path: Path) -> None:
+    plot = ("--plot", str(tmp_path / "x.svg"))
+    sizes = ("--model", "BERT", "--seq", "1K")
+    for command in (COPY, ("estimate", "attention-1pass", "--arch", "h100-sxm", *sizes)):
+        assert "there is no timeline to draw" in run(*command, *plot, status=2)
+    assert "validate tiles draws nothing" in run("validate", "tiles", *plot, status=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_gpus_and_kernels_are_listed_and_shown() -> None:

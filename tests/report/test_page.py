@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from accelsim.cli.app import app
 from accelsim.errors import InputError
 from accelsim.explore.report import PARTS, report
 from accelsim.explore.sweep import sweep
@@ -170,3 +172,17 @@ def test_unknown_parts_and_gpus_are_refused_before_the_work() -> None:
         report(["fusemax"], ["BERT"], ["1K"], without=["everything"])
     with pytest.raises(InputError, match="no recorded runs of 'rtx4090'"):
         report(["fusemax"], ["BERT"], ["1K"], gpu="rtx4090")
+
+
+def test_the_command_writes_the_page_and_its_pictures(tmp_path: Path) -> None:
+    out, plots = tmp_path / "a" / "page.html", tmp_path / "b"
+    few = ["report", "flat", "--seq", "1K", "--without", ",".join(PARTS)]
+    result = CliRunner().invoke(app, [*few, "--out", str(out), "--plots", str(plots)])
+    assert result.exit_code == 0, result.output
+    assert "details of flat" in result.stderr
+    assert "drawn: 8 pictures in" in result.stderr
+    assert out.read_text(encoding="utf-8").count("<img ") == 4
+    assert {path.suffix for path in plots.iterdir()} == {".svg", ".png"}
+    bad = CliRunner().invoke(app, ["report", "--without", "all"])
+    assert bad.exit_code == 2
+    assert "the report has no part 'all'" in bad.stderr
