@@ -31,6 +31,7 @@ def systems(
     from accelsim.explore.systems import system as one
     from accelsim.explore.systems import systems as every
     from accelsim.report import systems as report
+    from accelsim.report.systems_row import system as opened
 
     lengths = parts(seq)
     if name is None:
@@ -42,4 +43,4 @@ def systems(
         note(f"written: {write_text(file, report.csv_text(rows))}")
     if as_json:
         return print_json(result)
-    return print_tables(report.systems(result) if name is None else report.system(result))
+    return print_tables(report.systems(result) if name is None else opened(result))

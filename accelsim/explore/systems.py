@@ -17,6 +17,7 @@ from accelsim.explore.loads import Load, load_of, scope_of, total
 from accelsim.explore.predictions import Prediction, on_array, on_gpu
 from accelsim.explore.roofline import ARRAY, GPU
 from accelsim.explore.sweeping import Swept, swept
+from accelsim.explore.system_studies import Study, study_of
 from accelsim.ir.format import breakdown
 from accelsim.ir.problem import relevant
 from accelsim.load import catalog
@@ -121,13 +122,34 @@ class Bits:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """Another method of the same paper."""
+
+    name: str
+    about: str
+    swept: tuple[Swept, ...]
+    cells: tuple[Cell, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "name": self.name,
+            "about": self.about,
+            "swept": [s.to_dict() for s in self.swept],
+            "cells": [c.to_dict() for c in self.cells],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """A system of the table."""
+    """A system of the table; ``variants`` and ``study`` are there where it is opened alone."""
 
     system: System
     swept: tuple[Swept, ...]
     cells: tuple[Cell, ...]
     stored: tuple[Bits, ...]
+    variants: tuple[Variant, ...] = ()
+    study: Study | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a JSON object; the passes are the most of its parts in prefill."""
@@ -156,6 +178,8 @@ class Row:
                 for name, p in text.parameters.items()
             },
             "leaves": dict(text.leaves),
+            "variants": [v.to_dict() for v in self.variants],
+            "study": self.study.to_dict() if self.study else None,
             "notes": list(text.notes),
         }
 
@@ -178,19 +202,32 @@ def system(
     (1, 1.0)
     """
     found = _found(name, shape, model)
-    parts = dict.fromkeys(
-        part
-        for phase in found.phases[:1]
-        for part in phase.parts
-        if part.key in {t.name for t in load_cascade(part.cascade).inputs}
-    )
     sizes = [length(n) for n in lengths]
+    variants = tuple(
+        Variant(title, phase.about, _swept(phase), tuple(_cell(found, phase, n) for n in sizes))
+        for title, phase in found.variants
+    )
+    return replace(_row(found, sizes), variants=variants, study=study_of(found, sizes))
+
+
+def _row(found: System, sizes: Sequence[int]) -> Row:
+    """A system as the table has it."""
     return Row(
         found,
-        tuple(dict.fromkeys(swept(part) for part in parts)),
+        tuple(s for phase in found.phases[:1] for s in _swept(phase)),
         tuple(_cell(found, phase, n) for phase in found.phases for n in sizes),
         tuple(_bits(f, scope_of(found, 1)) for f in found.formats),
     )
+
+
+def _swept(phase: Phase) -> tuple[Swept, ...]:
+    """Passes of each part that reads keys, once a cascade."""
+    parts = dict.fromkeys(
+        part
+        for part in phase.parts
+        if part.key in {t.name for t in load_cascade(part.cascade).inputs}
+    )
+    return tuple(dict.fromkeys(swept(part) for part in parts))
 
 
 def _found(name: str | Path, shape: Mapping[str, int] | str | None, model: str | None) -> System:
@@ -247,7 +284,8 @@ def systems(lengths: Sequence[str] = LENGTHS) -> Table:
     40
     """
     order = kinds()
-    rows = [system(name, lengths) for name in catalog.names("system")]
+    sizes = [length(n) for n in lengths]
+    rows = [_row(load_system(name), sizes) for name in catalog.names("system")]
     rows.sort(key=lambda r: (order.index(r.system.text.kind), r.system.text.number))
     there = {row.system.text.number for row in rows}
     return Table(tuple(rows), tuple(n for n in range(1, WANTED + 1) if n not in there))

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accelsim.ir.textbook_dynamic import DYNAMIC
+from accelsim.ir.textbook_frontier import FRONTIER
 from accelsim.ir.textbook_linear import LINEAR
 from accelsim.ir.textbook_systems import SPARSE
 
@@ -218,4 +219,4 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
         linear_attention_causal, linear_attention_decay, matmul, encoder_linear_layers, mlp,
         swiglu, variance, layernorm, rmsnorm, rmsnorm_matmul,
     )
-} | DYNAMIC | LINEAR | SPARSE  # fmt: skip
+} | DYNAMIC | FRONTIER | LINEAR | SPARSE  # fmt: skip

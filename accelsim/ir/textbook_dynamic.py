@@ -18,7 +18,7 @@ from accelsim.ir.textbook_systems import Mask, masked
 Array: TypeAlias = npt.NDArray[np.float64]
 
 
-def _best(scores: Array, count: int) -> Mask:
+def best(scores: Array, count: int) -> Mask:
     """Which entries of the last rank are among the ``count`` largest (the first of equals)."""
     order = np.argsort(-scores, axis=-1, kind="stable")[..., :count]
     chosen = np.zeros(scores.shape, np.bool_)
@@ -26,7 +26,7 @@ def _best(scores: Array, count: int) -> Mask:
     return chosen & (scores > -np.inf)
 
 
-def _positions(P: int, M: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def positions(P: int, M: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Query positions as a column, key positions as a row."""
     return np.arange(P)[:, None], np.arange(M)[None, :]
 
@@ -42,7 +42,7 @@ def _spread(keep: Mask, rows: int, columns: int) -> Mask:
     return keep.repeat(rows, axis=-2).repeat(columns, axis=-1)
 
 
-def _weights(Q: Array, K: Array, keep: Mask) -> Array:
+def weights(Q: Array, K: Array, keep: Mask) -> Array:
     """The weights of softmax attention under a mask."""
     scores = np.where(keep, Q @ K.swapaxes(-1, -2), -np.inf)
     weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -65,7 +65,7 @@ def sale(
     Means are taken out before rounding and put back: the score is q4 . k4 +
     mean q . k + q . mean k.
     """
-    p, m = _positions(Q.shape[2], K.shape[2])
+    p, m = positions(Q.shape[2], K.shape[2])
     causal = m <= p
     near = (p // P0 * P0 - m // M0 * M0 < W + M0 - 1) | (m // M0 * M0 < N)
     exact = np.where(near & causal, Q @ K.swapaxes(-1, -2), -np.inf)
@@ -83,10 +83,10 @@ def sale(
 def block_topk(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int) -> Array:
     """The Sparse Frontier's Block-Sparse: R blocks by pooled scores, with the first and two own."""
     scores = _blocks(Q, P0) @ _blocks(K, M0).swapaxes(-1, -2)
-    i, j = _positions(*scores.shape[-2:])
+    i, j = positions(*scores.shape[-2:])
     scores = np.where((j == 0) | (i - j < 2), np.inf, scores)
-    keep = _best(np.where(j <= i, scores, -np.inf), R)
-    p, m = _positions(Q.shape[2], K.shape[2])
+    keep = best(np.where(j <= i, scores, -np.inf), R)
+    p, m = positions(Q.shape[2], K.shape[2])
     return masked(Q, K, V, _spread(keep, P0, M0) & (m <= p))
 
 
@@ -95,7 +95,7 @@ def quest(Q: Array, K: Array, V: Array, LOW: Array, HIGH: Array, M0: int, R: int
     bound = np.maximum(Q[:, :, :, None] * LOW[:, :, None], Q[:, :, :, None] * HIGH[:, :, None])
     scores = bound.sum(axis=(2, 4))
     scores[..., -1] = np.inf
-    keep = _best(scores, R)[:, :, None, :]
+    keep = best(scores, R)[:, :, None, :]
     return masked(Q, K, V, keep.repeat(M0, axis=-1))
 
 
@@ -103,12 +103,12 @@ def page_mean_topk(Q: Array, K: Array, V: Array, MEAN: Array, M0: int, R: int) -
     """Kinetics' block top-k: R pages a head by the product with their mean key, and the last."""
     scores = Q @ MEAN.swapaxes(-1, -2)
     scores[..., -1] = np.inf
-    return masked(Q, K, V, _best(scores, R).repeat(M0, axis=-1))
+    return masked(Q, K, V, best(scores, R).repeat(M0, axis=-1))
 
 
 def delta_layer(Q: Array, K: Array, V: Array, M0: int, R: int, L: int) -> tuple[Array, Array]:
     """DELTA: dense decode, and R pages by their summed largest weights, the last L first."""
-    weight = _weights(Q, K, np.ones(1, np.bool_))
+    weight = weights(Q, K, np.ones(1, np.bool_))
     pages = weight.max(axis=(1, 2)).reshape(Q.shape[0], -1, M0).sum(axis=-1)
     pages[:, -L:] = np.inf
     return weight @ V, np.argsort(-pages, axis=-1, kind="stable")[:, :R].astype(np.float64)
@@ -125,7 +125,7 @@ def biformer(Q: Array, K: Array, V: Array, R: int) -> Array:
     """Bi-level routing attention: [B,H,regions,positions,E], R regions by pooled scores."""
     scores = np.einsum("bhse,bhne->bsn", Q.mean(axis=3), K.mean(axis=3))
     rows, columns = Q.shape[3], K.shape[3]
-    keep = _spread(_best(scores, R), rows, columns)[:, None]
+    keep = _spread(best(scores, R), rows, columns)[:, None]
     flat = [x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in (Q, K, V)]
     return masked(flat[0], flat[1], flat[2], keep).reshape(*Q.shape[:-1], V.shape[-1])
 
@@ -136,8 +136,8 @@ def routing_attention(X: Array, MU: Array, V: Array, W: int, SELF: float) -> Arr
     A token of several clusters has the mean of its outputs, one of none 0.
     """
     unit = X / np.linalg.norm(X, axis=-1, keepdims=True)
-    inside = _best(np.einsum("hce,bhme->bhcm", MU, unit), W)
-    p, m = _positions(X.shape[2], X.shape[2])
+    inside = best(np.einsum("hce,bhme->bhcm", MU, unit), W)
+    p, m = positions(X.shape[2], X.shape[2])
     scores = unit @ unit.swapaxes(-1, -2) / np.sqrt(X.shape[3]) - np.where(p == m, SELF, 0.0)
     total, count = np.zeros((*X.shape[:3], V.shape[3])), np.zeros(X.shape[:3])
     for c in range(MU.shape[1]):
@@ -153,32 +153,12 @@ def routing_attention(X: Array, MU: Array, V: Array, W: int, SELF: float) -> Arr
     return result
 
 
-def vertical_slash(
-    Q: Array, K: Array, V: Array, L: int, R: int, S: int, FIRST: float, LAST: float
-) -> Array:
-    """R columns and S diagonals of most weight for the last L queries; the first, the last always.
-
-    MInference's pattern as The Sparse Frontier evaluates it, causal.
-    """
-    p, m = _positions(Q.shape[2], K.shape[2])
-    weight = _weights(Q[:, :, -L:], K, (m <= p)[-L:])
-    columns = weight.sum(axis=2)
-    columns[..., : int(FIRST)] = np.inf
-    age = (p - m)[-L:]
-    diagonals = np.stack(
-        [np.where(age == o, weight, 0.0).sum(axis=(2, 3)) for o in range(K.shape[2])], axis=-1
-    )
-    diagonals[..., : int(LAST)] = np.inf
-    slash = _best(diagonals, S)[..., np.maximum(p - m, 0)]
-    return masked(Q, K, V, (_best(columns, R)[..., None, :] | slash) & (m <= p))
-
-
 def _probed(Q: Array, K: Array, PI: Array) -> tuple[Array, Array]:
     """Summed weights of probe queries for each key [B,H,M], and how many see it [M]."""
     at = PI.astype(np.int64)
     seen = np.arange(K.shape[2])[None, :] <= at[:, None]
     counts: Array = seen.sum(axis=0).astype(np.float64)
-    return _weights(Q[:, :, at], K, seen).sum(axis=2), counts
+    return weights(Q[:, :, at], K, seen).sum(axis=2), counts
 
 
 def zipvl(Q: Array, K: Array, V: Array, PI: Array, TAU: float) -> Array:
@@ -207,7 +187,7 @@ def zipcache(
     """ZipCache's prefill: causal attention, and each head's R most salient keys by the probes."""
     weight, seen = _probed(Q, K, PI)
     salient = np.argsort(-weight / np.maximum(seen, 1), axis=-1, kind="stable")[..., :R]
-    p, m = _positions(Q.shape[2], K.shape[2])
+    p, m = positions(Q.shape[2], K.shape[2])
     return masked(Q, K, V, m <= p), salient.astype(np.float64)
 
 
@@ -215,8 +195,8 @@ def spatten(
     Q: Array, K: Array, V: Array, T: Array, G: Array, R: int, S: int
 ) -> tuple[Array, Array, Array, Array]:
     """SpAtten's layer: the R largest weights of each row times V; importance; S tokens kept."""
-    weight = _weights(Q, K, np.ones(1, np.bool_))
-    out = np.where(_best(weight, R), weight, 0.0) @ V
+    weight = weights(Q, K, np.ones(1, np.bool_))
+    out = np.where(best(weight, R), weight, 0.0) @ V
     tokens = T + weight.sum(axis=(1, 2))
     kept = np.argsort(-tokens, axis=-1, kind="stable")[:, :S].astype(np.float64)
     return out, tokens, kept, G + np.abs(out).sum(axis=(0, 2, 3))
@@ -231,18 +211,18 @@ def dhsa(
     """
     chunks = np.einsum("nm,bhme->bhne", IN, K) / np.sqrt(IN.sum(axis=1))[:, None]
     scores = np.einsum("bhie,bhne->bin", _blocks(Q, P0) * np.sqrt(P0), chunks) @ IN
-    i, m = _positions(*scores.shape[-2:])
+    i, m = positions(*scores.shape[-2:])
     forced = (m < G) | (m > i * P0 - W)
     scores = np.where(m // P0 <= i, np.where(forced, np.inf, scores), -np.inf)
-    p, m = _positions(Q.shape[2], K.shape[2])
-    return masked(Q, K, V, _spread(_best(scores, R), P0, 1)[:, None] & (m <= p))
+    p, m = positions(Q.shape[2], K.shape[2])
+    return masked(Q, K, V, _spread(best(scores, R), P0, 1)[:, None] & (m <= p))
 
 
 def dynamic_mask(Q: Array, K: Array, V: Array, DELTA: Array, GAIN: Array, R: int) -> Array:
     """DMA: R keys a query by exp(softplus(v . delta) gain), which is also added to their scores."""
     bias = np.exp(np.log1p(np.exp(np.einsum("bhmf,hf->bhm", V, DELTA))) * GAIN[:, None])
-    p, m = _positions(Q.shape[2], K.shape[2])
-    keep = _best(np.where(m <= p, bias[:, :, None, :], -np.inf), R)
+    p, m = positions(Q.shape[2], K.shape[2])
+    keep = best(np.where(m <= p, bias[:, :, None, :], -np.inf), R)
     scores = np.where(keep, Q @ K.swapaxes(-1, -2) + bias[:, :, None, :], -np.inf)
     weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
     result: Array = (weight / weight.sum(axis=-1, keepdims=True)) @ V
@@ -256,7 +236,7 @@ def hip(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int) 
     the R blocks of M0 keys that are left are attended to, causally.
     """
     scores = Q @ K.swapaxes(-1, -2)
-    p, m = _positions(Q.shape[2], K.shape[2])
+    p, m = positions(Q.shape[2], K.shape[2])
     keep = np.zeros(scores.shape, np.bool_)
     for b, h, i in np.ndindex(Q.shape[0], Q.shape[1], Q.shape[2] // P0):
         rows = scores[b, h, i * P0 : (i + 1) * P0].max(axis=0)
@@ -309,7 +289,7 @@ def sea(
     spread = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + EPS)
     estimate = _sea_estimate(centred / spread, W4, CONV)
     cells = estimate.swapaxes(1, 2).reshape(Q.shape[0], Q.shape[2], -1)
-    kept = _best(cells, S).reshape(Q.shape[0], Q.shape[2], Q.shape[1], -1).swapaxes(1, 2)
+    kept = best(cells, S).reshape(Q.shape[0], Q.shape[2], Q.shape[1], -1).swapaxes(1, 2)
     of_key = np.arange(K.shape[2]) * estimate.shape[-1] // K.shape[2]
     keep = kept[..., of_key]
     scores = np.where(keep, Q @ K.swapaxes(-1, -2), -np.inf)
@@ -325,6 +305,6 @@ DYNAMIC: dict[str, Callable[..., Any]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         sale, block_topk, quest, page_mean_topk, delta_layer, paged_attention, biformer,
-        routing_attention, vertical_slash, zipvl, zipcache, spatten, dhsa, dynamic_mask, hip, sea,
+        routing_attention, zipvl, zipcache, spatten, dhsa, dynamic_mask, hip, sea,
     )
 }  # fmt: skip

@@ -25,6 +25,7 @@ from accelsim.load.system_text import (
     Kind,
     Number,
     PartText,
+    PhaseText,
     StoredText,
     SystemText,
 )
@@ -111,6 +112,7 @@ class System:
     text: SystemText
     phases: tuple[Phase, ...]
     formats: tuple[Stored, ...]
+    variants: tuple[tuple[str, Phase], ...] = ()
 
     @property
     def parameters(self) -> dict[str, int | float]:
@@ -137,19 +139,14 @@ def system_from(document: Document) -> System:
             catalog.find("arch", text.hardware.arch, document.place(("hardware", "arch")))
         except InputError as error:
             loading.faults += error.faults
-    phases = tuple(
-        Phase(
-            p.phase,
-            p.about,
-            tuple(loading.part(part, ("phases", n, "parts", k)) for k, part in enumerate(p.parts)),
-            loading.part(p.dense, ("phases", n, "dense")),
-        )
-        for n, p in enumerate(text.phases)
+    phases = tuple(loading.phase(p, ("phases", n)) for n, p in enumerate(text.phases))
+    variants = tuple(
+        (p.variant, loading.phase(p, ("variants", n))) for n, p in enumerate(text.variants)
     )
     formats = tuple(loading.stored(f, ("formats", n)) for n, f in enumerate(text.formats))
     if loading.faults:
         raise InputError(loading.faults)
-    return System(text.system, text, phases, formats)
+    return System(text.system, text, phases, formats, variants)
 
 
 class _Loading:
@@ -172,6 +169,11 @@ class _Loading:
     ) -> tuple[tuple[str, Rule], ...]:
         """Rules by name."""
         return tuple((name, self.rule(text, (*path, name))) for name, text in texts.items())
+
+    def phase(self, text: PhaseText, path: tuple[str | int, ...]) -> Phase:
+        """A phase: its parts, and dense attention."""
+        parts = (self.part(part, (*path, "parts", k)) for k, part in enumerate(text.parts))
+        return Phase(text.phase, text.about, tuple(parts), self.part(text.dense, (*path, "dense")))
 
     def part(self, text: PartText, path: tuple[str | int, ...]) -> Part:
         """A part, whose cascade must exist and have the names that the part uses."""

@@ -103,6 +103,12 @@ class PhaseText(_Record):
     dense: PartText
 
 
+class VariantText(PhaseText):
+    """Another method of the same paper, shown where the row is opened."""
+
+    variant: str
+
+
 class StoredText(_Record):
     """How a tensor is stored, under a name that rules may use for its bits an element."""
 
@@ -141,5 +147,6 @@ class SystemText(_Record):
     )
     parameters: dict[str, ParameterText] = Field({})
     phases: list[PhaseText] = Field([])
+    variants: list[VariantText] = Field([])
     formats: list[StoredText] = Field([])
     notes: list[str] = Field([])

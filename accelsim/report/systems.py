@@ -13,8 +13,6 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from accelsim.report.numbers import amount, percent
-
 Result: TypeAlias = Mapping[str, Any]
 
 #: Columns of the CSV file: one line a system, phase, length and machine.
@@ -30,7 +28,7 @@ COLUMNS: Final = (
 _COUNTED: Final = (("ops", "ops"), ("bytes", "bytes"), ("array_energy_j", "array_energy"))
 
 
-def _table(title: str, *columns: str, left: int) -> Table:
+def systems_table(title: str, *columns: str, left: int) -> Table:
     """A table with ``left`` left-aligned columns before the numbers."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
@@ -54,7 +52,7 @@ def systems(result: Result) -> Iterable[RenderableType]:
 
 
 def _kinds(rows: Iterable[Result]) -> Table:
-    table = _table(
+    table = systems_table(
         "Passes over keys and values, live words, bits",
         *("", "system", "kind", "sure", "live words of a point in flight"),
         *("K", "V", "estimation", "bits"),
@@ -67,18 +65,18 @@ def _kinds(rows: Iterable[Result]) -> Table:
             row["kind"],
             row["sure"],
             escape(row["live"] or "-"),
-            _count(row["passes_k"]),
-            _count(row["passes_v"]),
-            _count(row["passes_estimation"]),
+            count(row["passes_k"]),
+            count(row["passes_v"]),
+            count(row["passes_estimation"]),
             " ".join(dict.fromkeys(f"{s['bits']:.4g}" for s in row["bits"])) or "-",
         )
     return table
 
 
-def _count(number: float | None) -> str:
+def count(number: float | None) -> str:
     """A number of passes; JSON has no word for one that grows with the rounds.
 
-    >>> _count(2), _count(math.inf)
+    >>> count(2), count(math.inf)
     ('2', 'unbounded')
     """
     if number is None:
@@ -96,25 +94,27 @@ def _costs(rows: Iterable[Result]) -> Table:
     machines = list(
         dict.fromkeys(m for row in rows for c in row["cells"] for m in c["roofline_speedup"])
     )
-    at = ", ".join(_short(n) for n in lengths)
+    at = ", ".join(short(n) for n in lengths)
     heads = ["operations, %", "bytes, %", "energy on the array, %"]
     heads += [f"speedup on {name}'s roofline" for name in machines]
-    table = _table(f"A layer beside dense attention, at {at}", "system", "phase", *heads, left=2)
+    table = systems_table(
+        f"A layer beside dense attention, at {at}", "system", "phase", *heads, left=2
+    )
     for row in rows:
         for phase in dict.fromkeys(c["phase"] for c in row["cells"]):
             cells = {c["seq"]: c for c in row["cells"] if c["phase"] == phase}
             its = [cells[n] for n in lengths if n in cells]
             shares = ([100 * c[what] for c in its] for what in ("ops", "bytes", "array_energy"))
             speedups = ([c["roofline_speedup"][m] for c in its] for m in machines)
-            columns = (_several(numbers) for numbers in (*shares, *speedups))
+            columns = (several(numbers) for numbers in (*shares, *speedups))
             table.add_row(row["name"], phase, *columns)
     return table
 
 
-def _several(numbers: Iterable[float]) -> str:
+def several(numbers: Iterable[float]) -> str:
     """Numbers of three digits under one another's.
 
-    >>> _several([50.0, 6.25, 1.5625, 128.4])
+    >>> several([50.0, 6.25, 1.5625, 128.4])
     '   50  6.25  1.56   128'
     """
     return " ".join(f"{n:5.3g}" for n in numbers)
@@ -133,9 +133,9 @@ def _predicted(rows: Iterable[Result]) -> Table:
     """Predicted speedup and energy on every machine, a line a system, phase and machine."""
     rows = list(rows)
     lengths = list(dict.fromkeys(c["seq"] for row in rows for c in row["cells"]))
-    at = ", ".join(_short(n) for n in lengths)
+    at = ", ".join(short(n) for n in lengths)
     columns = ("system", "phase", "machine", "speedup", "energy, %", "bound by")
-    table = _table(f"Predicted beside dense attention, at {at}", *columns, left=3)
+    table = systems_table(f"Predicted beside dense attention, at {at}", *columns, left=3)
     table.columns[-1].justify = "left"
     for row in rows:
         for phase in dict.fromkeys(c["phase"] for c in row["cells"]):
@@ -147,8 +147,8 @@ def _predicted(rows: Iterable[Result]) -> Table:
                     row["name"] if not number else "",
                     phase if not number else "",
                     first["machine"],
-                    f"{mark} {_several(one['speedup'] for one in own)}".strip(),
-                    _several(100 * one["energy_ratio"] for one in own),
+                    f"{mark} {several(one['speedup'] for one in own)}".strip(),
+                    several(100 * one["energy_ratio"] for one in own),
                     " ".join(dict.fromkeys(_longest(one)["bound_by"] for one in own)),
                 )
     table.caption, table.caption_justify = _SAID, "left"
@@ -174,126 +174,13 @@ def _leaves(rows: Iterable[Result]) -> Iterable[str]:
         )
 
 
-def _short(length: int) -> str:
+def short(length: int) -> str:
     """A length in K where it is a multiple of that.
 
-    >>> _short(32768), _short(1000)
+    >>> short(32768), short(1000)
     ('32K', '1000')
     """
     return f"{length // 1024}K" if length % 1024 == 0 else str(length)
-
-
-def system(row: Result) -> Iterable[RenderableType]:
-    """One system: what is said of it, how its passes and loads come about, its formats."""
-    summary = Table(box=None, show_header=False, pad_edge=False)
-    summary.add_column(style="bold", no_wrap=True)
-    summary.add_column(overflow="fold")
-    for name in ("title", "about", "paper", "kind", "sure", "rests", "model"):
-        if row[name]:
-            summary.add_row(name, escape(str(row[name])))
-    for name, p in row["parameters"].items():
-        summary.add_row(name, escape(f"{p['value']:g}: {p['about'] or p['source']}"))
-    for phase, why in row["leaves"].items():
-        summary.add_row(phase, escape(why))
-    for note in row["notes"]:
-        summary.add_row("note", escape(note))
-    yield summary
-    for swept in row["swept"]:
-        yield _passes(swept)
-    if row["cells"]:
-        yield _loads(row["cells"])
-        yield _stages(row["cells"])
-        yield from dict.fromkeys(
-            f"{one['machine']}, {c['phase']}: "
-            + ("a bound, since " if one["how"] == "bound" else "")
-            + one["why"]
-            for c in row["cells"]
-            for one in c["predicted"]
-            if one["why"]
-        )
-    if row["bits"]:
-        yield _formats(row["bits"])
-
-
-def _passes(swept: Result) -> str:
-    """The passes of one cascade as sentences."""
-    lines = [
-        f"{swept['cascade']}: {_count(swept['over_k'])} over K, {_count(swept['over_v'])} over V"
-        + (f", {_count(swept['estimation'])} of them estimation" if swept["estimation"] else "")
-    ]
-    lines += [f"  {step}" for step in swept["why"]]
-    of = f" for one point of {', '.join(swept['in_flight'])}" if swept["in_flight"] else ""
-    lines.append(f"  live words{of}: {swept['live']}")
-    return escape("\n".join(lines))
-
-
-def _loads(cells: Iterable[Result]) -> Table:
-    """Operations by class and bytes by tensor, of the system and of dense attention."""
-    table = _table(
-        "Each phase and length, a layer",
-        *("phase", "length", "what", "operations", "by class", "bytes", "by tensor", "rooflines"),
-        left=3,
-    )
-    for cell in cells:
-        for what in ("own", "dense"):
-            load = cell[what]
-            first = what == "own"
-            table.add_row(
-                cell["phase"] if first else "",
-                _short(cell["seq"]) if first else "",
-                "system" if first else "dense",
-                f"{load['ops']:.4g}",
-                " ".join(f"{n}:{v:.3g}" for n, v in load["ops_by_class"].items()),
-                amount(load["bytes"], "bytes"),
-                " ".join(f"{n}:{v:.3g}" for n, v in load["bytes_by_tensor"].items()),
-                " ".join(amount(t, "seconds") for t in load["roofline_s"].values()),
-            )
-    return table
-
-
-def _stages(cells: Iterable[Result]) -> Table:
-    """Each prediction taken apart: stages, how each is priced, operations, bytes, time, energy."""
-    columns = ("phase", "length", "machine", "what", "stage", "by", "bound by")
-    table = _table(
-        "Predictions, a layer", *columns, "operations", "bytes", "time", "energy", left=7
-    )
-    for cell in cells:
-        for one in cell["predicted"]:
-            for what, found in (("system", one["stages"]), ("dense", one["dense_stages"])):
-                for number, stage in enumerate(found):
-                    head = (cell["phase"], _short(cell["seq"]), one["machine"], what)
-                    names = ", ".join(stage["where"].get("kernel", ())) or stage["how"]
-                    table.add_row(
-                        *(head if not number else ("",) * 4),
-                        stage["name"],
-                        names,
-                        stage["bound_by"],
-                        f"{stage['ops']:.3g}",
-                        amount(stage["bytes"], "bytes"),
-                        amount(stage["seconds"], "seconds"),
-                        amount(stage["joules"], "joules"),
-                    )
-    return table
-
-
-def _formats(stored: Iterable[Result]) -> Table:
-    """Bits an element, line by line of each format."""
-    table = _table(
-        "Bits an element, metadata included",
-        *("tensor", "format", "made of", "source", "bits", "published", "allowed"),
-        left=4,
-    )
-    for one in stored:
-        table.add_row(
-            escape(one["tensor"]),
-            one["format"],
-            escape(", ".join(f"{name} {n:.4g}" for name, n in one["lines"].items())),
-            escape(one["source"]),
-            f"{one['bits']:.5g}",
-            "-" if one["published"] is None else f"{one['published']:g}",
-            "-" if one["published"] is None else percent(one["within"]),
-        )
-    return table
 
 
 def csv_text(result: Result) -> str:
@@ -307,7 +194,7 @@ def csv_text(result: Result) -> str:
     writer.writerow(COLUMNS)
     for row in result["systems"]:
         head = [row[name] for name in COLUMNS[:6]]
-        head += [_count(row[name]) for name in COLUMNS[6:9]]
+        head += [count(row[name]) for name in COLUMNS[6:9]]
         head.append(row["live"])
         head.append(" ".join(f"{s['bits']:.6g}" for s in row["bits"]))
         for cell in row["cells"]:
@@ -324,3 +211,7 @@ def csv_text(result: Result) -> str:
         if not row["cells"]:
             writer.writerow(head + [""] * (len(COLUMNS) - len(head)))
     return out.getvalue()
+
+
+# The names under which other layouts know these.
+_count, _short = count, short
