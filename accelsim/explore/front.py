@@ -6,12 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
+
 from accelsim.errors import InputError, refuse
 from accelsim.explore.mapped import GAP, ROOM, Mapped, Progress, Workload, best
+from accelsim.explore.pareto import undominated
 from accelsim.mapper.space import Task
 
 #: Rooms that a front is looked at for, each half of the one before.
 HALVINGS: Final = 10
+#: Share by which figures of equal mappings may differ.
+ROUNDING: Final = 1e-9
 
 
 def roomiest(task: Task) -> int:
@@ -127,19 +132,10 @@ def front(
             found.append(last[objective])
     if not found:
         found.append(best(task, wanted[0], gap))
-    figures = {id(m): _figures(m, name) for m in found}
-    kept: list[Mapped] = []
-    for one in sorted(found, key=lambda m: figures[id(m)]):
-        if not any(_beats(figures[id(k)], figures[id(one)]) for k in kept):
-            kept.append(one)
-    return Front(name, tuple(kept))
+    figures = np.array([_figures(one, name) for one in found])
+    return Front(name, tuple(found[n] for n in undominated(figures, ROUNDING)))
 
 
 def _figures(found: Mapped, level: str) -> tuple[float, float, float]:
     price = found.estimate
     return price.latency_s, price.energy_j, price.peak_bytes[level]
-
-
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether nothing of one is worse, up to rounding."""
-    return all(a <= b * (1 + 1e-9) for a, b in zip(one, other, strict=True))

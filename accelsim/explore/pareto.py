@@ -12,23 +12,26 @@ from numpy.typing import NDArray
 Table = Mapping[str, Sequence[Any]]
 
 
-def undominated(figures: NDArray[np.float64]) -> NDArray[np.intp]:
+def undominated(figures: NDArray[np.float64], within: float = 0.0) -> NDArray[np.intp]:
     """Rows of ``figures`` [points, objectives] that no other row beats, less being better.
 
-    A row is beaten by one that is nowhere larger and somewhere smaller; of
-    equal rows the first stays.  The answer is in rising order of the first
-    objective.  A row that comes later in lexicographic order cannot beat one
-    that comes earlier, so one scan against those that stay is enough.
+    A row is beaten by one that is nowhere larger, by more than the share
+    ``within`` of it, and somewhere smaller; of equal rows the first stays.  The
+    answer is in rising order of the first objective.  A row that comes later in
+    lexicographic order cannot beat one that comes earlier, so one scan against
+    those that stay is enough.
 
     >>> undominated(np.array([[3.0, 1.0], [1.0, 3.0], [2.0, 2.0], [2.5, 2.5]])).tolist()
     [1, 2, 0]
+    >>> undominated(np.array([[1.0, 2.0], [1.1, 1.9]]), within=0.1).tolist()
+    [0]
     """
     order = np.lexsort(figures.T[::-1])
     kept: list[int] = []
     best = np.empty((0, figures.shape[1]))
     for at in order:
         row = figures[at]
-        if not len(best) or not np.any(np.all(best <= row, axis=1)):
+        if not len(best) or not np.any(np.all(best <= row * (1 + within), axis=1)):
             kept.append(int(at))
             best = np.vstack([best, row])
     return np.array(kept, dtype=np.intp)
