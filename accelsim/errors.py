@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 #: A source line longer than this is shown as a window around the caret.
 LONGEST_SHOWN = 160
+#: Faults that a message tells; the others are counted.
+MOST_TOLD = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,7 +84,10 @@ class InputError(Exception):
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults: tuple[Fault, ...] = tuple(sorted(set(faults)))
-        super().__init__("\n".join(str(f) for f in self.faults))
+        told = [str(fault) for fault in self.faults[:MOST_TOLD]]
+        if len(self.faults) > MOST_TOLD:
+            told.append(f"and {len(self.faults) - MOST_TOLD} more")
+        super().__init__("\n".join(told))
 
 
 def refuse(message: str, allowed: str = "", place: Place | None = None) -> InputError:

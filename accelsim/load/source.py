@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=BaseModel)
 
 #: Beyond these a document is refused rather than read slowly.
-MOST_BYTES: Final = 32 << 20
+MOST_BYTES: Final = 4 << 20
 LONGEST_LINE: Final = 10_000
 
 #: A path into a document: keys and positions.
@@ -131,17 +131,17 @@ def from_text(text: str, file: str = "<text>") -> Document:
 
 def _refuse_characters(text: str, lines: list[str], file: str) -> None:
     """Raise if a line is too long to show, or a character is none that YAML allows."""
-    faults = []
+    faults: list[Fault] = []
     for number, line in enumerate(lines, 1):
-        if len(line) > LONGEST_LINE:
+        if len(line) > LONGEST_LINE and len(faults) < tree.MOST_FAULTS:
             place = Place(file, number, LONGEST_LINE + 1, line[: LONGEST_LINE + 1])
             message = f"a line of {len(line)} characters"
             faults.append(Fault(place, message, f"{LONGEST_LINE} characters a line"))
     if not faults and _FORBIDDEN.search(text):
         for number, line in enumerate(lines, 1):
-            for found in _FORBIDDEN.finditer(line):
-                shown = _FORBIDDEN.sub("\ufffd", line)
-                place = Place(file, number, found.start() + 1, shown)
+            found = _FORBIDDEN.search(line)
+            if found is not None and len(faults) < tree.MOST_FAULTS:
+                place = Place(file, number, found.start() + 1, _FORBIDDEN.sub("\ufffd", line))
                 message = f"character U+{ord(found[0]):04X} is not allowed in YAML"
                 faults.append(Fault(place, message, "printable text"))
     if faults:
@@ -189,7 +189,7 @@ def validate(document: Document, model: type[Model], value: Any = None) -> Model
     try:
         return model.model_validate(document.value if value is None else value)
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        found = error.errors(include_url=False)[: tree.MOST_FAULTS]
     gathered: dict[tuple[Place, str, str], list[str]] = {}
     for one in found:
         place, where, message, allowed = _explained(document, model, one)

@@ -19,6 +19,9 @@ from accelsim.errors import Fault, InputError, Place
 
 #: A document nested deeper is refused.
 DEEPEST: Final = 64
+#: Parts of a document, and faults after which nobody reads on.
+MOST_NODES: Final = 200_000
+MOST_FAULTS: Final = 100
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBER: Final = re.compile(
@@ -73,6 +76,7 @@ class Reader:
         self.open: list[Node] = []  # containers, outermost first
         self.keys: list[Node | None] = []  # for each container the key that waits for its value
         self.root: Node | None = None
+        self.left = MOST_NODES
 
     def read(self, text: str) -> Node:
         """The root node of the one document in ``text``."""
@@ -116,6 +120,9 @@ class Reader:
 
     def add(self, node: Node, event: yaml.Event) -> None:
         """Put a node into the container that is open, as an item, a key or a key's value."""
+        self.left -= 1
+        if self.left < 0:
+            self.stop(event, f"more than {MOST_NODES:,} keys and values", "a shorter document")
         if not self.open:
             self.root = node
             return
@@ -167,6 +174,8 @@ class Reader:
         self.faults.append(
             Fault(Place(self.file, line + 1, column + 1, self.lines[line]), message, allowed)
         )
+        if len(self.faults) >= MOST_FAULTS:
+            raise InputError(self.faults)
 
     def stop(self, event: yaml.Event, message: str, allowed: str) -> NoReturn:
         """Raise all faults so far and this one, after which reading on makes no sense."""
@@ -187,7 +196,7 @@ class Reader:
                 Fault(Place(self.file, n, m.end(), self.lines[n - 1]), message, allowed)
                 for n, m in found
                 if m
-            ]
+            ][:MOST_FAULTS]
         problem = error.problem or "not YAML"
         message, allowed = problem, ""
         for pattern, ours, wanted in _PROBLEMS:
