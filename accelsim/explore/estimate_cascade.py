@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from accelsim.explore.map_gpu import map_gpu
+from accelsim.explore.stored_gpu import stored
 from accelsim.load import catalog
 from accelsim.load.gpu import is_gpu
 from accelsim.load.source import read
@@ -36,8 +37,9 @@ def estimate_cascade(
 ) -> KernelEstimate:
     """Time, bytes, energy and clock of a cascade on a GPU, and in which kernel and tile.
 
-    Kernel and tile are those that ``map_gpu`` takes for latency.  Raises
-    InputError for sizes that do not fit the cascade.
+    Kernel and tile are those that ``map_gpu`` takes for latency; inputs count
+    with the bits of their formats.  Raises InputError for sizes that do not fit
+    the cascade.
 
     >>> sizes = "B=1,H=16,M=8192,P=8192,E=128,F=128"
     >>> found = estimate_cascade("attention-1pass", arch="h100-sxm", shape=sizes)
@@ -47,4 +49,4 @@ def estimate_cascade(
     found = map_gpu(
         cascade, arch=arch, model=model, seq=seq, shape=shape, config=config, sets=sets
     )  # fmt: skip
-    return found.estimate
+    return stored(found)
