@@ -20,7 +20,7 @@ from accelsim.errors import Fault, InputError, Place
 
 #: Beyond these a document is refused: aliases can make a short text enormous.
 MOST_BYTES: Final = 4 << 20
-MOST_NODES: Final = 200_000
+MOST_NODES: Final = 100_000
 DEEPEST: Final = 60
 _TEMPLATE: Final = re.compile(r"\{%|\{\{")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -95,7 +95,7 @@ def from_text(text: str, file: str = "<text>") -> Foreign:
             place = Place(file, number + 1, found.start() + 1, line)
             raise InputError([Fault(place, "a template", "YAML: fill the template in first")])
     try:
-        _refuse_depth(text, file, lines)
+        _refuse_size(text, file, lines)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         place = _place(getattr(error, "problem_mark", None), file, lines)
@@ -116,10 +116,12 @@ def _place(mark: Any, file: str, lines: tuple[str, ...]) -> Place:
     return Place(file, mark.line + 1, mark.column + 1, text)
 
 
-def _refuse_depth(text: str, file: str, lines: tuple[str, ...]) -> None:
-    """Raise where collections are nested so deep that composing them is not safe."""
+def _refuse_size(text: str, file: str, lines: tuple[str, ...]) -> None:
+    """Raise where there are too many parts to compose, or they are nested too deep to do so."""
     depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
+    for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+        if number > MOST_NODES:
+            raise InputError([Fault(Place(file), f"more than {MOST_NODES:,} keys and values")])
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:

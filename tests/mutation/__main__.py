@@ -29,7 +29,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutation.operators import Mutant, functions, mutants
+from tests.mutation.operators import Mutant, functions, mutant, sites
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = ("analysis", "models")
@@ -152,7 +152,7 @@ def tests_of(notes: Notes, function: str, most_s: float) -> tuple[list[str], flo
     return chosen, total
 
 
-def verdict(name: str, mutant: Mutant, tests: Sequence[str], limit_s: float) -> str:
+def verdict(name: str, changed: Mutant, tests: Sequence[str], limit_s: float) -> str:
     """Whether a test fails for a mutant, or the tests take far longer than they should."""
     if not tests:
         return NEVER_RUN
@@ -163,7 +163,7 @@ def verdict(name: str, mutant: Mutant, tests: Sequence[str], limit_s: float) -> 
         os.dup2(null, 2)
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 2))
         resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-        code = compile(mutant.tree, str(modules()[name]), "exec")
+        code = compile(changed.tree, str(modules()[name]), "exec")
         sys.meta_path.insert(0, Importer({name: modules()[name]}, lambda *_: code))
         order = {test: n for n, test in enumerate(tests)}
         os._exit(pytest.main([*QUIET, "-x", *tests], plugins=[_Order(order)]))
@@ -202,21 +202,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import numpy  # noqa: F401
     import scipy.optimize  # noqa: F401
 
-    table: dict[str, Counter[str]] = {}
+    drawn: dict[str, list[Mutant]] = {}
     for name, file in modules().items():
-        if asked.only not in name:
-            continue
-        every = list(mutants(ast.parse(file.read_text(encoding="utf-8"))))
-        draw = random.Random(f"{asked.seed} {name}")
-        counts = table.setdefault(name, Counter())
-        for mutant in draw.sample(every, min(asked.each, len(every))):
-            tests, seconds = tests_of(notes, f"{name}:{mutant.function}", asked.seconds)
-            found = verdict(name, mutant, tests, 20 + 4 * seconds)
-            counts[found] += 1
+        if asked.only in name:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            places = sites(tree)
+            draw = random.Random(f"{asked.seed} {name}")
+            chosen = draw.sample(places, min(asked.each, len(places)))
+            drawn[name] = [mutant(tree, site) for site in chosen]
+    table: dict[str, Counter[str]] = {name: Counter() for name in drawn}
+    for turn in range(asked.each):  # one of every module, then another
+        for name in (n for n, own in drawn.items() if turn < len(own)):
+            one = drawn[name][turn]
+            tests, seconds = tests_of(notes, f"{name}:{one.function}", asked.seconds)
+            found = verdict(name, one, tests, 20 + 4 * seconds)
+            table[name][found] += 1
+            print(".", end="" if found == KILLED else "\n", flush=True)
             if found != KILLED:
-                where = f"{file.relative_to(ROOT)}:{mutant.line}"
-                print(f"{found}: {where}: {mutant.change}  ({len(tests)} tests)", flush=True)
-        print(_line(name, counts), flush=True)
+                where = f"{modules()[name].relative_to(ROOT)}:{one.line}"
+                print(f"{found}: {where}: {one.change}  ({len(tests)} tests)", flush=True)
+    for name, counts in table.items():
+        print(_line(name, counts))
     for layer in LAYERS:
         own = [c for n, c in table.items() if n.startswith(f"accelsim.{layer}.")]
         print(_line(layer, sum(own, Counter())))

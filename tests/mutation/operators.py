@@ -41,23 +41,24 @@ def functions(tree: ast.Module) -> list[ast.FunctionDef]:
     return sorted(found, key=lambda f: f.lineno)
 
 
-def mutants(tree: ast.Module) -> Iterator[Mutant]:
-    """Every mutant of a module."""
+def sites(tree: ast.Module) -> list[tuple[int, int]]:
+    """Where a module can be changed: the position of a node in ``ast.walk``, and its function."""
     owner: dict[int, int] = {}
     for number, function in enumerate(functions(tree)):
         for statement in function.body:
             for node in _open(statement):
                 owner[id(node)] = number  # of two functions the inner one, which comes later
-    nodes = list(ast.walk(tree))
-    for position, node in enumerate(nodes):
-        if id(node) not in owner:
-            continue
-        for way in range(_ways(node)):
-            changed = copy.deepcopy(tree)
-            twin = list(ast.walk(changed))[position]
-            told = _change(twin, way)
-            ast.fix_missing_locations(changed)
-            yield Mutant(owner[id(node)], getattr(node, "lineno", 0), told, changed)
+    nodes = enumerate(ast.walk(tree))
+    return [(n, owner[id(node)]) for n, node in nodes if id(node) in owner and _changes(node)]
+
+
+def mutant(tree: ast.Module, site: tuple[int, int]) -> Mutant:
+    """The module changed at a site."""
+    changed = copy.deepcopy(tree)
+    node = list(ast.walk(changed))[site[0]]
+    line = getattr(node, "lineno", 0)
+    told = _change(node)
+    return Mutant(site[1], line, told, ast.fix_missing_locations(changed))
 
 
 def _open(node: ast.AST) -> Iterator[ast.AST]:
@@ -80,32 +81,30 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _ways(node: ast.AST) -> int:
-    """How many changes a node has."""
+def _changes(node: ast.AST) -> bool:
+    """Whether there is a change for a node."""
     match node:
         case ast.Compare(ops=[op]):
-            return int(type(op) in COMPARISONS)
+            return type(op) in COMPARISONS
         case ast.BinOp(op=op, left=left) | ast.AugAssign(op=op, target=left):
             text = isinstance(left, ast.Constant | ast.JoinedStr) and not isinstance(
                 getattr(left, "value", None), int | float
             )
-            return int(type(op) in ARITHMETIC and not text)
-        case ast.BoolOp() | ast.Continue() | ast.Break() | ast.IfExp():
-            return 1
+            return type(op) in ARITHMETIC and not text
+        case ast.BoolOp() | ast.Continue() | ast.Break() | ast.IfExp() | ast.If():
+            return True
         case ast.UnaryOp(op=op):
-            return int(isinstance(op, ast.Not | ast.USub))
+            return isinstance(op, ast.Not | ast.USub)
         case ast.Constant(value=value):
-            return int(isinstance(value, int | float))
+            return isinstance(value, int | float)
         case ast.Call(func=ast.Name(id=name)):
-            return int(name in CALLS)
-        case ast.If():
-            return 1
+            return name in CALLS
         case ast.Expr(value=ast.Call()):
-            return 1
-    return 0
+            return True
+    return False
 
 
-def _change(node: ast.AST, way: int) -> str:
+def _change(node: ast.AST) -> str:
     """Change a node in place, and say how."""
     before = ast.unparse(node)
     match node:
