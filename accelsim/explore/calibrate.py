@@ -60,7 +60,12 @@ def _measured(keep: Path, tell: Callable[[str], None]) -> list[tuple[Path, Recor
     ceilings.limits(device().as_dict())  # refuses what it knows nothing of before it measures
     tell(f"{device().name}: rates, bandwidths and latencies, some 20 s")
     with within_memory("calibrating"):
-        found = [*microbench.ceiling_rows(), *waits.wait_rows(), waits.train_row()]
+        found = [
+            *microbench.ceiling_rows(),
+            *waits.wait_rows(),
+            *waits.brief_rows(),
+            waits.train_row(),
+        ]
         write(keep / "ceilings.json", document("ceilings", found))
         tell("energies, 2 s each")
         write(keep / "energy.json", document("energy of operations", microbench.energy_rows()))

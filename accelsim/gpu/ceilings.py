@@ -278,6 +278,15 @@ def power(found: Found) -> dict[str, Any]:
     return text
 
 
+def brief(found: Found) -> dict[str, Any] | None:
+    """Clocks of tensor work in single launches, by path and length; None where none was read."""
+    clocks: dict[str, dict[str, str]] = {}
+    for row in found.rows("clock.brief"):
+        length = f"{1e6 * row['seconds']:.0f} us"
+        clocks.setdefault(row["path"], {})[length] = f"{row['sm_hz'] / 1e9:.3f} GHz"
+    return {"source": "ceilings (clock.brief)", "clocks": clocks} if clocks else None
+
+
 def launches(found: Found) -> dict[str, Any]:
     """Seconds of an empty kernel."""
     text = {}
@@ -342,6 +351,9 @@ def text(found: Found, name: str = "") -> dict[str, Any]:
     if busy and max(busy) < 0.99 * clock:
         source = "ceilings (highest clock with tensor cores at work)"
         document["tensor_clock"] = sourced(rounded(max(busy), "Hz"), source)
+    short = brief(found)
+    if short is not None:
+        document["brief"] = short
     return document
 
 

@@ -20,6 +20,8 @@ from accelsim.gpu.kernel import Kernel, load
 
 #: Bits of a number in the cache.
 BITS: Final = (16, 8, 4)
+#: Parts of D threads that merge the splits of a query head: as in the source.
+MERGERS: Final = 4
 #: Two tiles of 8 columns: query heads that may share a key head.
 MOST_GROUP: Final = 16
 
@@ -84,13 +86,13 @@ class Walk:
     ahead: bool = False
 
 
-#: The walks that were fastest on an H100, by bits and head dimension, up to 8 heads a key head
-#: (``validation/runs/h100-sxm/decode-walks.json``).
+#: The walks that were fastest on an H100 by bits and head dimension, up to 8 heads a key head, with
+#: as many blocks as their registers let reside (``validation/runs/h100-sxm/decode-walks.json``).
 WALKS: Final = {
-    (16, 64): Walk(32), (16, 96): Walk(32), (16, 128): Walk(32, blocks=3),
-    (8, 64): Walk(64, blocks=3), (8, 96): Walk(16, blocks=3, ahead=True),
+    (16, 64): Walk(32, blocks=4), (16, 96): Walk(32, blocks=3), (16, 128): Walk(32, blocks=3),
+    (8, 64): Walk(64, blocks=4), (8, 96): Walk(16, blocks=3, ahead=True),
     (8, 128): Walk(64, blocks=3),
-    (4, 64): Walk(64, blocks=3), (4, 96): Walk(32, blocks=3, ahead=True),
+    (4, 64): Walk(64, blocks=4), (4, 96): Walk(32, blocks=3, ahead=True),
     (4, 128): Walk(64, ahead=True),
 }  # fmt: skip
 
@@ -105,17 +107,27 @@ def walk_of(cache: Cache) -> Walk:
 
 
 def splits_of(cache: Cache, walk: Walk, multiprocessors: int) -> tuple[int, int]:
-    """Blocks that share the keys of a head, and keys of each: one wave of blocks where possible.
+    """Blocks that share the keys of a head, and keys of each.
 
-    A block starts at a multiple of 16 keys.
+    The fewest that fill rounds of all slots nearly as well as the best number does: in one
+    round, or in up to eight where each warp of a block still takes keys four times.  A block
+    starts at a multiple of 16 keys.
 
     >>> splits_of(Cache(1, 32, 8, 65536, 128), Walk(32), 132)
-    (33, 2000)
+    (32, 2048)
+    >>> splits_of(Cache(13, 256, 32, 4480, 96, 4), Walk(32, blocks=3), 132)
+    (5, 896)
     """
-    room = multiprocessors * walk.blocks
-    heads = cache.B * cache.HK
-    least = walk.tokens * walk.warps
-    wanted = max(1, min(room // heads, -(-cache.M // least)))
+    room, heads, least = multiprocessors * walk.blocks, cache.B * cache.HK, walk.tokens * walk.warps
+
+    def filled(splits: int) -> float:
+        return heads * splits / room / math.ceil(heads * splits / room)
+
+    once = max(1, min(room // heads, -(-cache.M // least)))
+    often = min(8 * room // heads, cache.M // (4 * least))
+    options = range(1, max(once, often) + 1)
+    best = max(filled(n) for n in options)
+    wanted = next(n for n in options if filled(n) >= 0.95 * best)
     length = -(-cache.M // wanted // 16) * 16
     return -(-cache.M // length), length
 
@@ -261,7 +273,7 @@ def decode(step: Step, walk: Walk | None = None) -> Callable[[], None]:
     module, c = cupy(), step.cache
     chosen = walk or walk_of(c)
     first = kernel(step, chosen)
-    last = load("decode.cu", "merge", macros(c, chosen, step.dtype), c.E)
+    last = load("decode.cu", "merge", macros(c, chosen, step.dtype), MERGERS * c.E)
     splits, length = splits_of(c, chosen, device().multiprocessors)
     partial = module.empty((c.B * c.H, splits, c.E), dtype=module.float32)
     statistics = module.empty((c.B * c.H, splits, 2), dtype=module.float32)

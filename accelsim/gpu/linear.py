@@ -25,9 +25,9 @@ def columns(head_dim: int) -> int:
     """Columns of V that a block owns.
 
     >>> [columns(d) for d in (64, 96, 128)]
-    [64, 96, 64]
+    [64, 32, 64]
     """
-    return 96 if head_dim == 96 else 64
+    return 32 if head_dim == 96 else 64
 
 
 def shared_bytes(head_dim: int, output: bool) -> int:

@@ -22,16 +22,22 @@ from accelsim.gpu.kernel import load
 
 #: How the times of a record were taken; in the record.
 METHOD: Final = {
-    "hot": "median of single launches between two CUDA events, each enqueued behind a delay"
-    " kernel, after warm-up; inputs as the launch before left them in L2",
-    "cold": "the same, with L2 filled before each launch by reading another buffer of four"
-    " times its size",
+    "hot": "single launches between two CUDA events, each enqueued behind a delay kernel, after"
+    " warm-up; inputs as the launch before left them in L2; the median of the medians of five"
+    " trains of 15 ms, each after a rest of 30 ms, so that neither the check before nor the"
+    " train itself has brought the clock down",
+    "cold": "the same in one train, with L2 filled before each launch by reading another buffer of"
+    " four times its size",
     "sm_hz": "cycles over nanoseconds counted on one multiprocessor for 50 us, enqueued behind the"
     " last repeat",
     "spread": "(third - first quartile) / median of the repeats",
     "energy": "difference of the board's energy counter (NVML) over whole ticks of it, while the"
     " kernel is launched back to back; static power included",
 }
+#: Trains of launches that a time is the median of: how many, how long, and the rest before each.
+TRAINS: Final = 5
+TRAIN_S: Final = 0.015
+REST_S: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +52,15 @@ class Timing:
     sm_hz: float | None = None
 
     @classmethod
-    def of(cls, seconds: Iterable[float], sm_hz: float | None = None) -> Timing:
-        """From single times.
+    def of(cls, trains: Iterable[Iterable[float]], sm_hz: float | None = None) -> Timing:
+        """From single times, train by train: the median of the trains' medians.
 
-        >>> Timing.of([1.0, 2.0, 3.0, 2.0]).median_s
+        >>> Timing.of([[1.0, 2.0, 3.0], [2.0], [9.0]]).median_s
         2.0
         """
-        found = sorted(seconds)
-        middle = statistics.median(found)
+        each = [sorted(train) for train in trains]
+        found = sorted(time for train in each for time in train)
+        middle = statistics.median(statistics.median(train) for train in each)
         if len(found) > 1:
             low, _, high = statistics.quantiles(found, n=4, method="inclusive")
         else:
@@ -123,13 +130,16 @@ def timed(
     *,
     cold: bool = False,
     ahead_s: float = 4e-5,
-    budget_s: float = 0.1,
-    least: int = 7,
+    budget_s: float = TRAIN_S,
+    least: int = 3,
     most: int = 60,
+    trains: int = TRAINS,
 ) -> Timing:
-    """Time ``run``, which enqueues one launch (or a pipeline of them), about ``budget_s`` long.
+    """Time ``run``, which enqueues one launch (or a pipeline of them), in rested short trains.
 
-    ``ahead_s`` is the delay that lets the host enqueue all of it before it starts.
+    ``ahead_s`` is the delay that lets the host enqueue all of it before it starts,
+    ``budget_s`` how long a train lasts.  Clocks sag for milliseconds behind other work, and
+    for as long as a long train lasts; short trains after a rest repeat within 1 %.
     """
     module = cupy()
     for _ in range(3):
@@ -152,11 +162,15 @@ def timed(
     guess = max(between(*events[:2]), 1e-6)
     repeats = min(most, max(least, int(budget_s / (guess + ahead_s))))
     pairs = [(events[2 * i], events[2 * i + 1]) for i in range(repeats)]
-    for pair in pairs:
-        enqueue(*pair)
-    sink = enqueue_probe()
-    pairs[-1][1].synchronize()
-    return Timing.of((between(*pair) for pair in pairs), probed_hz(sink))
+    found = []
+    for _ in range(1 if cold else trains):
+        time.sleep(REST_S)
+        for pair in pairs:
+            enqueue(*pair)
+        sink = enqueue_probe()
+        pairs[-1][1].synchronize()
+        found.append([between(*pair) for pair in pairs])
+    return Timing.of(found, probed_hz(sink))
 
 
 def _keep_busy(

@@ -29,24 +29,24 @@ class RowTile:
 
 
 def row_tile(columns: int, form: Form) -> RowTile:
-    """The block for a row: about 16 numbers a thread, a power of two of threads up to 1024.
+    """The block for a row: whole warps of threads, few enough that several rows share a processor.
 
-    >>> row_tile(4096, "held"), row_tile(100, "derived")
-    (RowTile(threads=256, held=2), RowTile(threads=32, held=1))
+    Rows that are held keep 32 numbers a thread, long ones 64; else about 16 a thread.
+
+    >>> row_tile(4096, "held"), row_tile(5000, "held"), row_tile(100, "derived")
+    (RowTile(threads=128, held=4), RowTile(threads=160, held=4), RowTile(threads=32, held=1))
     """
     chunks = -(-columns // 8)
-    threads = 32
-    while threads < 1024 and threads * 2 < chunks:
-        threads *= 2
-    held = 1
-    while threads * held < chunks:
-        held *= 2
-    if form == "held" and held > MOST_HELD:
+    if form != "held":
+        return RowTile(min(1024, -(-chunks // 64) * 32), 1)
+    held = MOST_HELD if chunks > 2048 else max(1, min(4, -(-chunks // 32)))
+    threads = -(-chunks // (32 * held)) * 32
+    if threads > 1024:
         raise GpuError(
             f"a row of {columns} numbers does not fit the registers of a block",
             f"at most {1024 * MOST_HELD * 8}, or the derived form",
         )
-    return RowTile(threads, held if form == "held" else 1)
+    return RowTile(threads, held)
 
 
 def launch(

@@ -12,28 +12,37 @@ from accelsim.gpu.kernel import load
 if TYPE_CHECKING:
     from accelsim.gpu.attention import Problem
 
-#: Queries and keys of a block of scores, keys of a step of values, stages: as in the source.
-QUERIES, KEYS, STEP, STAGES, THREADS = 128, 128, 64, 3, 128
+#: Queries and keys of a tile of scores, keys of a step of values, stages: as in the source.
+QUERIES, KEYS, STEP, STAGES, THREADS = 128, 64, 64, 3, 128
 
 
 def shared_bytes(head_dim: int) -> dict[str, int]:
     """Shared memory of a block of each kernel.
 
     >>> shared_bytes(128)
-    {'scores': 65536, 'values': 98304}
+    {'scores': 81920, 'values': 98304}
     """
-    scores = max(2 * head_dim * (QUERIES + KEYS), 2 * QUERIES * KEYS)
+    scores = 2 * head_dim * (QUERIES + 2 * KEYS) + 2 * QUERIES * KEYS
     values = max(STAGES * 2 * (QUERIES * STEP + STEP * head_dim), 2 * QUERIES * head_dim)
     return {"scores": scores, "values": values}
 
 
+def tiles_of(head_dim: int) -> int:
+    """Tiles of keys that a block of scores walks over.
+
+    >>> tiles_of(64), tiles_of(128)
+    (1, 8)
+    """
+    return 1 if head_dim == 64 else 8
+
+
 def pitch(keys: int) -> int:
-    """Numbers from one row of scores to the next.
+    """Numbers from one row of scores to the next: rows begin where lines of memory do.
 
     >>> pitch(1001)
-    1008
+    1024
     """
-    return -(-keys // 8) * 8
+    return -(-keys // 64) * 64
 
 
 def unfused(problem: Problem) -> Callable[[], None]:
@@ -73,7 +82,7 @@ def kernels(problem: Problem) -> dict[str, Callable[[], None]]:
         scores, s.M, problem.dtype, causal_offset=mask.offset if mask.causal else None
     )
     return {
-        "scores": lambda: first((-(-s.M // KEYS), tiles, heads), *one),
+        "scores": lambda: first((-(-s.M // (tiles_of(s.E) * KEYS)), tiles, heads), *one),
         "softmax": two,
         "values": lambda: last((tiles, heads), *three),
     }

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from accelsim.gpu import measure, microbench
 from accelsim.gpu.device import cupy, device
+from accelsim.gpu.kernel import load
 from accelsim.gpu.microbench import Op, rate_row, rate_run, usable, work
+from accelsim.gpu.record import fields
 
 #: One chain of each; the numbers are those of ``microbench.cu``.
 WAITS: Final = (
@@ -23,6 +25,12 @@ WAITS: Final = (
 )
 #: Tensor work that draws the most, for the cap; tried in this order.
 HUNGRY: Final = ("wgmma.m64n256k16.bf16.shared", "mma.sync.m16n8k16.bf16")
+#: Tensor work whose clock is read in single launches of so many seconds, by path.
+BRIEF: Final = {
+    "mma": ("mma.sync.m16n8k16.bf16", 512),
+    "wgmma": ("wgmma.m64n128k16.bf16.shared", 256),
+}
+BRIEF_S: Final = (6e-5, 1.2e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 1e-2)
 
 
 def wait_rows() -> list[dict[str, Any]]:
@@ -46,7 +54,7 @@ def train_row(seconds: float = 0.4, rest_s: float = 1.0) -> dict[str, Any]:
     threads = op.threads[-1]
     iterations = microbench.rounds(op) // 16  # a millisecond or so
     run, cycles = rate_run(op, threads, iterations)
-    each = measure.timed(run, least=3, most=3, budget_s=0.0).median_s
+    each = measure.timed(run, least=3, most=3).median_s
     count = max(8, int(seconds / each))
     events = [module.cuda.Event() for _ in range(count + 1)]
     module.cuda.runtime.deviceSynchronize()
@@ -69,6 +77,35 @@ def train_row(seconds: float = 0.4, rest_s: float = 1.0) -> dict[str, Any]:
         "cycles": float(cycles.get().max()),
         "how": f"launches back to back after {rest_s:g} s of rest, each between two events",
     }
+
+
+def brief_rows() -> list[dict[str, Any]]:
+    """The clock of tensor work in single launches after a rest, short and long ones.
+
+    The board answers a load by some hundred microseconds late, so that a
+    launch that is short runs slower than one that lasts.
+    """
+    empty = load("tools.cu", "empty", {}, 1)
+    alone = measure.timed(lambda: empty((device().multiprocessors,)), least=20).median_s
+    found = []
+    for path, (name, threads) in BRIEF.items():
+        op = next(o for o in microbench.OPS if o.name == name)
+        for seconds in BRIEF_S if usable(op) else ():
+            iterations = max(1, round(microbench.rounds(op) * seconds / 4e-3))
+            run, _ = rate_run(op, threads, iterations)
+            taken = measure.timed(run, least=5).median_s - alone
+            iterations = max(1, round(iterations * seconds / max(taken, 1e-6)))
+            run, cycles = rate_run(op, threads, iterations)
+            timing = measure.timed(run)
+            spent = timing.median_s - alone
+            count = sorted(int(x) for x in cycles.get())[device().multiprocessors // 2]
+            found.append({
+                "what": "clock.brief", "path": path, "op": name, "threads": threads,
+                "seconds": spent, "sm_hz": count / spent, "time": fields(timing),
+                "how": "cycles counted on a multiprocessor over seconds between events, less those"
+                " of an empty kernel; single launches in rested trains",
+            })  # fmt: skip
+    return found
 
 
 def response_s(spans: list[float], slower: float = 1.04) -> float | None:

@@ -7,6 +7,7 @@ Where each comes from is kept beside them in ``Gpu.sources``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -119,7 +120,8 @@ class Gpu:
     """A GPU: ``multiprocessors`` alike, behind one L2 and one memory.
 
     They run at most at ``clock_hz``, with tensor cores at work at most at
-    ``tensor_clock_hz``.  ``tensor`` is FLOP a cycle a multiprocessor by path
+    ``tensor_clock_hz``, and at ``brief_clocks`` (by path, over the seconds of
+    a launch) in single launches after a rest.  ``tensor`` is FLOP a cycle a multiprocessor by path
     and type (``wgmma.bf16``), ``tensor_alone`` the same of one warp a
     scheduler, ``operations`` lane operations a cycle a multiprocessor,
     ``shared_bandwidth`` bytes a cycle a multiprocessor.  ``l2_reach_bytes`` is
@@ -147,6 +149,7 @@ class Gpu:
     launch: Launch
     power: Power
     energy: tuple[tuple[str, Joules], ...]
+    brief_clocks: tuple[tuple[str, tuple[tuple[float, float], ...]], ...] = ()
     sheet_flops: float = 0.0
     sheet_bandwidth: float = 0.0
     basis: Basis = "measured"
@@ -156,6 +159,27 @@ class Gpu:
     def __hash__(self) -> int:
         """By name and what it can do."""
         return hash((self.name, self.clock_hz, self.tensor, self.operations, self.memory))
+
+    def brief_clock_hz(self, path: str, seconds: float) -> float:
+        """The clock of tensor work on a path in a launch so long: linear in the length's logarithm.
+
+        >>> from accelsim.load.gpu import load_gpu
+        >>> gpu = load_gpu("rtx4090")
+        >>> gpu.brief_clock_hz("mma", 1e-4) == gpu.tensor_clock_hz
+        True
+        """
+        points = dict(self.brief_clocks).get(path)
+        if not points:
+            return self.tensor_clock_hz
+        before = points[0]
+        for point in points:
+            if seconds <= point[0]:
+                if before is point:
+                    break
+                share = math.log(seconds / before[0]) / math.log(point[0] / before[0])
+                return before[1] + share * (point[1] - before[1])
+            before = point
+        return before[1]
 
     def tensor_rate(self, path: str, kind: str) -> float | None:
         """FLOP a cycle a multiprocessor of a path and a type; None where there is no such path."""

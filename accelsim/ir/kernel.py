@@ -93,6 +93,9 @@ class Realised:
 class KernelDescriptor:
     """A kernel, described: family, instruction path, tiles by size, and its pipeline.
 
+    With ``ahead`` a warp issues its next scores together with this product, which
+    runs beside its exponentials; a warp that ``skips`` passes over key tiles of
+    which its queries see nothing.
     ``overhead`` is instructions of a warp and tile that are no arithmetic of
     the algorithm (addresses, barriers, copies), ``load_bytes`` what one
     asynchronous copy instruction of a thread moves (0: a copy engine's).
@@ -115,6 +118,8 @@ class KernelDescriptor:
     correction: Correction = "always"
     longest_first: bool = False
     persistent: bool = False
+    ahead: bool = False
+    skips: bool = False
     overhead: float = 0.0
     load_bytes: int = 0
     padded_columns: int = 0

@@ -134,6 +134,26 @@ class _Builder:
             found.append((name, Joules(self.number(at, given, "joules", positive=False), clock)))
         return tuple(found)
 
+    def brief(self) -> tuple[tuple[str, tuple[tuple[float, float], ...]], ...]:
+        """Clocks of brief launches by path, shortest launch first."""
+        found = []
+        text = self.text.brief
+        for path, clocks in text.clocks.items() if text is not None else ():
+            self.known(("brief", "clocks"), path, TENSOR_PATHS)
+            place = self.document.place(["brief", "clocks", path])
+            points = []
+            for length, clock in clocks.items():
+                try:
+                    points.append((units.parse(length, "seconds", place), 0.0))
+                except InputError as error:
+                    self.faults += error.faults
+                    continue
+                at = ("brief", "clocks", path, length)
+                hertz = self.number(at, clock, "hertz", text.source if text else None)
+                points[-1] = (points[-1][0], hertz)
+            found.append((path, tuple(sorted(points))))
+        return tuple(found)
+
     def build(self) -> Gpu:
         text = self.text
         clock = self.number(("clock",), text.clock, "hertz")
@@ -184,6 +204,7 @@ class _Builder:
             ),
             clock_hz=clock,
             tensor_clock_hz=tensor_clock or clock,
+            brief_clocks=self.brief(),
             multiprocessor=Multiprocessor(
                 registers=round(limits["registers"]),
                 threads=round(limits["threads"]),

@@ -112,6 +112,13 @@ class SheetText(Record):
     source: str | None = None
 
 
+class BriefText(Record):
+    """The clock of tensor work in a single launch after a rest, by how long it lasts."""
+
+    source: str
+    clocks: dict[str, dict[str, str]] = Field(description="by path: length of a launch, clock")
+
+
 class GpuText(Record):
     """A GPU; rates are a cycle and a multiprocessor."""
 
@@ -124,6 +131,9 @@ class GpuText(Record):
     clock: Number = Field(description="the highest clock")
     tensor_clock: Number | None = Field(
         None, description="the highest while tensor cores work; the highest clock if none"
+    )
+    brief: BriefText | None = Field(
+        None, description="clocks of brief launches; the highest with tensor cores if none"
     )
     multiprocessor: MultiprocessorText
     tensor: dict[str, dict[str, Number]] = Field(description="FLOP by path (wgmma) and type")

@@ -55,6 +55,10 @@ class KernelText(Record):
     correction: Literal["always", "when moved", "never"] = "always"
     longest_first: bool = Field(False, description="longest blocks of a head are dealt first")
     persistent: bool = Field(False, description="one block a multiprocessor takes tile after tile")
+    ahead: bool = Field(
+        False, description="the product runs beside the next tile's exponentials of its warp"
+    )
+    skips: bool = Field(False, description="a warp passes over key tiles that it sees nothing of")
     overhead: float = Field(
         0, ge=0, description="instructions of a warp and tile beside arithmetic"
     )

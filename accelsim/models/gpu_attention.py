@@ -18,7 +18,7 @@ from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention, Span, moved, spans
 from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, tile_cycles
+from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, staggered, tile_cycles
 from accelsim.models.gpu_schedule import makespan
 
 #: Shared memory that the driver keeps for itself in a block (CUDA programming guide, 9.0).
@@ -79,6 +79,7 @@ def stages(
                 alu=lane_cycles(gpu, "cvt", scores / 2),
                 shared=2.0 * case.F * columns / shared_tile / port,
                 wait=second * slower + (0.0 if kernel.path in ASYNCHRONOUS else wait.mma),
+                beside=kernel.ahead,
             )
         )
     found.append(synchronised(gpu, kernel, tile, case, half))
@@ -184,7 +185,9 @@ def launch(
     """The launch of fused attention in one or two passes, keys over ``splits`` blocks."""
     walked = spans(case, tile)
     if splits > 1:
-        walked = [Span(math.ceil(s.tiles / splits), s.masked / splits) for s in walked]
+        walked = [
+            Span(math.ceil(s.tiles / splits), s.masked / splits, s.unseen / splits) for s in walked
+        ]
     copies = case.B * case.H * splits
     blocks = len(walked) * copies
     together = resident(gpu, tile, shared_bytes(kernel, tile, case), blocks)
@@ -202,20 +205,30 @@ def launch(
     tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
     mask = masking(gpu, tile, case)
 
+    def walk(part: list[Stage], warps: int, residents: int) -> float:
+        """Cycles of a tile; two blocks of two passes are in different ones half of the time."""
+        together = tile_cycles(part, warps, residents, kernel.overlap)
+        if kernel.passes == 1 or residents == 1 or kernel.overlap == "staggered":
+            return together
+        return (together + staggered(part, warps)) / 2
+
     def durations(residents: int) -> list[float]:
         """Cycles of the blocks of a head, ``residents`` of them on a multiprocessor."""
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
-        cycles = masked = first = 0.0
+        cycles = masked = first = alone = 0.0
         for part, size in zip(parts, tile_bytes, strict=True):
-            one = tile_cycles(part, warps, residents, kernel.overlap)
+            one = walk(part, warps, residents)
             cycles += max(one, residents * size / share)
-            masked += tile_cycles([*part, mask], warps, residents, kernel.overlap) - one
+            masked += walk([*part, mask], warps, residents) - one
             first += in_phase(part, warps) - one if kernel.overlap == "staggered" else 0.0
+            if kernel.skips:
+                alone += walk(part, max(1, warps // residents), 1)
         before, after = _around(gpu, kernel, tile, case, residents, warps, share)
         if kernel.persistent:  # its next keys are there by then, its next queries are not
             before = gpu.waits.memory + residents * 2.0 * tile.rows * case.E / share
         around = first + after + before
-        return [around + s.tiles * cycles + s.masked * masked for s in walked]
+        spared = max(0.0, cycles - alone) if kernel.skips else 0.0  # by who sees nothing
+        return [around + s.tiles * cycles + s.masked * masked - s.unseen * spared for s in walked]
 
     causal = case.causal
     total = _makespan(gpu, kernel.longest_first, causal, durations, together, copies)

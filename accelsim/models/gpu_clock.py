@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from accelsim.ir.gpu import Gpu
 from accelsim.models.gpu_launch import Launch
 
-#: A kernel is timed as the median of a train of launches: at most so many, at most so long.
-LAUNCHES = 60
-TRAIN_S = 0.1
-PAUSE_S = 4e-5  # between launches, that the host may be ahead
+#: A kernel is timed as the median of rested trains of launches: so long, three launches at least.
+TRAIN_S = 0.015
+LEAST = 3
 #: The clock is sought down to this share of the highest.
 LOWEST = 0.3
 
@@ -50,13 +49,14 @@ def joules_at(gpu: Gpu, launch: Launch, clock_hz: float) -> tuple[float, float]:
     return core, read + launch.write_bytes * gpu.joules("write", gpu.clock_hz)
 
 
-def settle(gpu: Gpu, launch: Launch, limit_w: float) -> Settled:
+def settle(gpu: Gpu, launch: Launch, limit_w: float, top_hz: float | None = None) -> Settled:
     """The launch at the highest clock at which its power is no more than ``limit_w``.
 
     Power falls as the clock does: time does not fall, and the core's energy
-    goes with its square.  So the clock is found by bisection.
+    goes with its square.  So the clock is found by bisection, ``top_hz`` or
+    the highest clock of such work above it.
     """
-    top = gpu.tensor_clock_hz if launch.uses_tensor else gpu.clock_hz
+    top = top_hz or (gpu.tensor_clock_hz if launch.uses_tensor else gpu.clock_hz)
     core, outside = joules_at(gpu, launch, top)
 
     def at(clock_hz: float) -> Settled:
@@ -87,11 +87,42 @@ def _stretched(gpu: Gpu, found: Settled, limit_w: float) -> Settled:
 
 
 def settle_as_timed(gpu: Gpu, launch: Launch) -> Settled:
-    """The launch as the median of a train of launches runs: see ``LAUNCHES`` and ``TRAIN_S``.
+    """The launch as the median of rested trains of single launches runs: see ``TRAIN_S``.
 
     A train longer than the cap takes to act runs under the cap, a shorter one
-    under the board's momentary limit.
+    under the board's momentary limit, at the clock of launches so brief.
     """
     brief = settle(gpu, launch, gpu.power.peak_w)
-    train = min(LAUNCHES * (brief.seconds + PAUSE_S), TRAIN_S)
-    return settle(gpu, launch, gpu.power.cap_w) if train > gpu.power.response_s else brief
+    if max(LEAST * brief.seconds, TRAIN_S) > gpu.power.response_s:
+        return settle(gpu, launch, gpu.power.cap_w)
+    if not launch.uses_tensor:
+        return brief
+    path = next(name for name, n in launch.operations.items() if "." in name and n).split(".")[0]
+    return settle(gpu, launch, gpu.power.peak_w, gpu.brief_clock_hz(path, brief.seconds))
+
+
+def displayed_hz(gpu: Gpu, launch: Launch, clock_hz: float) -> float:
+    """The clock that the board displays while multiprocessors count ``clock_hz``.
+
+    It displays what it aims at.  Under tensor work the voltage droops, and the
+    clock with it: by what parts the highest clock from that with tensor cores
+    at work, and less at lower clocks, as the square of the voltage that goes
+    with them.
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> gpu = load_gpu("h100-sxm")
+    >>> busy = Launch("k", 1.0, 0.0, 0.0, 0.0, {"wgmma.bf16": 1.0})
+    >>> displayed_hz(gpu, busy, gpu.tensor_clock_hz) == gpu.clock_hz
+    True
+    """
+    droop = 1 - gpu.tensor_clock_hz / gpu.clock_hz
+    if not launch.uses_tensor or not droop:
+        return clock_hz
+    low, high = clock_hz, gpu.clock_hz
+    for _ in range(30):
+        middle = (low + high) / 2
+        if middle * (1 - droop * (middle / gpu.clock_hz) ** 2) < clock_hz:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from accelsim.ir.gpu import Gpu
-from accelsim.models.gpu_clock import Settled, settle, settle_as_timed
+from accelsim.models.gpu_clock import Settled, displayed_hz, settle, settle_as_timed
 from accelsim.models.gpu_launch import Launch, left_in_l2
 
 
@@ -19,6 +19,7 @@ class Priced:
     timed: Settled
     sustained: Settled
     dram_bytes: float
+    displayed_hz: float
 
     def to_dict(self) -> dict[str, Any]:
         """The launch as a JSON object."""
@@ -70,9 +71,9 @@ class KernelEstimate:
 
     @property
     def sm_hz(self) -> float:
-        """Clock of the multiprocessors in many launches back to back, weighted by time."""
+        """The clock that the board displays in many launches back to back, weighted by time."""
         total = self.sustained_s
-        return sum(p.sustained.sm_hz * p.sustained.seconds for p in self.launches) / total
+        return sum(p.displayed_hz * p.sustained.seconds for p in self.launches) / total
 
     @property
     def dram_bytes(self) -> float:
@@ -117,17 +118,18 @@ class KernelEstimate:
 def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
     """The launches of a kernel, one behind the other, inputs where the launch before left them."""
     found = []
-    for one in launches:
-        warm = _warm(gpu, one)
-        dram = one.read_bytes + one.write_bytes - left_in_l2(gpu, one)
+    for number, one in enumerate(launches):
+        warm, left = _warm(gpu, one, launches[number - 1]), left_in_l2(gpu, one)
         timed = settle_as_timed(gpu, warm)
-        found.append(Priced(one, timed, settle(gpu, warm, gpu.power.cap_w), dram))
+        kept = settle(gpu, warm, gpu.power.cap_w)
+        shown = displayed_hz(gpu, warm, kept.sm_hz)
+        found.append(Priced(one, timed, kept, one.read_bytes + one.write_bytes - left, shown))
     cost = gpu.launch.first_s + (len(launches) - 1) * gpu.launch.next_s
     return KernelEstimate(kernel, gpu.name, tuple(found), cost)
 
 
-def _warm(gpu: Gpu, launch: Launch) -> Launch:
-    """The launch as it is repeated: what fits L2 is there, and memory has nothing to do."""
-    if launch.read_bytes + launch.write_bytes <= gpu.l2_reach_bytes:
+def _warm(gpu: Gpu, launch: Launch, before: Launch) -> Launch:
+    """The launch as it is repeated: what fits L2 is there, if the launch before left it."""
+    if max(one.read_bytes + one.write_bytes for one in (launch, before)) <= gpu.l2_reach_bytes:
         return replace(launch, read_bytes=0.0, write_bytes=0.0)
     return launch

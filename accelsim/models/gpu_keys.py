@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from accelsim.ir.kernel import Tile
+
+#: Multiples of the golden ratio's fraction lie evenly and in no order (Weyl, 1916).
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,14 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Key tiles of one query tile: how many, and how many of them a warp must mask."""
+    """Key tiles of one query tile: how many, and how many of them a warp must mask.
+
+    ``unseen`` is how many of them a warp sees nothing of, on the mean.
+    """
 
     tiles: float
     masked: float
+    unseen: float = 0.0
 
 
 def spans(case: Attention, tile: Tile) -> list[Span]:
@@ -62,8 +71,10 @@ def spans(case: Attention, tile: Tile) -> list[Span]:
     if not case.causal:
         tiles = -(-case.M // tile.columns)
         edge = 1.0 if case.M % tile.columns else 0.0
-        one = Span(max(1.0, tiles * case.kept) if case.kept < 1 else float(tiles), edge)
-        return [one] * -(-case.P // tile.rows)
+        blocks = -(-case.P // tile.rows)
+        if case.kept < 1:
+            return [Span(count, edge * case.kept) for count in _drawn(tiles, case.kept, blocks)]
+        return [Span(float(tiles), edge)] * blocks
     found = []
     half = (tile.rows - 16 * tile.row_tiles) // 2  # of a warp in the middle of the block
     for start in range(0, case.P, tile.rows):
@@ -79,10 +90,40 @@ def spans(case: Attention, tile: Tile) -> list[Span]:
             below = (row + 16 * tile.row_tiles - 1 - case.window) // tile.columns + 1
             masked += max(0, min(below, whole) - first)
         count = float(max(0, stop - first))
+        unseen = count - _seen(case, tile, start, stop)
         if case.kept < 1:
-            count = max(1.0, count * case.kept)
-        found.append(Span(count, min(float(masked), count)))
+            count, unseen = max(1.0, count * case.kept), unseen * case.kept
+        found.append(Span(count, min(float(masked), count), unseen))
     return found
+
+
+def _drawn(tiles: int, kept: float, blocks: int) -> list[float]:
+    """Key tiles of blocks that keep each tile with the same chance: an even sample of their counts.
+
+    The counts are binomial; blocks are taken in no order of length.
+
+    >>> sum(_drawn(100, 0.3, 4)) / 4, _drawn(100, 0.3, 1)
+    (30.0, [30.0])
+    """
+    deviation = math.sqrt(tiles * kept * (1 - kept))
+    normal = NormalDist()
+    places = sorted(range(blocks), key=lambda n: (n * _GOLDEN) % 1.0)
+    found = [0.0] * blocks
+    for rank, place in enumerate(places):
+        away = normal.inv_cdf((rank + 0.5) / blocks)
+        found[place] = min(float(tiles), max(1.0, tiles * kept + deviation * away))
+    return found
+
+
+def _seen(case: Attention, tile: Tile, start: int, stop: int) -> float:
+    """Key tiles that a warp of the query tile from ``start`` on sees something of, on the mean."""
+    each, total = 16 * tile.row_tiles, 0
+    rows = range(start + case.offset, start + case.offset + tile.rows, each)
+    for row in rows:
+        last = min(stop - 1, (row + each - 1) // tile.columns)
+        first = max(0, row - case.window + 1) // tile.columns if case.window else 0
+        total += max(0, last - first + 1)
+    return total / len(rows)
 
 
 def moved(tiles: float, rows: int) -> float:

@@ -7,21 +7,23 @@ from dataclasses import replace
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
-from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles
+from accelsim.models.gpu_launch import Launch, ingest, shared_ingest
+from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, staggered, tile_cycles
 from accelsim.models.gpu_schedule import makespan
 from accelsim.models.gpu_stream import Rows, rows
 
 #: Keys of a step of the product with V, positions of a chunk of linear attention.
 STEP = 64
 CHUNK = 64
+#: Segments whose states the prefix asks for at once.
+AHEAD = 8
 
 
 def unfused(
     gpu: Gpu, kernel: KernelDescriptor, softmax: KernelDescriptor, tile: Tile, case: Attention
 ) -> list[Launch]:
     """Scores to memory, softmax in place, weights times V."""
-    pitch = -(-case.M // 8) * 8
+    pitch = -(-case.M // 64) * 64
     heads = case.B * case.H
     columns = [
         min(case.M, start + tile.rows + case.offset) if case.causal else case.M
@@ -45,7 +47,7 @@ def unfused(
         write_bytes=written,
         l2_bytes=read + written,
     )
-    return [first, middle, _values(gpu, kernel, tile, case, columns, written)]
+    return [first, middle, _values(gpu, kernel, kernel.tiles[-1], case, columns, written)]
 
 
 def form(columns: int) -> str:
@@ -73,6 +75,20 @@ def _product(
     )
 
 
+def _stepped(
+    gpu: Gpu, tile: Tile, product: Stage, rows_: float, columns: float, depth: int
+) -> Stage:
+    """A product whose warp has few registers: no next step of 16 is fetched ahead.
+
+    With one stage not even the next fragment of a step is.
+    """
+    steps = depth // 16
+    late = (steps - 1) * (gpu.waits.shared + gpu.waits.mma)
+    if tile.stages == 1:
+        late = steps * (rows_ + columns) / 16 * gpu.waits.shared
+    return replace(product, wait=product.wait + late)
+
+
 def _stored(gpu: Gpu, numbers: float) -> Stage:
     """A warp's accumulators scaled, rounded, through shared memory and out."""
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
@@ -88,32 +104,35 @@ def _stored(gpu: Gpu, numbers: float) -> Stage:
 def _scores(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, columns: list[int], out: float
 ) -> Launch:
-    """One block a tile of scores: loads Q and K, multiplies, stores."""
+    """A block holds a tile of Q and walks over some tiles of K (``depth``): multiplies, stores."""
     heads = case.B * case.H
-    blocks = sum(-(-c // tile.columns) for c in columns) * heads
-    share = ingest(gpu, min(blocks, gpu.multiprocessors))
+    steps = [-(-c // tile.columns) for c in columns]
+    tiles = sum(steps) * heads
+    walked = max(1, tile.depth)
+    blocks = sum(-(-n // walked) for n in steps) * heads
+    active = min(blocks, gpu.multiprocessors)
+    share, read = ingest(gpu, active), shared_ingest(gpu, active)
     together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
-    warps = together * tile.warps // gpu.multiprocessor.schedulers
+    warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
     numbers = 16 * tile.row_tiles * tile.columns / 32
-    load = 2.0 * case.E * (tile.rows + tile.columns) / share / max(1, tile.warps // 4)
-    store = 2.0 * tile.rows * tile.columns / share / max(1, tile.warps // 4)
+    wait = gpu.waits
     parts = [
-        Stage("load", memory=load, wait=gpu.waits.l2 + gpu.waits.barrier),
+        Stage("load", memory=2.0 * case.E * tile.columns / read),
         _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, tile.columns, case.E),
+        Stage("barriers", wait=wait.barrier + wait.barrier_warp * tile.warps),
         _stored(gpu, numbers),
-        Stage("store", memory=store),
+        Stage("store", memory=2.0 * tile.rows * tile.columns / share),
     ]
-    cycles = in_phase(parts, warps)
-    skipped = len(columns) * -(-case.M // tile.columns) * heads - blocks
+    first = 2.0 * case.E * tile.rows * together / read
+    cycles = wait.l2 + first + tiles / blocks * tile_cycles(parts, warps, 1, kernel.overlap)
     total = makespan([cycles], blocks, gpu.multiprocessors * together)
-    total += skipped / (gpu.multiprocessors * together) * gpu.waits.l2
-    scored = blocks * tile.rows * tile.columns
+    scored = tiles * tile.rows * tile.columns
     return Launch(
         "scores",
         total,
         2.0 * case.E * (heads * case.P + case.B * case.HK * case.M),
         out,
-        l2_bytes=blocks * 2.0 * case.E * (tile.rows + tile.columns) + out,
+        l2_bytes=2.0 * case.E * (blocks * tile.rows + tiles * tile.columns) + out,
         operations={f"{kernel.path}.{case.kind}": 2.0 * scored * case.E, "fma": scored},
         blocks=blocks,
         slots=gpu.multiprocessors * together,
@@ -186,8 +205,22 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
         write_bytes=state,
         l2_bytes=numbers * (case.E * across + case.F) + state,
     )
-    prefix = Launch("prefix", segments * gpu.waits.l2, 0.0, state, 2 * state, {})
+    rounds = -(-segments // AHEAD) + 1
+    prefix = Launch("prefix", rounds * gpu.waits.l2, state, state, 2 * state, {})
     return [states, prefix, outputs]
+
+
+def counted_instructions(kernel: KernelDescriptor, name: str, head_dim: int) -> float:
+    """Instructions of a warp and chunk, of the nearest head dimension counted; 0 where none was.
+
+    >>> from accelsim.load.kernel import load_kernel
+    >>> counted_instructions(load_kernel("linear-attention"), "outputs", 128)
+    1505.0
+    """
+    counts = {int(k.split()[1]): n for k, n in kernel.instructions if k.split()[0] == name}
+    if not counts:
+        return 0.0
+    return float(counts[min(counts, key=lambda e: abs(e - head_dim))])
 
 
 def _chunks(
@@ -207,39 +240,58 @@ def _chunks(
     warps = together * tile.warps // gpu.multiprocessor.schedulers
     share = ingest(gpu, min(blocks, gpu.multiprocessors))
     quarter = 16.0 * -(-case.E // (16 * tile.warps))  # rows of the state of a warp, whole fragments
-    own = quarter * width / 32  # of a lane, of the state
-    moved = 2.0 * CHUNK * (case.E * (2 if output else 1) + width) / share / (tile.warps / 4)
+    moved = 2.0 * CHUNK * (case.E * (2 if output else 1) + width) / share
+    barrier = gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps
+    products = [(quarter, width, CHUNK)]  # rows, columns and depth of a warp
+    if output:
+        products += [(16.0, CHUNK + width, case.E), (16.0, width, CHUNK)]
+    counted = counted_instructions(kernel, "outputs" if output else "states", case.E)
+    of_products = sum(r * c * d / 2048 + d / 16 * (r + c) / 16 for r, c, d in products)
+    port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
+    stored = 2 * 2.0 * (quarter + 16) * width / port if output else 0.0  # state and output
     parts = [
-        Stage("load", memory=moved),
-        Stage("decay", issue=lane_cycles(gpu, "fma", own)),
-        _product(gpu, kernel, kind, quarter, width, CHUNK),
         Stage(
-            "barriers",
-            issue=kernel.overhead,
-            wait=gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps + gpu.waits.l2 / 2,
-        ),
+            "instructions",
+            issue=max(0.0, counted - of_products) if counted else kernel.overhead,
+            shared=stored,
+            wait=barrier * (2 if output else 1) + (2 * gpu.waits.shared if output else 0.0),
+        )
     ]
+    for rows_, columns, depth in products:
+        product = _product(gpu, kernel, kind, rows_, columns, depth)
+        parts.append(_stepped(gpu, tile, product, rows_, columns, depth) if output else product)
     flops = 2.0 * CHUNK * case.E * width
     if output:
-        scores = 16.0 * CHUNK / 32
-        parts += [
-            _stored(gpu, own),
-            _product(gpu, kernel, kind, 16, CHUNK + width, case.E),
-            Stage(
-                "decay of scores",
-                ex2=lane_cycles(gpu, "ex2", scores),
-                issue=lane_cycles(gpu, "fma", 4 * scores + 16.0 * width / 32),
-                wait=gpu.waits.ex2,
-            ),
-            _product(gpu, kernel, kind, 16, width, CHUNK),
-            _stored(gpu, 16.0 * width / 32),
-        ]
         flops += 2.0 * CHUNK * (CHUNK * case.E + case.E * width + CHUNK * width)
     around = 2 * gpu.waits.memory + 4.0 * case.E * width * together / share
-    cycles = around + each * in_phase(parts, warps)
+    own_bytes = 2.0 * CHUNK * (case.E * (1 + output) * width / case.F + width)
+    rate = min(share, gpu.memory.read / gpu.clock_hz / min(blocks, gpu.multiprocessors))
+    from_memory = Stage("memory", memory=own_bytes / rate)
+
+    def lasts(residents: int) -> float:
+        """Cycles of a block.  A state's chunks are short, and wait for memory between them.
+
+        Outputs have the next chunk on its way: a step takes the longer of the
+        two, of which each varies with what the others ask for (the mean of the
+        larger of two exponential times).
+        """
+        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
+        step, late = in_phase(parts, warps), residents * from_memory.memory
+        if residents > 1:
+            step = (
+                step + late - step * late / (step + late)
+                if output
+                else staggered([*parts, from_memory], warps, True)
+            )
+        return around + each * max(step, residents * moved)
+
+    rounds, rest = divmod(blocks, gpu.multiprocessors * together)
+    total = rounds * lasts(together)
+    if rest:
+        total += lasts(min(together, -(-rest // gpu.multiprocessors)))
     return Launch(
         "outputs" if output else "states",
-        makespan([cycles], blocks, gpu.multiprocessors * together),
+        total,
         0.0,
         0.0,
         0.0,

@@ -21,7 +21,10 @@ PIPES = ("tensor", "ex2", "alu", "issue", "shared", "memory")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one warp asks in one tile: cycles by pipe, and cycles that its chain waits."""
+    """What one warp asks in one tile: cycles by pipe, and cycles that its chain waits.
+
+    What is ``beside`` was issued ahead: its tensor work runs while its own warp goes on.
+    """
 
     name: str
     tensor: float = 0.0
@@ -31,6 +34,7 @@ class Stage:
     shared: float = 0.0
     memory: float = 0.0
     wait: float = 0.0
+    beside: bool = False
 
     def cycles(self, warps: float) -> float:
         """Cycles of so many warps in this stage at once: the busiest pipe, or a chain alone.
@@ -79,31 +83,41 @@ def in_phase(stages: Iterable[Stage], warps: float) -> float:
     return sum(stage.cycles(warps) for stage in stages)
 
 
-def staggered(stages: Sequence[Stage], warps: int) -> float:
+def staggered(stages: Sequence[Stage], warps: int, even: bool = False) -> float:
     """Cycles in which each of ``warps`` warps of a scheduler finishes a tile, at its own place.
 
     The pipes serve their warps in turn (processor sharing), for which mean
     value analysis is exact whatever the lengths of service (Reiser and
     Lavenberg, 1980; Baskett et al., 1975): a warp that arrives finds what it
     would find with one warp less.  Shared memory feeds the tensor core, so the
-    slower of the two counts.
+    slower of the two counts.  Tensor work that was issued ahead is served as any
+    other, but its own warp meanwhile computes: the shorter of the two is no part
+    of the warp's way, and no pipe gives more than all of its time.  Where memory's
+    transfers are ``even``, all of one size, who arrives finds the one under way
+    half done.
 
     >>> staggered([Stage("a", tensor=10.0), Stage("b", ex2=10.0)], 1)
     20.0
     >>> staggered([Stage("a", tensor=10.0), Stage("b", ex2=10.0)], 2)
     30.0
+    >>> staggered([Stage("a", tensor=10.0, beside=True), Stage("b", ex2=15.0)], 1)
+    15.0
     """
     demands = [
         sum(max(s.tensor, s.shared if s.tensor else 0.0) for s in stages),
         *(sum(getattr(s, pipe) for s in stages) for pipe in ("ex2", "alu", "issue", "memory")),
     ]
     wait = sum(s.wait for s in stages)
+    beside = sum(s.tensor for s in stages if s.beside)
     waiting = [0.0] * len(demands)
-    cycles = 0.0
+    cycles = busy = 0.0
     for number in range(1, warps + 1):
         times = [demand * (1 + ahead) for demand, ahead in zip(demands, waiting, strict=True)]
-        cycles = wait + sum(times)
+        times[-1] -= demands[-1] * busy / 2 if even else 0.0
+        cycles = wait + sum(times) - min(beside, sum(times[1:4]))
+        cycles = max(cycles, number * max(demands))
         waiting = [number * time / cycles if cycles else 0.0 for time in times]
+        busy = number * demands[-1] / cycles if cycles else 0.0
     return cycles
 
 

@@ -57,13 +57,13 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
     reside; one or two run in phase, and memory idles while they compute.
     """
     form = case.form or kernel.form
+    if len(kernel.tiles) > 1 and case.columns <= kernel.tiles[0].columns:
+        form = "held"  # a row a warp
     counts = dict(kernel.instructions)
     if form not in counts:
         raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(sorted(counts)))
     limit = gpu.multiprocessor
-    threads = 32
-    while threads < 1024 and threads * kernel.numbers < case.columns:
-        threads *= 2
+    threads = row_threads(kernel, form, case.columns)
     warps = threads / 32
     together = max(1, min(limit.blocks, limit.threads // threads))
     together = min(together, -(-case.rows // gpu.multiprocessors))
@@ -80,7 +80,7 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
     numbers = size * case.rows
     return Launch(
         kernel.name,
-        waves * tile_cycles(walk, together, together, "in phase"),
+        waves * tile_cycles(walk, together, together, "in phase" if together < 2 else "staggered"),
         numbers,
         numbers,
         l2_bytes=numbers * (2 + (sweeps - 1) * (again > 0)),
@@ -94,6 +94,25 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
         shape=f"{threads} threads a row",
         lead_s=_lead(gpu),
     )
+
+
+def row_threads(kernel: KernelDescriptor, form: str, columns: int) -> int:
+    """Threads that share a row: as many as the tile for rows so long says, or by numbers of each.
+
+    A row that is held keeps twice the numbers a thread, and four times where
+    it is long.
+
+    >>> from accelsim.load.kernel import load_kernel
+    >>> [row_threads(load_kernel("softmax"), "held", n) for n in (1000, 5000, 32768)]
+    [32, 160, 512]
+    >>> [row_threads(load_kernel("torch-softmax"), "textbook", n) for n in (2000, 5000)]
+    [32, 1024]
+    """
+    if len(kernel.tiles) > 1:
+        tile = next((t for t in kernel.tiles if columns <= t.columns), kernel.tiles[-1])
+        return tile.threads // tile.rows
+    each = kernel.numbers * ((4 if columns > 1024 * kernel.numbers else 2) if form == "held" else 1)
+    return min(1024, -(-columns // (32 * each)) * 32)
 
 
 def _row(
@@ -145,7 +164,7 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     groups = -(-(case.H // case.HK) // 16)
     slots = gpu.multiprocessors * tile.blocks
     least = tile.columns * tile.warps
-    splits = max(1, min(slots // heads, -(-case.M // least))) if tile.depth else 1
+    splits = splits_of(heads, slots, case.M, least) if tile.depth else 1
     length = -(-case.M // splits // 16) * 16
     splits = -(-case.M // length)
     blocks = heads * splits * groups
@@ -154,18 +173,28 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
     width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / schedulers
     each = counts[str(case.bits)] * tile.columns / 32 * case.E / 128
-    active = min(blocks, slots) / gpu.multiprocessors
-    warps = active * tile.warps / schedulers
     wait = gpu.waits
     chain = case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
     chain += 2 * wait.ex2 + wait.mma * tile.columns / 16
-    late = wait.memory
+    late = wait.memory  # loads are marked to be dropped from L2 first
     if tile.stages > 1:  # the next keys were asked for before these were worked on
         late = max(0.0, late - chain - each)
     walk = [Stage("keys", memory=held / width, issue=each, wait=chain + late)]
-    one = between(walk, warps)
-    ending = wait.memory + 4 * (wait.barrier + wait.barrier_warp * tile.warps) + 4 * case.E
-    cycles = max(1.0, blocks / slots) * (rounds * one + ending)
+    group = min(16, case.H // case.HK)  # heads of a block; its threads write them round by round
+    ending = wait.memory + 6 * (wait.shuffle + wait.alu) + wait.l2  # queries, sums, results
+    ending += 4 * (wait.barrier + wait.barrier_warp * tile.warps) + 4 * case.E
+    ending += math.ceil(group * case.E / tile.threads) * 2 * (wait.shared + 2 * wait.ex2)
+    if case.bits == 4:  # what scores start from, a chain of products
+        ending += case.E / 16 * wait.mma
+
+    def lasts(active: float) -> float:
+        """Cycles of a block where so many share a multiprocessor."""
+        shared = length / least * between(walk, active * tile.warps / schedulers)
+        return max(shared, rounds * between(walk, 1.0)) + ending
+
+    active = min(blocks, slots) / gpu.multiprocessors
+    warps = active * tile.warps / schedulers
+    cycles = max(1.0, blocks / slots) * lasts(active)
     outputs = 2.0 * case.B * case.H * case.E
     partial = 4.0 * case.B * case.H * splits * (case.E + 2) if splits > 1 else 0.0
     found = [
@@ -190,16 +219,35 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
         )
     ]
     if splits > 1:
-        chain = gpu.waits.l2 * (2 + splits / 4)
+        chain = gpu.waits.l2 * (3 + splits / 16)  # four parts of a block, four loads ahead
+        together = gpu.multiprocessors * (gpu.multiprocessor.threads // (4 * case.E))
+        chain *= math.ceil(case.B * case.H / together)
         found.append(Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu)))
     return found
+
+
+def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
+    """Parts of the keys: the fewest that fill rounds of all slots nearly as well as any number.
+
+    In one round, or in up to eight where a block still takes ``least`` keys four times.
+
+    >>> splits_of(32, 264, 65536, 128), splits_of(416, 396, 4480, 128)
+    (8, 5)
+    """
+    once = max(1, min(slots // heads, -(-keys // least)))
+    often = min(8 * slots // heads, keys // (4 * least))
+    filled = {
+        n: heads * n / slots / math.ceil(heads * n / slots) for n in range(1, max(once, often) + 1)
+    }
+    best = max(filled.values())
+    return next(n for n, share in filled.items() if share >= 0.95 * best)
 
 
 def between(walk: list[Stage], warps: float) -> float:
     """``staggered`` for a mean number of warps that is no whole number."""
     low = max(1, int(warps))
     rest = max(0.0, warps - low)
-    return staggered(walk, low) * (1 - rest) + staggered(walk, low + 1) * rest
+    return staggered(walk, low, True) * (1 - rest) + staggered(walk, low + 1, True) * rest
 
 
 def gemv(

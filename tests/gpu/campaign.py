@@ -297,7 +297,7 @@ def decoding(out: Path) -> None:
                 row = {"cache": asdict(cache), "walk": asdict(walk), "check": fields(check)}
                 row["kernel"] = decode.kernel(step, walk).as_dict()
                 if cache.cache_bytes > 1 << 26 and check.holds:
-                    timing = measure.timed(run, cold=True, budget_s=0.05)
+                    timing = measure.timed(run, cold=True)
                     row["cold"] = fields(timing)
                     mine = spent.setdefault(f"{cache.bits}-{cache.E}", {})
                     mine[walk] = mine.get(walk, 0.0) + timing.median_s / cache.cache_bytes
@@ -323,13 +323,13 @@ def gemvs(out: Path) -> None:
                 run = gemv.gemv(problem, tiling)
                 check = problem.check(run)
                 kernel = gemv.kernel(weights, tiling).as_dict()
-                cold = measure.timed(run, cold=True, budget_s=0.05)
+                cold = measure.timed(run, cold=True)
                 print(weights, tiling, f"{check.relative_error:.1e} {cold.median_s * 1e6:.1f} us",
                       f"{weights.bytes / cold.median_s / 1e12:.2f} TB/s", flush=True)  # fmt: skip
                 yield {
                     "weights": asdict(weights), "tiling": asdict(tiling), "bytes": weights.bytes,
                     "check": fields(check), "kernel": kernel, "cold": fields(cold),
-                    "hot": fields(measure.timed(run, budget_s=0.05)),
+                    "hot": fields(measure.timed(run)),
                 }  # fmt: skip
 
     steadily(out, "gemv", made())

@@ -14,7 +14,6 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from accelsim.gpu import (
@@ -37,7 +36,6 @@ from tests.gpu.cases import (
     CAUSAL,
     COUNTED_SEED,
     ESTIMATES,
-    FINAL_SEED,
     GRID_COUNT,
     GRID_SEED,
     GRIDS,
@@ -98,7 +96,6 @@ def of_attention() -> list[Build]:
         (GRID_SEED, GRID_COUNT),
         (COUNTED_SEED, 200),
         (JUDGED_SEED, JUDGED_COUNT),
-        (FINAL_SEED, JUDGED_COUNT),
     ):
         for case in attention_cases(seed, count):
             found += fused(Problem(case.shape, case.mask, case.dtype), case.variant)
@@ -109,7 +106,6 @@ def of_decode() -> list[Build]:
     """Every walk on every cache, and the grids with any walk."""
     found = []
     cases = [*CACHES, *decode_cases(GRID_SEED, 60), *decode_cases(JUDGED_SEED, 45)]
-    cases += decode_cases(FINAL_SEED, 45)
     for cache in cases:
         walks = [decode.walk_of(cache), *(WALKS[cache.bits] if cache.group <= 8 else [])]
         for walk in walks:
@@ -192,15 +188,6 @@ STEPS = {
     "judged-library": campaign.judged_library,
     "judged-speedups": campaign.judged_speedups,
     "judged-energy": campaign.judged_energy,
-    **{
-        f"final-{name}": partial(step, seed=FINAL_SEED, name="final")
-        for name, step in (
-            ("attention", campaign.judged),
-            ("decode", campaign.judged_decode),
-            ("library", campaign.judged_library),
-            ("speedups", campaign.judged_speedups),
-        )
-    },
     "tiles-short": campaign.short,
     "interpreter": interpreted.main,
     "grid-0": lambda o: campaign.grid(o, 0),

@@ -76,11 +76,11 @@ def test_a_seed_gives_the_same_cases() -> None:
 
 
 def test_timing_of_repeats() -> None:
-    found = measure.Timing.of([4e-6, 1e-6, 3e-6, 2e-6])
+    found = measure.Timing.of([[4e-6, 1e-6, 3e-6, 2e-6]])
     assert found.median_s == pytest.approx(2.5e-6)
     assert (found.least_s, found.most_s, found.repeats) == (1e-6, 4e-6, 4)
     assert found.spread == pytest.approx((3.25 - 1.75) / 2.5)
-    assert measure.Timing.of([1e-6]).spread == 0
+    assert measure.Timing.of([[1e-6]]).spread == 0
 
 
 def test_a_record_comes_back(tmp_path) -> None:

@@ -142,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
           float* __restrict__ partial, float* __restrict__ statistics, half_t* __restrict__ O_,
           int M, int group, int length, int pitch, float scale) {
   constexpr int HT = HEAD_TILES, HEADS = 8 * HT;
-  __shared__ float merged[HEADS][D];
+  __shared__ float merged[WARPS][HEADS][D + 1];  // one number apart, so that banks differ
   __shared__ float tops[WARPS][HEADS], sums[WARPS][HEADS];
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const int splits = gridDim.x, part = blockIdx.x;
@@ -318,7 +318,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
         sums[warp][8 * h + 2 * t + c] = sum[h][c];
       }
     }
-  for (int i = threadIdx.x; i < HEADS * D; i += THREADS) (&merged[0][0])[i] = 0.f;
   __syncthreads();
 #pragma unroll
   for (int h = 0; h < HT; ++h)
@@ -335,21 +334,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
             const int d = value_place((2 * i + r) / V_EACH * 8 + g, (2 * i + r) % V_EACH);
-            atomicAdd(&merged[row][d], O[h][i][2 * r + c] * weight);
+            merged[warp][row][d] = O[h][i][2 * r + c] * weight;
           }
     }
   __syncthreads();
   for (int at = threadIdx.x; at < group * D; at += THREADS) {
     const int row = at / D, d = at % D;
-    float best = tops[0][row], all = 0.f;
+    float best = tops[0][row], all = 0.f, output = 0.f;
+#pragma unroll
     for (int w = 1; w < WARPS; ++w) best = fmaxf(best, tops[w][row]);
-    for (int w = 0; w < WARPS; ++w)
+#pragma unroll
+    for (int w = 0; w < WARPS; ++w) {
       if (sums[w][row] > 0.f) all += sums[w][row] * exp2_approx(tops[w][row] - best);
+      output += merged[w][row][d];
+    }
     const long long query = head * group + row;
     if (splits == 1) {
-      O_[query * D + d] = to_half(merged[row][d] / all);
+      O_[query * D + d] = to_half(output / all);
     } else {
-      partial[(query * splits + part) * D + d] = merged[row][d];
+      partial[(query * splits + part) * D + d] = output;
       if (d == 0) {
         statistics[(query * splits + part) * 2] = best;
         statistics[(query * splits + part) * 2 + 1] = all;
@@ -358,20 +361,38 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
   }
 }
 
-// One block of D threads a query head.
-extern "C" __global__ void __launch_bounds__(D)
+// One block a query head: MERGERS parts of D threads, each with every MERGERS-th split.
+#define MERGERS 4
+extern "C" __global__ void __launch_bounds__(MERGERS * D)
     merge(const float* __restrict__ partial, const float* __restrict__ statistics,
           half_t* __restrict__ O_, int splits) {
+  __shared__ float outputs[MERGERS][D], sums[MERGERS];
   const long long query = blockIdx.x;
-  const int d = threadIdx.x;
-  const float* s = statistics + query * splits * 2;
+  const int part = threadIdx.x / D, d = threadIdx.x % D, lane = threadIdx.x & 31;
+  const float2* s = (const float2*)statistics + query * splits;  // maximum and sum of a split
+  partial += query * splits * D + d;
   float best = -INFINITY_F;
-  for (int i = 0; i < splits; ++i) best = fmaxf(best, s[2 * i]);
+  for (int i = lane; i < splits; i += 32) best = fmaxf(best, s[i].x);
+#pragma unroll
+  for (int away = 16; away; away >>= 1)
+    best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, away));
   float all = 0.f, sum = 0.f;
-  for (int i = 0; i < splits; ++i) {
-    const float weight = exp2_approx(s[2 * i] - best);
-    sum += weight * s[2 * i + 1];
-    all += weight * partial[(query * splits + i) * D + d];
+#pragma unroll 4
+  for (int i = part; i < splits; i += MERGERS) {
+    const float2 own = s[i];
+    const float weight = exp2_approx(own.x - best);
+    sum += weight * own.y;
+    all += weight * partial[(long long)i * D];
   }
-  O_[query * D + d] = to_half(all / sum);
+  outputs[part][d] = all;
+  if (d == 0) sums[part] = sum;
+  __syncthreads();
+  if (part == 0) {
+#pragma unroll
+    for (int i = 1; i < MERGERS; ++i) {
+      all += outputs[i][d];
+      sum += sums[i];
+    }
+    O_[query * D + d] = to_half(all / sum);
+  }
 }

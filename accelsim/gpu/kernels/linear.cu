@@ -18,7 +18,7 @@
 
 #define THREADS 128
 #define C 64
-#define FS (D == 96 ? 96 : 64)
+#define FS (D == 96 ? 32 : 64)
 // Rows of the state: 16-row tiles, dealt to the warps in turn.
 #define STATE_TILES (D / 16)
 #define OWN_TILES ((STATE_TILES + 3) / 4)
@@ -243,7 +243,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
 }
 
-// States left by segments to states that segments start from, in place; a thread an element.
+// States left by segments to states that segments start from, in place; a thread an element, which
+// asks for those of AHEAD segments at once.
+#define AHEAD 8
 extern "C" __global__ void prefix(float* __restrict__ states, const float* __restrict__ log2_decay,
                                   int heads, int segments, int length) {
   const long long z = blockIdx.y;
@@ -252,9 +254,16 @@ extern "C" __global__ void prefix(float* __restrict__ states, const float* __res
   const float whole = exp2_approx(log2_decay[z % heads] * length);
   float* s = states + z * segments * D * D + at;
   float carried = 0.f;
-  for (int i = 0; i < segments; ++i) {
-    const float left = s[(long long)i * D * D];
-    s[(long long)i * D * D] = carried;
-    carried = carried * whole + left;
+  for (int i = 0; i < segments; i += AHEAD) {
+    float left[AHEAD];
+#pragma unroll
+    for (int k = 0; k < AHEAD; ++k)
+      if (i + k < segments) left[k] = s[(long long)(i + k) * D * D];
+#pragma unroll
+    for (int k = 0; k < AHEAD; ++k)
+      if (i + k < segments) {
+        s[(long long)(i + k) * D * D] = carried;
+        carried = carried * whole + left[k];
+      }
   }
 }

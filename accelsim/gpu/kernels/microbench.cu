@@ -262,16 +262,21 @@ extern "C" __global__ void write(const uint4*, uint4* __restrict__ to, u64 count
 
 extern "C" __global__ void copy(const uint4* __restrict__ from, uint4* __restrict__ to, u64 count,
                                 u32*) {
-  const u64 step = (u64)gridDim.x * blockDim.x;
-  u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x;
-  for (; i + (UNROLL - 1) * step < count; i += UNROLL * step) {
+  // A block copies what lies together: reads and writes of one page of memory come in bursts.
+  const u64 piece = (u64)blockDim.x * UNROLL;
+  for (u64 base = blockIdx.x * piece; base < count; base += gridDim.x * piece) {
     uint4 v[UNROLL];
 #pragma unroll
-    for (int j = 0; j < UNROLL; ++j) v[j] = __ldcs(from + i + j * step);
+    for (int j = 0; j < UNROLL; ++j) {
+      const u64 i = base + j * blockDim.x + threadIdx.x;
+      if (i < count) v[j] = __ldcs(from + i);
+    }
 #pragma unroll
-    for (int j = 0; j < UNROLL; ++j) __stcs(to + i + j * step, v[j]);
+    for (int j = 0; j < UNROLL; ++j) {
+      const u64 i = base + j * blockDim.x + threadIdx.x;
+      if (i < count) __stcs(to + i, v[j]);
+    }
   }
-  for (; i < count; i += step) to[i] = from[i];
 }
 
 // Reads past L1, `rounds` times: the whole buffer by every block, each from its own place, or (own)

@@ -4,7 +4,7 @@
 // FORM 0: as the textbook has it, a pass over the row for each statistic and one to write.
 // FORM 1: the derived form, all statistics in one pass (softmax: maximum and denominator kept
 //         running; LayerNorm: the first two moments), then one to write.
-// FORM 2: the row is kept in registers, HELD chunks of 8 a thread: read once.
+// FORM 2: the row is kept in registers as it was read, HELD chunks of 8 a thread: read once.
 // CAUSAL: row i of each `period` has min(columns, i + 1 + offset) numbers; zeros are written from
 //         there to where the last row of its `fill` rows ends.
 #include "common.cuh"
@@ -19,8 +19,7 @@
 
 struct Eight { float x[8]; };
 
-DEVICE Eight load8(const half_t* p) {
-  uint4 v = *(const uint4*)p;
+DEVICE Eight widened(const uint4& v) {
   Eight r;
   const u32 w[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
@@ -31,6 +30,7 @@ DEVICE Eight load8(const half_t* p) {
   }
   return r;
 }
+DEVICE Eight load8(const half_t* p) { return widened(*(const uint4*)p); }
 DEVICE void store8(half_t* p, const Eight& r) {
   *(uint4*)p = make_uint4(pack(r.x[0], r.x[1]), pack(r.x[2], r.x[3]), pack(r.x[4], r.x[5]),
                           pack(r.x[6], r.x[7]));
@@ -66,24 +66,27 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   if (CAUSAL) n = min(columns, (int)(row % period) + 1 + offset);
   const int chunks = (n + 7) / 8;
 
-  // The chunk at c, numbers past the row's end replaced.
-  auto chunk = [&](int c, float missing) {
-    Eight r = load8(x + c * 8);
-    if (c * 8 + 8 > n)
+  // The chunk at c as it lies in memory, numbers past the row's end replaced: of softmax by -inf.
+  auto chunk = [&](int c) {
+    uint4 v = *(const uint4*)(x + c * 8);
+    if (c * 8 + 8 > n) {
+      constexpr u32 missing = OP == 0 ? (BF16 ? 0xff80u : 0xfc00u) : 0u;
+      u32* w = (u32*)&v;
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
-        if (c * 8 + i >= n) r.x[i] = missing;
-    return r;
+      for (int i = 0; i < 4; ++i) {
+        if (c * 8 + 2 * i >= n) w[i] = (w[i] & 0xffff0000u) | missing;
+        if (c * 8 + 2 * i + 1 >= n) w[i] = (w[i] & 0xffffu) | missing << 16;
+      }
+    }
+    return v;
   };
 
-  Eight held[FORM == 2 ? HELD : 1];
+  uint4 held[FORM == 2 ? HELD : 1];
   if (FORM == 2) {
 #pragma unroll
     for (int j = 0; j < HELD; ++j) {
       int c = threadIdx.x + j * THREADS;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) held[j].x[i] = OP == 0 ? -INFINITY_F : 0.f;
-      if (c < chunks) held[j] = chunk(c, OP == 0 ? -INFINITY_F : 0.f);
+      if (c < chunks) held[j] = chunk(c);
     }
   }
   // `body` on each chunk that this thread owns, from registers or from memory.
@@ -92,13 +95,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
       for (int j = 0; j < HELD; ++j) {
         int c = threadIdx.x + j * THREADS;
-        if (c < chunks) body(c, held[j]);
+        if (c < chunks) body(c, widened(held[j]));
       }
     } else {
-      for (int c = threadIdx.x; c < chunks; c += THREADS) {
-        Eight r = chunk(c, OP == 0 ? -INFINITY_F : 0.f);
-        body(c, r);
-      }
+      for (int c = threadIdx.x; c < chunks; c += THREADS) body(c, widened(chunk(c)));
     }
   };
 
