@@ -35,15 +35,7 @@ Value = str | int | float | bool
 _TILE: Final = {
     **{
         name: name
-        for name in (
-            "rows",
-            "columns",
-            "warps",
-            "depth",
-            "row_tiles",
-            "blocks",
-            "height",
-        )
+        for name in ("rows", "columns", "height", "warps", "depth", "row_tiles", "blocks")
     },
     "stages": "stages",
     "queries": "rows",
@@ -163,7 +155,9 @@ def check_room(gpu: Gpu, name: str, need: float) -> None:
 def _check_registers(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, sizes: Mapping[str, int]
 ) -> None:
-    """Refuse a tile of fused attention that no thread has the registers for."""
+    """Refuse a tile that its path cannot have, or of attention that no thread has registers for."""
+    if kernel.path == "wgmma" and tile.warps % 4:
+        raise refuse(f"{tile.warps} warps on wgmma, which takes them by four", "a multiple of 4")
     if kernel.family != "attention":
         return
     need, most = registers(kernel, tile, sizes.get("F", sizes["E"]), gpu)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.models.gpu_attention import resident
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, lane_cycles, tile_cycles
 
@@ -50,7 +51,7 @@ class Scores:
 
 
 def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Scores) -> Launch:
-    """The launch.  Raises InputError for bits that the kernel does not read."""
+    """The launch.  Raises InputError for bits that it does not read, or a tile without room."""
     counts = dict(kernel.instructions)
     if str(case.bits) not in counts:
         bits = ", ".join(sorted(counts, key=int))
@@ -61,7 +62,7 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Scores) -> Laun
     cut, idle = _edges(tile, case)
     cut, idle = cut * heads, idle * heads
     slots = gpu.multiprocessors * tile.blocks
-    together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
+    together = resident(gpu, tile, float(tile.rows + tile.columns) * case.E, blocks)
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
     parts = _stages(gpu, kernel, tile, case, min(blocks, gpu.multiprocessors), counts)
     one = tile_cycles(parts, warps, together, kernel.overlap)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.models.gpu_attention import resident
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, lane_cycles, tile_cycles
@@ -93,7 +94,7 @@ def _walk(
     each = min(chunks, chunks_of(chunks, heads, gpu.multiprocessors))
     segments = -(-chunks // each)
     blocks = segments * heads
-    together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
+    together = resident(gpu, tile, _held_bytes(tile, case, outputs), blocks)
     slots = gpu.multiprocessors * together
     moved = 2.0 * tile.rows * (case.E if outputs else case.E + case.F)
     stored = 2.0 * tile.rows * case.F if outputs else 0.0
@@ -117,7 +118,7 @@ def _walk(
     whole, rest = divmod(blocks, slots)
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
     flops = 2.0 * tile.rows * case.E * (case.F + 8)  # a fragment of eight columns for the norm
-    numbers = float(tile.rows * case.E * (2 if outputs else 2 * tile.warps // 4) / 2)
+    numbers = tile.rows * case.E * (1.0 if outputs else max(1, tile.warps // 4))
     return segments, Launch(
         "outputs" if outputs else "states",
         whole * lasts(slots) + (lasts(rest) if rest else 0.0),
@@ -137,6 +138,12 @@ def _walk(
         shape=f"{each} chunks of {tile.rows}",
         lead_s=_late(gpu, together, max(1.0, blocks / slots) * each),
     )
+
+
+def _held_bytes(tile: Tile, case: Attention, outputs: bool) -> float:
+    """Shared memory of a block: two chunks of keys and values, or the state and two of queries."""
+    chunks = 2 * 2.0 * tile.rows * case.E
+    return chunks + (2.0 * case.E * case.F if outputs else 2 * 2.0 * tile.rows * case.F)
 
 
 def _loaded(gpu: Gpu, tile: Tile, moved: float, stored: float, active: int) -> Stage:
@@ -180,7 +187,7 @@ def _unpacked(gpu: Gpu, each: float) -> float:
 def _state_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Stage]:
     """A warp's part of a chunk of keys: every fourth 16 rows of the state, half of its columns."""
     own = -(-case.E // 64)  # tiles of 16 rows of the state
-    half = case.F / (tile.warps // 4)
+    half = case.F / max(1, tile.warps // 4)
     steps = tile.rows / 16
     return [
         _features(gpu, steps * own * 4, steps),
@@ -191,7 +198,7 @@ def _state_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attentio
 
 def _output_stages(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Stage]:
     """A warp's part of a chunk of queries: 16 of them, half of the columns."""
-    half = case.F / (tile.warps // 4)
+    half = case.F / max(1, tile.warps // 4)
     steps = case.E / 16
     numbers = 16.0 * half / 32  # of a lane
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers

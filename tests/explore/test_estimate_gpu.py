@@ -97,6 +97,21 @@ REFUSED = [
         {"sets": ["keys=512"]},
         "a tile of 128 x 512 needs 656 registers a thread",
     ),
+    (
+        "attention-1pass-wgmma",
+        {"sets": ["warps=6"]},
+        "6 warps on wgmma, which takes them by four",
+    ),
+    (
+        "linear-attention-full",
+        {"shape": "B=1,H=1,M=64,E=2048"},
+        "a block of 64 x 128 needs 1024 KiB of shared memory",
+    ),
+    (
+        "score-estimation",
+        {"sets": ["queries=4096"]},
+        "a block of 4096 x 128 needs 528 KiB of shared memory",
+    ),
     ("attention-1pass-wgmma", {"sets": ["keys=128"]}, "needs 186 registers a thread of the 160"),
     (
         "torch-copy",

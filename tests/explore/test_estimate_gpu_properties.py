@@ -158,6 +158,7 @@ def priced(name: str, gpu: Gpu, asked: Asked) -> KernelEstimate | None:
 
 
 KERNELS = catalog.names("kernel")
+TILES = ("rows", "columns", "warps", "depth", "row_tiles", "blocks", "stages", "height")
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -211,3 +212,18 @@ def test_more_work_takes_no_less_time(name: str, data: st.DataObject) -> None:
     assert after.latency_s >= share * least, (grown, sizes, options)
     if len(after.launches) >= len(before.launches):
         assert after.l2_bytes >= share * before.l2_bytes, (grown, sizes, options)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_any_tile_has_a_price_or_a_reason(name: str, data: st.DataObject) -> None:
+    kernel, gpu = load_kernel(name), load_gpu(data.draw(st.sampled_from(GPUS)))
+    sizes, options = data.draw(requests(kernel))
+    fields = st.dictionaries(st.sampled_from(TILES), st.integers(1, 300), max_size=4)
+    try:
+        told = predict(gpu, kernel, sizes, options, data.draw(fields)).to_dict()
+    except InputError:
+        return
+    for key in ("latency_s", "dram_bytes", "l2_bytes", "energy_j", "sm_hz"):
+        assert 0 < told[key] < math.inf, key
