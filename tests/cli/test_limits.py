@@ -6,6 +6,7 @@ the kernel counted.  What is valid may take longer; what is refused may not.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -176,14 +177,13 @@ def documents(draw: st.DrawFn, kind: str) -> str:
             owner = owner[step]
         match draw(st.sampled_from(["value", "value", "value", "gone", "many", "other", "name"])):
             case "value":
-                owner[path[-1]] = draw(HOSTILE)
+                owner[path[-1]] = copy.deepcopy(draw(HOSTILE))
             case "gone":
                 del owner[path[-1]]
             case "many" if isinstance(owner, list):
                 owner *= draw(st.sampled_from([2, 30, 300]))
             case "other":
-                owner[path[-1]] = draw(st.sampled_from([value, owner, list(paths(value)[0])]))
-                owner[path[-1]] = json.loads(json.dumps(owner[path[-1]], default=str))
+                owner[path[-1]] = copy.deepcopy(draw(st.sampled_from([value, owner])))
             case "name" if isinstance(owner, dict):
                 owner[str(draw(HOSTILE))[:2000]] = owner.pop(path[-1])
         if not paths(value):
