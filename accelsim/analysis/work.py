@@ -6,8 +6,10 @@ one operation a point of its class (a reduction accumulates into an initialised
 register: n operations for n elements).  Plain copies cost nothing, nor does
 what is computed from constants and sizes alone (``1 / sqrt(E)``): that is one
 number for all points.  A threshold is one comparison a point, beside what its
-right side computes; a scatter one addition a point; a selection looks at each
-point once (class ``topk``), whatever it chooses.
+right side computes, reduced points too; written as an Einsum of its own
+(``KEEP[p,m] = less(T, S[p,m])``) it is charged once a decision.  A scatter is
+one addition a point; a selection looks at each point once (class ``topk``),
+whatever it chooses.
 """
 
 from __future__ import annotations

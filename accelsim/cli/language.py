@@ -18,6 +18,10 @@ def passes(
         str | None,
         typer.Option(metavar="RANK", help="Only this rank."),
     ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(metavar="R=N,...", help="Write recurrences out: C=6 has six steps along C."),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +33,7 @@ def passes(
     """Count the passes a cascade makes over each rank, with the chain of Einsums that proves it."""
     from accelsim.explore.language import told
 
-    result = told(cascade, rank)
+    result = told(cascade, rank, steps)
     if plot is not None:
         from accelsim.report.plots import passes_figure
 

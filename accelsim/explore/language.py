@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from accelsim.analysis.passes import Passes
 from accelsim.analysis.passes import passes as count
+from accelsim.analysis.unroll import passes_in_steps, unrolled
 from accelsim.errors import one_of, refuse
 from accelsim.ir.cascade import Cascade, Index, rank_of
 from accelsim.ir.rule import divisors
 from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
+from accelsim.load.workload import shape_from_text
 
 #: Sizes that ``check`` gives to ranks that have none: small, and unlike their neighbours.
 SIZES: Final = (2, 3, 8, 6, 4, 5)
@@ -27,13 +29,21 @@ SPLIT_SIZE: Final = 12
 MOST_POINTS: Final = 1 << 27
 
 
-def passes(cascade: str | Path, rank: str | None = None) -> Passes:
+def passes(
+    cascade: str | Path, rank: str | None = None, steps: Mapping[str, int] | None = None
+) -> Passes:
     """How many passes a cascade makes over each rank, or over one, and the Einsums that force them.
+
+    ``steps`` writes out recurrences along ranks, with so many steps: what is
+    swept again at each of them has a number then.
 
     >>> passes("attention-3pass")["M"]
     3
+    >>> passes("hip")["M1"], passes("hip", steps={"C": 6})["M1"]
+    (inf, 7)
     """
-    found = count(load_cascade(cascade))
+    text = load_cascade(cascade)
+    found = passes_in_steps(text, steps) if steps else count(text)
     if rank is None:
         return found
     if rank not in found.by_rank:
@@ -42,13 +52,17 @@ def passes(cascade: str | Path, rank: str | None = None) -> Passes:
     return Passes(found.cascade, only, {rank: found.why[rank]}, {rank: found.bands[rank]})
 
 
-def reads(cascade: str | Path) -> dict[str, tuple[str, ...]]:
+def reads(
+    cascade: str | Path, steps: Mapping[str, int] | None = None
+) -> dict[str, tuple[str, ...]]:
     """For each Einsum of a cascade the Einsums whose results it reads, in text order.
 
     >>> reads("attention-3pass")["SN"]
     ('QK', 'GM')
     """
     text = load_cascade(cascade)
+    for along, number in (steps or {}).items():
+        text = unrolled(text, along, number)
     return {
         einsum.name: tuple(
             dict.fromkeys(
@@ -59,13 +73,16 @@ def reads(cascade: str | Path) -> dict[str, tuple[str, ...]]:
     }
 
 
-def told(cascade: str | Path, rank: str | None = None) -> dict[str, Any]:
+def told(
+    cascade: str | Path, rank: str | None = None, steps: Mapping[str, int] | str | None = None
+) -> dict[str, Any]:
     """The JSON object of ``accelsim passes``: counts, why, and what a picture of it needs.
 
     >>> told("attention-3pass", "M")["passes"]
     {'M': 3}
     """
-    found = passes(cascade, rank)
+    rounds = shape_from_text(steps) if isinstance(steps, str) else steps
+    found = passes(cascade, rank, rounds)
     return {
         "cascade": found.cascade,
         "passes": {name: _whole(n) for name, n in found.by_rank.items()},
@@ -74,7 +91,7 @@ def told(cascade: str | Path, rank: str | None = None) -> dict[str, Any]:
             name: {e: _whole(n) for e, n in band.items()} for name, band in found.bands.items()
         },
         "chains": {name: [list(step.chain) for step in steps] for name, steps in found.why.items()},
-        "reads": {name: list(names) for name, names in reads(cascade).items()},
+        "reads": {name: list(names) for name, names in reads(cascade, rounds).items()},
     }
 
 

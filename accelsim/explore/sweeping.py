@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from accelsim.analysis.fibers import Plan, roots
 from accelsim.analysis.footprint import footprint
 from accelsim.analysis.proof import steps
 from accelsim.analysis.sweeps import Sweeps
+from accelsim.analysis.unroll import unrolled
 from accelsim.ir.cascade import Access, Cascade, Index, Tensor, rank_of
 from accelsim.load.cascade import load_cascade
 from accelsim.load.system import Part
@@ -57,6 +58,19 @@ def swept(part: Part) -> Swept:
         found.in_flight,
         why,
     )
+
+
+def passes_at(part: Part, steps: Mapping[str, int]) -> float:
+    """Passes over the keys where recurrences take so many steps, by rank; those left out stay.
+
+    >>> from accelsim.load.system import load_system
+    >>> passes_at(load_system("hip").phases[0].parts[0], {"C": 6})
+    7
+    """
+    cascade = running(load_cascade(part.cascade))
+    for rank, count in steps.items():
+        cascade = unrolled(cascade, rank, count)
+    return _passes(cascade, part.key, part.rank)[0]
 
 
 def _before(cascade: Cascade, part: Part, over_k: float, over_v: float) -> float:

@@ -7,16 +7,17 @@ gives cascades, sizes, shares and kernels, never a result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from accelsim.errors import Place, refuse
-from accelsim.explore.loads import Load, load_of, scope_of, total
+from accelsim.explore.loads import Load, bound, load_of, scope_of, total
 from accelsim.explore.predictions import Prediction, on_array, on_gpu
 from accelsim.explore.roofline import ARRAY, GPU
-from accelsim.explore.sweeping import Swept, swept
+from accelsim.explore.sweeping import Swept, passes_at, swept
 from accelsim.explore.system_studies import Study, study_of
 from accelsim.ir.format import breakdown
 from accelsim.ir.problem import relevant
@@ -142,7 +143,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A system of the table; ``variants`` and ``study`` are there where it is opened alone."""
+    """A system of the table; ``variants`` and ``study`` are there where it is opened alone.
+
+    ``passes_at``: passes over the keys at each length, where they grow with it.
+    """
 
     system: System
     swept: tuple[Swept, ...]
@@ -150,6 +154,7 @@ class Row:
     stored: tuple[Bits, ...]
     variants: tuple[Variant, ...] = ()
     study: Study | None = None
+    passes_at: tuple[tuple[int, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The row as a JSON object; the passes are the most of its parts in prefill."""
@@ -166,6 +171,7 @@ class Row:
             "about": text.about,
             "model": text.model,
             "passes_k": most.over_k if most else None,
+            "passes_at": {str(seq): n for seq, n in self.passes_at},
             "passes_v": max((s.over_v for s in self.swept), default=None),
             "passes_estimation": max((s.estimation for s in self.swept), default=None),
             "live": most.live if most else None,
@@ -217,7 +223,20 @@ def _row(found: System, sizes: Sequence[int]) -> Row:
         tuple(s for phase in found.phases[:1] for s in _swept(phase)),
         tuple(_cell(found, phase, n) for phase in found.phases for n in sizes),
         tuple(_bits(f, scope_of(found, 1)) for f in found.formats),
+        passes_at=tuple(_passes_at(found, sizes)),
     )
+
+
+def _passes_at(found: System, sizes: Sequence[int]) -> Iterator[tuple[int, float]]:
+    """Passes over the keys at each length, of parts that have no number of their own."""
+    for part in (part for phase in found.phases[:1] for part in phase.parts):
+        if not part.estimation or math.isfinite(swept(part).over_k):
+            continue
+        for seq in sizes:
+            problem = bound(part, scope_of(found, seq))
+            text = problem.cascade
+            along = {r for r in text.iterative.values() if text.whole[r] == r}
+            yield seq, passes_at(part, {rank: problem.extent(rank) for rank in sorted(along)})
 
 
 def _swept(phase: Phase) -> tuple[Swept, ...]:

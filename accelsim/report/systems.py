@@ -65,7 +65,7 @@ def _kinds(rows: Iterable[Result]) -> Table:
             row["kind"],
             row["sure"],
             escape(row["live"] or "-"),
-            count(row["passes_k"]),
+            " ".join(count(n) for n in row["passes_at"].values()) or count(row["passes_k"]),
             count(row["passes_v"]),
             count(row["passes_estimation"]),
             " ".join(dict.fromkeys(f"{s['bits']:.4g}" for s in row["bits"])) or "-",

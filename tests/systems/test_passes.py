@@ -6,12 +6,16 @@ the same text with another kind of choice has another count.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 
 import pytest
+from typer.testing import CliRunner
 
 from accelsim.analysis.passes import passes
+from accelsim.cli.app import app
 from accelsim.explore.sweeping import running, swept
+from accelsim.explore.systems import system
 from accelsim.ir.cascade import Cascade, Tensor
 from accelsim.load.cascade import cascade_from_text, load_cascade
 from accelsim.load.system import load_system
@@ -89,8 +93,8 @@ def test_a_static_mask_adds_none(name: str) -> None:
 
 @pytest.mark.parametrize("name", TOPK)
 def test_a_selection_adds_its_barrier(name: str) -> None:
-    system, over_k, estimation = TOPK[name]
-    found = [swept(part) for part in load_system(system).phases[0].parts if part.estimation]
+    named, over_k, estimation = TOPK[name]
+    found = [swept(part) for part in load_system(named).phases[0].parts if part.estimation]
     assert [(s.over_k, s.estimation) for s in found] == [(over_k, estimation)]
 
 
@@ -135,3 +139,24 @@ def test_the_same_text_with_a_threshold_and_with_a_top_k() -> None:
     relative = threshold.replace("LIMIT[h]", "LEVEL[b,h,p]")
     text = HEAD + scores + mean + relative + attend + ONE_PASS
     assert passes(cascade_from_text(text))["M"] == 2
+
+
+# -- rounds that wait for each other ----------------------------------------------------------
+
+
+def test_hips_rounds_are_a_pass_each_at_every_length() -> None:
+    row = system("hip", ["4K", "32K", "128K"])
+    assert row.passes_at == ((4096, 4), (32768, 7), (131072, 9))
+    assert system("sale", ["4K"]).passes_at == ()
+
+
+def test_the_command_writes_recurrences_out() -> None:
+    found = CliRunner().invoke(app, ["passes", "hip", "--steps", "C=6", "--rank", "M1", "--json"])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["passes"] == {"M1": 7}
+    wrong = CliRunner().invoke(app, ["passes", "hip", "--steps", "C=99"])
+    assert wrong.exit_code == 2
+    assert "99 steps of C" in wrong.stderr
+    assert "1 to 64 steps" in wrong.stderr
+    none = CliRunner().invoke(app, ["passes", "attention-3pass", "--steps", "M=2"])
+    assert "nothing recurs along M" in none.stderr
