@@ -26,8 +26,6 @@ def kernel(result: Result) -> Iterable[RenderableType]:
             summary.add_row(name, escape(str(result[name])))
     for name in ("sizes", "options"):
         summary.add_row(name, " ".join(f"{k}={v}" for k, v in result.get(name, {}).items()))
-    for one in result.get("realises", []):
-        summary.add_row("realises", f"{one['system']}: {escape(one['stage'])}")
     summary.add_row("latency", amount(result["latency_s"], "seconds"))
     summary.add_row("DRAM", amount(result["dram_bytes"], "bytes"))
     summary.add_row("L2", amount(result["l2_bytes"], "bytes"))
@@ -36,6 +34,8 @@ def kernel(result: Result) -> Iterable[RenderableType]:
     summary.add_row("power", amount(result["power_w"], "watts"))
     summary.add_row("clock", amount(result["sm_hz"], "hertz"))
     summary.add_row("bound by", Text(str(result["bound_by"]), style="bold yellow"))
+    for one in result.get("realises", []):
+        summary.add_row("realises", f"{one['system']}: {escape(one['stage'])}")
     yield summary
     columns = ("launch", "tile", "time", "blocks", "waves", "clock", "bound by")
     launches = table("Launches", *columns, left=2)

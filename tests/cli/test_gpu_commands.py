@@ -26,6 +26,17 @@ def test_estimate_kernel_as_json_and_as_a_table() -> None:
         assert word in text
 
 
+def test_a_prediction_names_the_systems_that_it_is_of() -> None:
+    arguments = (
+        "estimate", "--kernel", "score-estimation", "--arch", "h100-sxm", "--set", "bits=4",
+        "--shape", "B=1,H=16,M=16384,P=16384,E=128",
+    )  # fmt: skip
+    assert json.loads(run(*arguments, "--json"))["realises"] == [
+        {"system": "sale", "stage": "scores that choose blocks"}
+    ]
+    assert "sale: scores that choose blocks" in run(*arguments)
+
+
 def test_kernel_options_from_the_command_line() -> None:
     arguments = (
         "estimate", "--kernel", "attention-1pass-wgmma", "--arch", "h100-sxm", "--json",
@@ -58,7 +69,14 @@ def test_validate_gpu_prints_what_it_found_and_draws_it(tmp_path: Path) -> None:
     assert result.exit_code in (0, 1)
     for text in ("h100-sxm: recorded", "attention, ours", "decoding", "measured time"):
         assert f"<!-- {text} -->" in drawn.read_text(encoding="utf-8")
-    for word in ("three numbers", "data sheet", "20 us and above", "energy_j", "sm_hz"):
+    words = ("three numbers", "data sheet", "20 us and above", "energy_j", "sm_hz")
+    for word in (
+        *words,
+        "published system",
+        "duo-attention",
+        "Asked and got",
+        "time of our kernels",
+    ):
         assert word in result.output
 
 
