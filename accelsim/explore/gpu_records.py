@@ -21,12 +21,11 @@ from accelsim.models.gpu_keys import Attention, spans
 
 #: Sets of rows that are timed; what is not here tells of ceilings, tilings or counters.
 TIMED: Final = (
-    "attention-grid", "judged-attention-grid", "persistent", "decode-grid", "judged-decode-grid",
-    "rows-grid", "linear", "linear-full", "neighbourhood", "estimation", "sparse", "gemv",
-    "library-grid", "judged-library-grid",
-    "judged-speedups", "final-attention-grid", "final-decode-grid", "final-library-grid",
-    "final-speedups",
+    "attention-grid", "persistent", "decode-grid", "rows-grid", "linear", "linear-full",
+    "neighbourhood", "estimation", "sparse", "gemv", "library-grid",
 )  # fmt: skip
+#: Sets that were drawn anew stand beside them under a name of their own: judged-attention-grid.
+DRAWN: Final = ("attention-grid", "decode-grid", "library-grid", "speedups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,19 @@ def folder(gpu: str | Path) -> Path:
     return runs / gpu
 
 
+def drawn(gpu: str | Path, ending: str) -> list[str]:
+    """Names of the records that end so, drawn anew under names of their own.
+
+    >>> drawn(folder("h100-sxm") / "unseen", "counters")
+    ['judged-counters']
+    """
+    return sorted(path.stem for path in folder(gpu).glob(f"*-{ending}.json"))
+
+
 def measured(gpu: str | Path) -> list[Measured]:
     """Every timed row of a GPU's records that a descriptor describes."""
     found = []
-    for name in TIMED:
+    for name in (*TIMED, *(name for ending in DRAWN for name in drawn(gpu, ending))):
         path = folder(gpu) / f"{name}.json"
         if path.is_file():
             found += [

@@ -175,10 +175,8 @@ def fitted(gpu: Gpu, rows: Sequence[Measured]) -> tuple[float, float, float]:
 
 def bytes_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     """Bytes of memory and of L2 against the profiler's counters."""
-    for row, case in (
-        *gpu_records.rows(name, "counters"),
-        *gpu_records.rows(name, "judged-counters"),
-    ):
+    records = ("counters", *gpu_records.drawn(name, "counters"))
+    for row, case in (found for record in records for found in gpu_records.rows(name, record)):
         if case is None:
             continue
         found = case.predicted(gpu)
@@ -192,7 +190,7 @@ def bytes_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
 
 def energy_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     """Energy, time and clock of kernels back to back against the board's counter."""
-    for record in ("energy-kernels", "judged-energy"):
+    for record in ("energy-kernels", *gpu_records.drawn(name, "energy")):
         for row, case in gpu_records.rows(name, record):
             sustained = row.get("sustained")
             if case is None or not sustained or _earlier(row):
@@ -213,7 +211,7 @@ def speedups(gpu: Gpu, name: str | Path, measured: Iterable[Measured]) -> Iterat
     """Measured and predicted ratios of time between two ways to do the same."""
     timed: dict[str, list[Timed]] = {}
     for m in measured:
-        if m.group in ("judged-speedups", "final-speedups", "sparse"):
+        if m.group == "sparse" or m.group.endswith("speedups"):
             predicted = m.case.predicted(gpu).latency_s
             timed.setdefault(_problem(m.case), []).append((m.case, m.seconds, predicted))
     steady: dict[str, list[Timed]] = {}
