@@ -43,7 +43,12 @@ class GroupEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A prediction for one problem, mapping and architecture; SI units throughout."""
+    """A prediction for one problem, mapping and architecture; SI units throughout.
+
+    ``latency_s`` lets the units of a stage overlap over the whole run, as the
+    published models do; ``in_turn_s`` is the latency where tiles that are held
+    once are made and used in turn (``models.turns``), None if nobody asked.
+    """
 
     cascade: str
     arch: str
@@ -62,6 +67,7 @@ class Estimate:
     bound_by: str
     binding: dict[str, float]
     groups: tuple[GroupEstimate, ...]
+    in_turn_s: float | None = None
 
     @property
     def energy_j(self) -> float:
@@ -80,6 +86,7 @@ class Estimate:
             "arch": self.arch,
             "mapping": self.mapping,
             "latency_s": self.latency_s,
+            "in_turn_s": self.in_turn_s,
             "energy_j": self.energy_j,
             "area_mm2": sum(self.area_by_m2.values()) * 1e6,
             "traffic_bytes": self.traffic_bytes,

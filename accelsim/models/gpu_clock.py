@@ -101,28 +101,17 @@ def settle_as_timed(gpu: Gpu, launch: Launch) -> Settled:
     return settle(gpu, launch, gpu.power.peak_w, gpu.brief_clock_hz(path, brief.seconds))
 
 
-def displayed_hz(gpu: Gpu, launch: Launch, clock_hz: float) -> float:
-    """The clock that the board displays while multiprocessors count ``clock_hz``.
+def displayed_hz(gpu: Gpu, found: Settled) -> float:
+    """The clock that the board displays while a launch runs as it was settled.
 
-    It displays what it aims at.  Under tensor work the voltage droops, and the
-    clock with it: by what parts the highest clock from that with tensor cores
-    at work, and less at lower clocks, as the square of the voltage that goes
-    with them.
+    It displays what it aims at.  Under tensor work the voltage droops and the
+    multiprocessors' clock with it, of which the display shows nothing; what the
+    cap takes it shows.
 
     >>> from accelsim.load.gpu import load_gpu
     >>> gpu = load_gpu("h100-sxm")
-    >>> busy = Launch("k", 1.0, 0.0, 0.0, 0.0, {"wgmma.bf16": 1.0})
-    >>> displayed_hz(gpu, busy, gpu.tensor_clock_hz) == gpu.clock_hz
+    >>> busy = Launch("k", 1e6, 0.0, 0.0, 0.0, {"wgmma.bf16": 1.0})
+    >>> displayed_hz(gpu, settle(gpu, busy, 700.0)) == gpu.clock_hz
     True
     """
-    droop = 1 - gpu.tensor_clock_hz / gpu.clock_hz
-    if not launch.uses_tensor or not droop:
-        return clock_hz
-    low, high = clock_hz, gpu.clock_hz
-    for _ in range(30):
-        middle = (low + high) / 2
-        if middle * (1 - droop * (middle / gpu.clock_hz) ** 2) < clock_hz:
-            low = middle
-        else:
-            high = middle
-    return high
+    return found.sm_hz if found.sm_hz < gpu.tensor_clock_hz else gpu.clock_hz

@@ -122,7 +122,7 @@ def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
         warm, left = _warm(gpu, one, launches[number - 1]), left_in_l2(gpu, one)
         timed = settle_as_timed(gpu, warm)
         kept = settle(gpu, warm, gpu.power.cap_w)
-        shown = displayed_hz(gpu, warm, kept.sm_hz)
+        shown = displayed_hz(gpu, kept)
         found.append(Priced(one, timed, kept, one.read_bytes + one.write_bytes - left, shown))
     cost = gpu.launch.first_s + (len(launches) - 1) * gpu.launch.next_s
     return KernelEstimate(kernel, gpu.name, tuple(found), cost)
