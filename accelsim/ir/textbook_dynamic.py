@@ -229,11 +229,14 @@ def dynamic_mask(Q: Array, K: Array, V: Array, DELTA: Array, GAIN: Array, R: int
     return result
 
 
-def hip(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int) -> Array:
+def hip(
+    Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int, G: int, D: int
+) -> Array:  # fmt: skip
     """HiP: R chunks of X blocks, halved C times; each time the R halves that score best stay.
 
     A half scores the most that a query of the block has with its first M0 keys;
-    the R blocks of M0 keys that are left are attended to, causally.
+    the R blocks of M0 keys that are left are attended to, causally, and with
+    them the first G keys and the last D.
     """
     scores = Q @ K.swapaxes(-1, -2)
     p, m = positions(Q.shape[2], K.shape[2])
@@ -249,8 +252,7 @@ def hip(Q: Array, K: Array, V: Array, P0: int, M0: int, R: int, C: int, X: int) 
             starts = halves[np.argsort(-own, kind="stable")[:R]]
         for start in starts:
             keep[b, h, i * P0 : (i + 1) * P0, start : start + M0] = True
-    with np.errstate(invalid="ignore"):
-        return masked(Q, K, V, keep & (m <= p))
+    return masked(Q, K, V, (keep | (m < G) | (p < m + D)) & (m <= p))
 
 
 def _sea_estimate(
