@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from accelsim.load.workload import asked, workload
 from accelsim.mapper.legal import legal
 from accelsim.models.estimate import Estimate
 from accelsim.models.estimate import estimate as price
+from accelsim.models.turns import in_turn_s
 
 Name = str | Path
 
@@ -80,7 +82,8 @@ def estimate(
     0.0297
     """
     problem, machine, mapping = bind(cascade, **parts)
-    return price(problem, machine, mapping, physical=physical)
+    found = price(problem, machine, mapping, physical=physical)
+    return replace(found, in_turn_s=in_turn_s(problem, machine, mapping, found))
 
 
 def choice(text: str) -> tuple[str, str | int | float]:

@@ -23,6 +23,8 @@ Result: TypeAlias = Mapping[str, Any]
 
 #: A smaller relative error than this needs no explanation beside its row.
 EXPLAINED: Final = 1e-3
+#: A latency step by step that is longer by less than this share is not shown.
+IN_TURN: Final = 1e-3
 _GOOD: Final = "green"
 _BAD: Final = "bold red"
 
@@ -83,6 +85,10 @@ def estimate(result: Result) -> Iterable[RenderableType]:
     if sizes:
         summary.add_row("sizes", sizes)
     summary.add_row("latency", amount(result["latency_s"], "seconds"))
+    taken = result.get("in_turn_s")
+    if taken is not None and taken > result["latency_s"] * (1 + IN_TURN):
+        told = f"{amount(taken, 'seconds')} step by step, what is held once made and used in turn"
+        summary.add_row("", told)
     summary.add_row("energy", amount(result["energy_j"], "joules"))
     summary.add_row("area", f"{result['area_mm2']:.4g} mm2")
     summary.add_row("bound by", Text(str(result["bound_by"]), style="bold yellow"))

@@ -283,7 +283,8 @@ class _Compiler:
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
         orders = [*self._data(), *self._slots(), *self._homes()]
         faults = self.rooms.overlapping(self.shares)
-        schedule = Solver(self.nest.group, units, orders).solve(trail=not faults)
+        cycles = {e: self._cycles(e) for e in units}
+        schedule = Solver(self.nest.group, units, orders, cycles).solve(trail=not faults)
         overlap = any(schedule.lags.values())
         if overlap and faults:
             raise InputError(faults)

@@ -275,22 +275,25 @@ class Engine:
         return own if rest == wanted else None
 
     def _next(self, turns: list[Turn], waiting: set[str]) -> Turn:
-        """The unit whose next task can start first."""
+        """The unit whose next task can start first; last one whose tile is not even asked for."""
         open_ = [t for t in turns if t.left]
         if len(open_) == 1:
             return open_[0]
-        best, earliest = None, 0
+        best, earliest = None, (False, 0)
         for turn in open_:
             task, step = turn.left[-1]
             if any(w in waiting for w in task.waits):
                 continue
             start = max([turn.time, *(self.ended.get(w, 0) for w in task.waits)])
             shape = self.shapes.of(task, step)
+            lacking = False
             for slots in shape.needs:
                 tile = slots.at[task.einsum] + (slots in shape.opens)
-                start = max(start, slots.ready.get(tile) or slots.asked.get(tile, 0))
-            if best is None or start < earliest:
-                best, earliest = turn, start
+                known = slots.ready.get(tile, slots.asked.get(tile))
+                lacking |= known is None
+                start = max(start, known or 0)
+            if best is None or (lacking, start) < earliest:
+                best, earliest = turn, (lacking, start)
         assert best is not None, f"{self.program.name}: every unit waits for another"
         return best
 

@@ -9,13 +9,14 @@ of difference constraints: Cormen et al., Introduction to Algorithms, 24.4).
 
 Where producer and consumer share a stage on two units the consumer may trail
 by a step, so that both units work at once, or wait within the stage.  What
-goes out to another level and comes back may take a step more on its way.  A
-consumer trails wherever the room for further steps is there.
+goes out to another level and comes back may take some steps on its way.  A
+consumer trails wherever the room for further steps is there, and by more than
+one only where no iteration takes longer for it, as where others wait for that room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -52,11 +53,21 @@ class Schedule:
     waits: dict[str, tuple[str, ...]]
 
 
-class Solver:
-    """Finds the lags of one group."""
+#: Steps that a result may take on its way out to another level and back.
+FAR = (1, 2, 3)
 
-    def __init__(self, group: Group, units: dict[str, str], orders: Iterable[Order]) -> None:
-        self.group, self.units = group, units
+
+class Solver:
+    """Finds the lags of one group; ``cycles`` are those of each Einsum in a step."""
+
+    def __init__(
+        self,
+        group: Group,
+        units: dict[str, str],
+        orders: Iterable[Order],
+        cycles: Mapping[str, int],
+    ) -> None:
+        self.group, self.units, self.cycles = group, units, cycles
         self.orders = tuple(dict.fromkeys(orders))
         self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
         self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
@@ -73,13 +84,30 @@ class Solver:
             raise InputError(self._faults())
         pairs = [o for o in self.orders if trail and o.why == "data" and not o.steps]
         wanted = [(o, 1) for o in pairs if self._abreast(o)]
-        wanted += [(o, steps) for steps in (1, 2) for o in pairs if o.far]
+        wanted += [(o, steps) for steps in FAR for o in pairs if o.far]
         for o, steps in wanted:
             more = trailing | {(o.before, o.after): steps}
             better = self._schedule(more)
-            if better is not None:
+            longer = steps > 1 and better is not None and self._takes(better) > self._takes(found)
+            if better is not None and not longer:
                 found, trailing = better, more
         return found
+
+    def _takes(self, schedule: Schedule) -> int:
+        """Cycles of an iteration whose tiles are there: each stage's longest chain of waits."""
+        total = 0
+        for stage in schedule.order:
+            graph: dict[str, set[str]] = {e: set() for _, es in stage for e in es}
+            for _, einsums in stage:
+                for one, other in pairwise(einsums):
+                    graph[other].add(one)
+            for e in graph:
+                graph[e] |= {w for w in schedule.waits.get(e, ()) if w in graph}
+            ends: dict[str, int] = {}
+            for e in TopologicalSorter(graph).static_order():
+                ends[e] = self.cycles[e] + max((ends[w] for w in graph[e]), default=0)
+            total += max(ends.values(), default=0)
+        return total
 
     def _abreast(self, o: Order) -> bool:
         """Whether both run in one stage on different units."""
