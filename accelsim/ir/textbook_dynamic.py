@@ -255,13 +255,16 @@ def hip(
     return masked(Q, K, V, (keep | (m < G) | (p < m + D)) & (m <= p))
 
 
-def _sea_estimate(
-    X: Array, W4: Array, CONV: Array
-) -> Array:  # fmt: skip
-    """SEA's estimated weights [B,H,P,N]: GELU, linear layer, convolution over heads, softmax."""
+def _sea_estimate(X: Array, W4: Array, MIX: Array, CONV: Array) -> Array:
+    """SEA's estimated weights [B,H,P,N]: GELU, linear layer, two convolutions, softmax."""
     erf = np.vectorize(math.erf, otypes=[np.float64])
     maps = np.einsum("bhpd,dag->bhpag", X * (1 + erf(X / math.sqrt(2))) / 2, W4)
-    up = maps.repeat(2, axis=-1)
+    wide = np.pad(maps, ((0, 0), (0, 0), (2, 2), (0, 0), (2, 2)))
+    mixed = np.zeros((*maps.shape[:3], MIX.shape[2], maps.shape[4]))
+    for u, t in np.ndindex(*MIX.shape[4:]):
+        window = wide[:, :, 2 * u : 2 * u + maps.shape[2], :, 2 * t : 2 * t + maps.shape[4]]
+        mixed += np.einsum("hloa,blpag->bhpog", MIX[..., u, t], window)
+    up = np.maximum(mixed, 0).repeat(2, axis=-1)
     rows, columns = CONV.shape[3:]
     padded = np.pad(up, ((0, 0), (0, 0), (rows // 2,) * 2, (0, 0), (2 * (columns // 2),) * 2))
     scores = np.zeros((*up.shape[:3], up.shape[4]))
@@ -275,7 +278,7 @@ def _sea_estimate(
 
 def sea(
     Q: Array, K: Array, V: Array, VP: Array, OMEGA: Array, CODE: Array, W1: Array, W2: Array,
-    W3: Array, W4: Array, CONV: Array, S1: Array, S2: Array, S: int, EPS: float,
+    W3: Array, W4: Array, MIX: Array, CONV: Array, S1: Array, S2: Array, S: int, EPS: float,
 ) -> Array:  # fmt: skip
     """SEA: Performer features, an estimate by a small network, its S best cells of all heads.
 
@@ -289,7 +292,7 @@ def sea(
     hidden = weight @ CODE @ W1 + weight @ V @ W2 + VP @ W3
     centred = hidden - hidden.mean(axis=-1, keepdims=True)
     spread = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + EPS)
-    estimate = _sea_estimate(centred / spread, W4, CONV)
+    estimate = _sea_estimate(centred / spread, W4, MIX, CONV)
     cells = estimate.swapaxes(1, 2).reshape(Q.shape[0], Q.shape[2], -1)
     kept = best(cells, S).reshape(Q.shape[0], Q.shape[2], Q.shape[1], -1).swapaxes(1, 2)
     of_key = np.arange(K.shape[2]) * estimate.shape[-1] // K.shape[2]
