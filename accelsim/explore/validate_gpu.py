@@ -20,7 +20,7 @@ from accelsim.explore import gpu_records
 from accelsim.explore.gpu_records import Case, Measured
 from accelsim.explore.gpu_rows import Pair, Row, Spread, banded, counted, models, spread, told
 from accelsim.explore.gpu_systems import by_system
-from accelsim.explore.gpu_verdicts import TIME, Verdict, verdicts
+from accelsim.explore.gpu_verdicts import TIME, Verdict, nearer, verdicts
 from accelsim.ir.gpu import Gpu
 from accelsim.load.gpu import load_gpu
 
@@ -68,6 +68,7 @@ class GpuValidation:
             "acceptance": [v.to_dict() for v in self.verdicts()],
             "errors": self.errors(),
             "by_family": banded(self.rows, lambda row: row.family),
+            "baseline_nearer": nearer(self.rows),
             "by_kernel": {
                 name: models([r for r in long if r.kernel == name])
                 for name in dict.fromkeys(r.kernel for r in long)

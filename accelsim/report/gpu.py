@@ -87,7 +87,19 @@ def validation(result: Result, brief: bool = False) -> Iterable[RenderableType]:
         numbers = [percent(found[part]) for part in ("mean", "p90", "max")]
         other.add_row(name, str(found["rows"]), *numbers)
     yield other
+    if result["baseline_nearer"]:
+        yield _nearer(result)
     yield _acceptance(result)
+
+
+def _nearer(result: Result) -> Table:
+    """Where a baseline's mean is below ours."""
+    title = "Families and bands in which a baseline is nearer on the average"
+    found = table(title, "family", "band", "baseline", "rows", "its mean", "ours", left=3)
+    for one in result["baseline_nearer"]:
+        numbers = str(one["rows"]), percent(one["theirs"]), percent(one["ours"])
+        found.add_row(one["family"], one["band"], one["baseline"], *numbers)
+    return found
 
 
 def _bands(title: str, part: str, errors: Result, models: Mapping[str, None]) -> Table:

@@ -13,7 +13,7 @@ import pytest
 from accelsim.errors import InputError
 from accelsim.explore import gpu_records
 from accelsim.explore.gpu_rows import BANDS, LIBRARY, Pair, Row, banded, spread
-from accelsim.explore.gpu_verdicts import ordered, verdicts
+from accelsim.explore.gpu_verdicts import nearer, ordered, verdicts
 from accelsim.explore.validate_gpu import (
     GpuValidation,
     fitted,
@@ -236,6 +236,16 @@ def test_verdicts_on_baselines_look_at_every_band_and_kind() -> None:
     assert verdict(line, [row(0.5), row(2.0, 1e-5)], []).held, "shorter ones do not count"
     mixed = [row(0.1), row(0.1), row(1.5, kernel="torch-copy")]
     assert not verdict(line, mixed, []).held, "a library's rows are looked at by themselves"
+
+
+def test_where_a_baseline_is_nearer_is_said() -> None:
+    [found] = nearer([row(1.1), row(1.3), row(0.1, 1.0), row(5.0, 1e-6)])
+    assert (found["family"], found["band"], found["baseline"]) == (
+        "rows",
+        "50 to 500 us",
+        "baseline",
+    )
+    assert (found["rows"], found["theirs"], found["ours"]) == (2, 1.0, pytest.approx(1.2))
 
 
 def test_every_line_of_acceptance_has_a_verdict() -> None:
