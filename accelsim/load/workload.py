@@ -25,15 +25,26 @@ _NUMBER: Final = re.compile(r"([0-9]{1,18})\s*([kKmMgG]?)i?", re.ASCII)
 _RANK: Final = re.compile(r"[A-Z][A-Z0-9]*", re.ASCII)
 _SIZES: Final = "a positive whole number, K is 1024: 4096, 4K, 1M"
 
-#: For each rank the keys of a Hugging Face config.json that give it, best first.
+#: For each rank the keys of a Hugging Face config.json that give it, best first; a dot goes into a
+#: part of the config.
 _KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "D": ("hidden_size", "n_embd", "d_model", "dim"),
-    "H": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
-    "HK": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
-    "E": ("head_dim", "d_kv", "attention_head_dim", "kv_channels"),
-    "S": ("intermediate_size", "n_inner", "d_ff", "ffn_dim", "ffn_hidden_size", "hidden_dim"),
+    "D": ("hidden_size", "n_embd", "d_model", "dim", "emb_dim"),
+    "H": (
+        *("num_attention_heads", "n_head", "num_heads", "n_heads"),
+        *("encoder_attention_heads", "decoder_attention_heads"),
+    ),
+    "HK": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "attn_config.kv_n_heads"),
+    "E": ("head_dim", "d_kv", "attention_head_dim", "kv_channels", "d_head"),
+    "S": (
+        *("intermediate_size", "n_inner", "d_ff", "ffn_dim", "ffn_hidden_size", "hidden_dim"),
+        *("d_inner", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_config.ffn_hidden_size"),
+    ),
     "W": ("sliding_window",),
 }
+#: What the parts of encoder-decoder configs are called that must say the same.
+_BOTH: Final = ("attention_heads", "ffn_dim")
+#: Where a multimodal config keeps the model that reads text.
+_TEXT: Final = ("text_config", "llm_config", "language_config")
 
 
 class Model(BaseModel):
@@ -194,15 +205,19 @@ def ranks_of_config(path: str | Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for rank, keys in _KEYS.items():
         for key in keys:
-            value = config.get(key)
+            value = _of(config, key)
             if value is None or (rank == "W" and config.get("use_sliding_window") is False):
                 continue
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or not 1 <= value <= LARGEST:
-                shown = str(value)[:40] if whole else repr(value)[:40]
-                faults.append(Fault(place, f"{key} = {shown} is no size", "a positive integer"))
+            fault = _no_size(key, value, place)
+            if fault is not None:
+                faults.append(fault)
             sizes[rank] = value
             break
+    for key in _BOTH:
+        encoder, decoder = config.get(f"encoder_{key}"), config.get(f"decoder_{key}")
+        if None not in (encoder, decoder) and encoder != decoder:
+            message = f"encoder_{key} = {encoder} and decoder_{key} = {decoder} differ"
+            faults.append(Fault(place, message, "one of both in a config of its own, or --shape"))
     for rank, what in (("D", "model dimension"), ("H", "number of attention heads")):
         if rank not in sizes and not (rank == "D" and "E" in sizes and "H" in sizes):
             faults.append(Fault(place, f"no {what}", " or ".join(_KEYS[rank])))
@@ -211,11 +226,33 @@ def ranks_of_config(path: str | Path) -> dict[str, int]:
     return _completed(config, sizes, place)
 
 
+def _of(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a key; a dot goes into a part of the config."""
+    part, dot, rest = key.partition(".")
+    value = config.get(part)
+    return _of(value if isinstance(value, dict) else {}, rest) if dot else value
+
+
+def _no_size(key: str, value: Any, place: Place) -> Fault | None:
+    """What is wrong with a size of a config, if anything is."""
+    if isinstance(value, list):
+        message = f"{key} differs by layer: {str(value)[:40]}"
+        return Fault(place, message, "the sizes of one layer in --shape")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and 1 <= value <= LARGEST:
+        return None
+    shown = str(value)[:40] if whole else repr(value)[:40]
+    return Fault(place, f"{key} = {shown} is no size", "a positive integer")
+
+
 def _completed(config: Mapping[str, Any], sizes: dict[str, int], place: Place) -> dict[str, int]:
     """``sizes`` with what follows from them."""
     heads = sizes["H"]
-    if config.get("multi_query") is True and "HK" not in sizes:
-        sizes["HK"] = 1
+    if config.get("multi_query") is True and config.get("new_decoder_architecture") is not True:
+        sizes["HK"] = 1  # whatever num_kv_heads says, as Falcon's and GPTBigCode's code has it
+    groups = config.get("multi_query_group_num")
+    if config.get("multi_query_attention") is True and isinstance(groups, int) and groups > 0:
+        sizes["HK"] = groups  # ChatGLM
     nope, rope = config.get("qk_nope_head_dim"), config.get("qk_rope_head_dim")
     if isinstance(nope, int) and isinstance(rope, int):  # multi-head latent attention
         sizes["E"] = nope + rope
@@ -228,7 +265,8 @@ def _completed(config: Mapping[str, Any], sizes: dict[str, int], place: Place) -
     sizes["F"] = value if isinstance(value, int) and value > 0 else sizes["E"]
     sizes.setdefault("HK", heads)
     sizes.setdefault("D", heads * sizes["E"])
-    sizes.setdefault("S", 4 * sizes["D"])
+    ratio = config.get("expansion_ratio")
+    sizes.setdefault("S", (ratio if isinstance(ratio, int) and ratio > 0 else 4) * sizes["D"])
     if heads % sizes["HK"]:
         message = f"H = {heads} is not a multiple of HK = {sizes['HK']}"
         raise InputError([Fault(place, message, "key heads that divide the query heads")])
@@ -237,9 +275,10 @@ def _completed(config: Mapping[str, Any], sizes: dict[str, int], place: Place) -
 
 def _text_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of the config of a multimodal model that is about text."""
-    inner = config.get("text_config")
-    if isinstance(inner, dict) and not any(k in config for k in _KEYS["H"]):
-        return inner
+    for name in _TEXT:
+        inner = config.get(name)
+        if isinstance(inner, dict) and not any(k in config for k in _KEYS["H"]):
+            return inner
     return config
 
 

@@ -181,6 +181,48 @@ CONFIGS = {
         {"hidden_size": 4544, "num_attention_heads": 71, "multi_query": True},
         {"D": 4544, "H": 71, "HK": 1, "E": 64, "F": 64, "S": 18176},
     ),
+    "falcon: its code takes one key head whatever is listed": (
+        {"hidden_size": 4544, "num_attention_heads": 71, "num_kv_heads": 71, "multi_query": True,
+         "new_decoder_architecture": False},
+        {"D": 4544, "H": 71, "HK": 1, "E": 64, "F": 64, "S": 18176},
+    ),
+    "falcon, new decoder": (
+        {"hidden_size": 8192, "num_attention_heads": 128, "num_kv_heads": 8, "multi_query": True,
+         "new_decoder_architecture": True},
+        {"D": 8192, "H": 128, "HK": 8, "E": 64, "F": 64, "S": 32768},
+    ),
+    "chatglm: groups": (
+        {"hidden_size": 4096, "num_attention_heads": 32, "multi_query_attention": True,
+         "multi_query_group_num": 2, "kv_channels": 128, "ffn_hidden_size": 13696},
+        {"D": 4096, "H": 32, "HK": 2, "E": 128, "F": 128, "S": 13696},
+    ),
+    "dbrx: parts of the config": (
+        {"d_model": 6144, "n_heads": 48, "attn_config": {"kv_n_heads": 8},
+         "ffn_config": {"ffn_hidden_size": 10752}},
+        {"D": 6144, "H": 48, "HK": 8, "E": 128, "F": 128, "S": 10752},
+    ),
+    "mpt: a ratio": (
+        {"d_model": 4096, "n_heads": 32, "expansion_ratio": 3, "attn_config": {}},
+        {"D": 4096, "H": 32, "HK": 32, "E": 128, "F": 128, "S": 12288},
+    ),
+    "bart: encoder and decoder alike": (
+        {"d_model": 1024, "encoder_attention_heads": 16, "decoder_attention_heads": 16,
+         "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096},
+        {"D": 1024, "H": 16, "HK": 16, "E": 64, "F": 64, "S": 4096},
+    ),
+    "transformer-xl": (
+        {"d_model": 1024, "n_head": 16, "d_head": 64, "d_inner": 4096},
+        {"D": 1024, "H": 16, "HK": 16, "E": 64, "F": 64, "S": 4096},
+    ),
+    "xlm": (
+        {"emb_dim": 2048, "n_heads": 16},
+        {"D": 2048, "H": 16, "HK": 16, "E": 128, "F": 128, "S": 8192},
+    ),
+    "multimodal, by another name": (
+        {"llm_config": {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2,
+                        "intermediate_size": 1024}, "vision_config": {"hidden_size": 99}},
+        {"D": 512, "H": 8, "HK": 2, "E": 64, "F": 64, "S": 1024},
+    ),
     "deepseek: heads of K and V differ": (
         {"hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 16,
          "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
@@ -207,6 +249,22 @@ def test_config(name, tmp_path):
     assert ranks_of_config(path) == ranks
     expected = {"B": 2, **ranks, "P": 1024, "M": 1024}
     assert workload(config=path, seq="1K", shape="B=2") == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "allowed"),
+    [
+        ({"embed_dim": 96, "hidden_size": 768, "num_heads": [3, 6, 12, 24]},
+         "num_heads differs by layer: [3, 6, 12, 24]", "the sizes of one layer in --shape"),
+        ({"d_model": 512, "encoder_attention_heads": 8, "decoder_attention_heads": 4},
+         "encoder_attention_heads = 8 and decoder_attention_heads = 4 differ",
+         "one of both in a config of its own, or --shape"),
+    ],
+)  # fmt: skip
+def test_a_config_of_layers_that_differ(config, message, allowed, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    assert (message, allowed) in faults(ranks_of_config, path)
 
 
 def test_a_config_equals_the_model_of_that_name(tmp_path):
