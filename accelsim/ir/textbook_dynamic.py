@@ -218,6 +218,39 @@ def dhsa(
     return masked(Q, K, V, _spread(best(scores, R), P0, 1)[:, None] & (m <= p))
 
 
+def _sides(KC: Array, U: int, projections: tuple[Array, ...], EPS: float) -> list[Array]:
+    """Means over the windows of U keys up to each place, and from the next on, after attention."""
+    WQ, WK, WV, WO = projections
+    keys = KC.shape[1]
+    wide = np.pad(KC, ((0, 0), (U - 1, U), (0, 0)))
+    found = []
+    for first in (0, U):
+        window = np.stack([wide[:, first + u : first + u + keys] for u in range(U)], axis=2)
+        q, k, v = (np.einsum("bmuc,cgd->bgmud", window, w) for w in (WQ, WK, WV))
+        mixed = weights(q / math.sqrt(q.shape[-1]), k, np.ones(1, np.bool_)) @ v
+        out = np.einsum("bgmud,gdc->bmuc", mixed, WO)
+        out = out - out.mean(axis=-1, keepdims=True)
+        out = out / np.sqrt(np.square(out).mean(axis=-1, keepdims=True) + EPS)
+        found.append(out.mean(axis=2))
+    return found
+
+
+def dhsa_boundaries(
+    KC: Array, WQ: Array, WK: Array, WV: Array, WO: Array, W1: Array, W2: Array, W3: Array,
+    W4: Array, W5: Array, W6: Array, U: int, V: int, N: int, EPS: float,
+) -> tuple[Array, Array]:  # fmt: skip
+    """DHSA's boundaries: scores of places by a small network, and N that are the best of V near."""
+    left, right = _sides(KC, U, (WQ, WK, WV, WO), EPS)
+    norm = np.square(left).sum(axis=-1) * np.square(right).sum(axis=-1)
+    cosine = (left * right).sum(axis=-1) / np.sqrt(norm + EPS)
+    hidden = left @ W1 + right @ W2 + np.abs(left - right) @ W3 + (left * right) @ W4
+    score = 1 / (1 + np.exp(-(np.maximum(hidden + cosine[..., None] * W5, 0) @ W6)))
+    wide = np.pad(score, ((0, 0), (4, V)))
+    near = np.stack([wide[:, v : v + score.shape[1]] for v in range(V)]).max(axis=0)
+    kept = np.where(score < near, 0.0, score)
+    return score, np.argsort(-kept, axis=-1, kind="stable")[:, :N].astype(np.float64)
+
+
 def dynamic_mask(Q: Array, K: Array, V: Array, DELTA: Array, GAIN: Array, R: int) -> Array:
     """DMA: R keys a query by exp(softplus(v . delta) gain), which is also added to their scores."""
     bias = np.exp(np.log1p(np.exp(np.einsum("bhmf,hf->bhm", V, DELTA))) * GAIN[:, None])
@@ -310,6 +343,6 @@ DYNAMIC: dict[str, Callable[..., Any]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         sale, block_topk, quest, page_mean_topk, delta_layer, paged_attention, biformer,
-        routing_attention, zipvl, zipcache, spatten, dhsa, dynamic_mask, hip, sea,
+        routing_attention, zipvl, zipcache, spatten, dhsa, dhsa_boundaries, dynamic_mask, hip, sea,
     )
 }  # fmt: skip

@@ -95,7 +95,8 @@ def test_a_static_mask_adds_none(name: str) -> None:
 def test_a_selection_adds_its_barrier(name: str) -> None:
     named, over_k, estimation = TOPK[name]
     found = [swept(part) for part in load_system(named).phases[0].parts if part.estimation]
-    assert [(s.over_k, s.estimation) for s in found] == [(over_k, estimation)]
+    assert (over_k, estimation) in [(s.over_k, s.estimation) for s in found]
+    assert max(s.over_k for s in found) == over_k
 
 
 @pytest.mark.parametrize("name", COLUMNS)
