@@ -106,11 +106,14 @@ class Chains:
         self._cuts: dict[tuple[str, int], _Cut] = {}
         self._worth: dict[tuple[str, float, Served | None], list[tuple[Served, Array]]] = {}
 
-    def priced(self, prices: Prices) -> Chains:
-        """The same where words cost other joules."""
+    def dearer(self, prices: Prices, most: float) -> Chains:
+        """The same where words cost more joules, for points whose bound is at most so many."""
+        lasts = ("", *self.extents)
+        worth = {served for last in lasts for served, _ in self._good(last, most, None)}
         other = object.__new__(Chains)
         other.__dict__ |= {k: v for k, v in self.__dict__.items() if k != "ways"}
         other.touched, other._worth = self.touched.priced(prices), {}
+        other.__dict__["served"] = tuple(s for s in self.served if s in worth)
         return other
 
     # -- ways to serve the tensors -----------------------------------------------------------
@@ -211,21 +214,24 @@ class Chains:
         """
         cuts = {r: self.cut(r, order.count(r)) for r in self.extents}
         places = [c.at for c in cuts.values()]
-        best = np.full([len(p) for p in places], np.inf)
-        for served, least in self._good(order[-1] if order else "", most, only):
-            at = np.nonzero(least[np.ix_(*places)] <= most)
-            inside = [p[i] for p, i in zip(places, at, strict=True)]
-            loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
-            spots = [self._spots(n, loops) for n in range(len(self.uses))]
-            held = self._held(spots, served, len(at[0]))
+        ways = self._good(order[-1] if order else "", most, only)
+        if not ways:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        lowest = ways[0][1] if len(ways) == 1 else np.minimum.reduce([b for _, b in ways])
+        at = np.nonzero(lowest[np.ix_(*places)] <= most)
+        inside = [p[i] for p, i in zip(places, at, strict=True)]
+        loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
+        spots = [self._spots(n, loops) for n in range(len(self.uses))]
+        best = np.full(len(at[0]), np.inf)
+        for served, least in ways:
+            held = self._held(spots, served, len(best))
             close = np.flatnonzero(least[tuple(inside)] - self.least(served) + held <= most)
             rhos = [np.broadcast_to(s[-1].rho, held.shape)[close] for s in spots]
             touched = self.touched.at(served, [i[close] for i in inside], rhos)
-            where = tuple(i[close] for i in at)
-            best[where] = np.minimum(best[where], touched + held[close])
-        at = np.nonzero(best <= most)
-        found = [c.numbers[i] for c, i in zip(cuts.values(), at, strict=True)]
-        return np.ravel_multi_index(found, [c.of for c in cuts.values()]), best[at]
+            best[close] = np.minimum(best[close], touched + held[close])
+        few = best <= most
+        found = [c.numbers[i[few]] for c, i in zip(cuts.values(), at, strict=True)]
+        return np.ravel_multi_index(found, [c.of for c in cuts.values()]), best[few]
 
     def _good(self, last: str, most: float, only: Served | None) -> list[tuple[Served, Array]]:
         """Ways to serve the tensors, with a bound by innermost extents that is somewhere so low."""

@@ -283,7 +283,7 @@ class _Chained(_Front):
             if other is not None:
                 share = 1 + MORE
                 most = max(known.energy_j * (1 - max(gap, EQUAL)) * share, other.most)
-                self.chains = self.chains.priced(other.prices)
+                self.chains = self.chains.dearer(other.prices, most)
         for order in self.chains.orders:
             some = self._field(order, most)
             if len(some.numbers):
