@@ -1,4 +1,4 @@
-"""What the operations of ``ir.ops`` mean to NumPy, where it has no function of that name."""
+"""What the operations of ``ir.ops`` mean to NumPy, where it has no function that means it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def _sigmoid(x: Array) -> Array:
     return low
 
 
+def _divide(a: Array, b: Array) -> Array:
+    """``a / b``; a zero has no sign: that of a maximum of zeros depends on where they stand."""
+    found: Array = np.divide(a, b + 0.0)
+    return found
+
+
 def _select(condition: Array, a: Array, b: Array) -> Array:
     """``a`` where the condition is not zero, else ``b``."""
     chosen: Array = np.where(condition != 0, a, b)
@@ -48,16 +54,17 @@ def _on_grid(x: Array, scale: Array, least: Array, most: Array) -> Array:
     return found
 
 
-#: The operations of ``ir.ops`` that NumPy has no function of that name for.
+#: The operations of ``ir.ops`` that NumPy has no function of that name for, or another meaning.
 OURS: dict[str, Callable[..., Array]] = {
-    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "divide": _divide,
+    "rsqrt": lambda x: 1 / np.sqrt(x + 0.0),
     "sigmoid": _sigmoid,
     "silu": lambda x: x * _sigmoid(x),
     "relu": lambda x: np.maximum(x, 0),
     "where": _select,
     "less": lambda a, b: np.where(np.less(a, b), 1.0, 0.0),
     "equal": lambda a, b: np.where(np.equal(a, b), 1.0, 0.0),
-    "reciprocal": lambda x: 1 / x,
+    "reciprocal": lambda x: 1 / (x + 0.0),
     "elu": lambda x: np.maximum(x, 0) + np.expm1(np.minimum(x, 0)),
     "gelu": _gelu,
     "softplus": lambda x: np.logaddexp(0, x),
