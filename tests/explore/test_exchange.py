@@ -95,6 +95,29 @@ architecture:
 """
 
 
+EYERISS = """
+architecture:
+  version: 0.4
+  nodes:
+  - !Component {name: DRAM, class: DRAM, attributes: {type: LPDDR4, width: 64, datawidth: 8}}
+  - !Component
+    name: glb
+    class: smartbuffer_SRAM
+    attributes: {depth: 16384, width: 64, n_banks: 32, datawidth: 8, read_bandwidth: 16}
+  - !Container
+    name: column
+    spatial: {meshX: 14}
+    constraints: {spatial: {split: 7}}
+  - !Container {name: PE, spatial: {meshY: 12}}
+  - !Parallel
+    nodes:
+    - !Component
+      {name: ifmap, class: smartbuffer_RF, attributes: {depth: 12, width: 16, datawidth: 8}}
+    - !Component {name: weights, class: smartbuffer_RF, attributes: {depth: 192, width: 16}}
+  - !Component {name: mac, class: mac_compute, attributes: {multiplier_width: 8}}
+"""
+
+
 def put(folder: Path, text: str, name: str = "theirs.yaml") -> Path:
     path = folder / name
     path.write_text(text)
@@ -134,7 +157,7 @@ def test_an_accelforge_workload_becomes_a_cascade(tmp_path: Path) -> None:
 
 def test_a_timeloop_problem_becomes_a_cascade(tmp_path: Path) -> None:
     found = import_(put(tmp_path, LOOP))
-    assert found.sizes == {"C": 3, "K": 4, "R": 3, "P": 6, "N": 2}
+    assert found.sizes == {"C": 3, "K": 4, "R": 3, "P": 6, "N": 2, "PR": 1 + 2 * 5 + 2}
     assert "O[n,k,p] = W[c,k,r] * I[n,c,r+2*p]" in found.text
     load_cascade(ours(tmp_path, found.text))
 
@@ -169,6 +192,25 @@ def test_a_timeloop_architecture_becomes_a_machine(tmp_path: Path) -> None:
     assert any(n.startswith("energy and area of DRAM, Buffer") for n in found.notes)
 
 
+def test_what_timeloop_says_and_we_do_not_is_named(tmp_path: Path) -> None:
+    found = import_(put(tmp_path, EYERISS))
+    machine = load_architecture(ours(tmp_path, found.text))
+    assert machine.word_bytes == 1
+    assert machine.level["glb"].read_bandwidth == 16e9  # words of a byte
+    assert machine.unit["mac"].pes == 14 * 12
+    assert set(found.notes) >= {
+        "DRAM: type, width left out",
+        "glb: n_banks left out",
+        "column.constraints: left out; a mapping says what goes where",
+        "ifmap, weights: beside each other there, one behind the other here",
+        "mac: multiplier_width left out",
+    }
+    several = import_(put(tmp_path, EYERISS.replace("width: 16, datawidth: 8", "datawidth: 4")))
+    assert "word: 8 bit, the widest of DRAM 8, glb 8, ifmap 4" in several.notes
+    none = import_(put(tmp_path, EYERISS.replace("datawidth: 8", "banks: 8")))
+    assert "word: 16 bit assumed; no component states one" in none.notes
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -182,6 +224,11 @@ def test_a_timeloop_architecture_becomes_a_machine(tmp_path: Path) -> None:
         (FORGE.replace("projection: [m, p]}", "projection: [p, m]}"), "S has ranks P, M here"),
         (LOOP.replace(", read-write: true", ""), "0 data spaces are written"),
         (LOOP.replace("[P, stride]", "[P, stripe]"), "no product of a dimension and coefficients"),
+        ("problem: {shape: cnn-layer}", "the shape 'cnn-layer' stands in another file"),
+        (
+            LOOP.replace("projection: [", "projection: '[", 1).replace("]]}", "]]'}", 1),
+            "is no list",
+        ),
         (
             ARCH.replace("7.03e-12, latency: 1 / (8", "7.03e-12, latency: 1 / (x"),
             "unknown name 'x'",
