@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from accelsim.errors import InputError
@@ -22,6 +23,12 @@ _ACCESS: Final = re.compile(r"(\w+)\s*(?:\(\w+\)\s*)?\[([^\]]*)\]")
 _BOUND: Final = re.compile(r"\s*0\s*<=\s*(\w+)\s*<\s*(\d+)\s*")
 #: Fields of a workload and of its Einsums that change nothing in what is computed.
 WORKLOAD: Final = ("bits_per_value", "persistent_tensors", "renames", "version")
+
+#: Nodes that only say how many there are of what follows, and nodes of nodes.
+SPREAD: Final = ("Container", "Fanout")
+GROUPS: Final = ("Hierarchical", "Array", "Fork", "Parallel")
+#: Groups whose nodes do not follow one another.
+BESIDE: Final = ("Fork", "Parallel")
 
 #: One access: the tensor, and for each rank the index that stands there.
 Access = tuple[str, dict[str, str]]
@@ -184,6 +191,17 @@ def architecture(found: Foreign, name: str) -> Imported:
     return _Nodes(found).build(name)
 
 
+def _computes(
+    path: tuple[str | int, ...], nodes: list[dict[str, Any]]
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    """The computes among nodes and in their groups, with their paths."""
+    for n, node in enumerate(nodes):
+        if node.get("!") == "Compute":
+            yield (*path, n), node
+        elif node.get("!") in GROUPS:
+            yield from _computes((*path, n, "nodes"), node.get("nodes") or [])
+
+
 class _Nodes:
     """Walks the nodes of an architecture, collecting levels, units and notes."""
 
@@ -197,11 +215,9 @@ class _Nodes:
 
     def build(self, name: str) -> Imported:
         nodes = self.found.value["arch"]["nodes"] or []
-        computes = [n for n in nodes if n.get("!") == "Compute"]
-        periods = [self._latency(("arch", "nodes", nodes.index(n)), n) for n in computes]
+        periods = [self._latency(path, node) for path, node in _computes(("arch", "nodes"), nodes)]
         self.clock = min((1 / p for p in periods if p), default=1e9)
-        for n, node in enumerate(nodes):
-            self._node(("arch", "nodes", n), node)
+        self._nodes(("arch", "nodes"), nodes)
         document = {
             "architecture": name,
             "about": "read from an AccelForge specification",
@@ -213,8 +229,13 @@ class _Nodes:
         self.notes.append("word: 8 bit assumed; an AccelForge workload states bits_per_value")
         return Imported(document, {}, tuple(self.notes))
 
+    def _nodes(self, path: tuple[str | int, ...], nodes: list[dict[str, Any]]) -> None:
+        for n, node in enumerate(nodes):
+            self._node((*path, n), node)
+
     def _node(self, path: tuple[str | int, ...], node: dict[str, Any]) -> None:
-        kind, name = node.get("!"), str(node.get("name"))
+        kind = node.get("!")
+        name = str(node.get("name", kind))
         own = []
         for spatial in node.get("spatial") or []:
             own.append(int(self._number((*path, "spatial"), spatial.get("fanout", 1))))
@@ -224,18 +245,26 @@ class _Nodes:
                     f"{name}.{spatial.get('name')}: {', '.join(ignored)} left out; "
                     "a mapping says what is spread and shared"
                 )
-        if own and kind != "Container":
+        if own and kind not in SPREAD:
             self.notes.append(f"{name}: {math.prod(own)} instances")
         self.fanouts += own
         if kind == "Memory":
             self._memory(path, node, name)
         elif kind == "Compute":
             self._compute(path, node, name)
-        elif kind != "Container":
+        elif kind in GROUPS:
+            if kind in BESIDE:
+                self.notes.append(
+                    f"{name}: its nodes are beside each other, here one behind another"
+                )
+            self._nodes((*path, "nodes"), node.get("nodes") or [])
+        elif kind not in SPREAD:
             self.notes.append(f"{name}: a {kind} has no counterpart, left out")
         for key in ("tensors", "enabled", "total_latency", "support_concurrent_binding"):
             if key in node:
                 self.notes.append(f"{name}.{key}: {node[key]!s} left out; a mapping says it")
+        if node.get("leak_power"):
+            self.notes.append(f"{name}.leak_power: {node['leak_power']!s} left out")
 
     def _memory(self, path: tuple[str | int, ...], node: dict[str, Any], name: str) -> None:
         level: dict[str, Any] = {"source": "AccelForge specification"}

@@ -95,6 +95,13 @@ architecture:
 """
 
 
+SUM = """
+einsum:
+  declaration: {A: [M, K], X: [K], Y: [M], c: [], Z: [M], S: []}
+  expressions:
+  - Z[m] = c * Y[m] - Y[m]
+  - S = A[m, k] * X[k]
+"""
 EYERISS = """
 architecture:
   version: 0.4
@@ -142,6 +149,26 @@ def test_a_teaal_specification_becomes_a_cascade(tmp_path: Path) -> None:
         for q in range(5):
             window = sum(given["V"][q + s] * given["S"][s] for s in range(2))
             assert made[m, q] == pytest.approx(product[m].sum() * window)
+
+
+def test_tensors_without_ranks_may_stand_bare(tmp_path: Path) -> None:
+    found = import_(put(tmp_path, SUM))
+    problem = bind(load_cascade(ours(tmp_path, found.text)), {"M": 4, "K": 3})
+    given = random_inputs(problem, 0)
+    made = run(problem, given)
+    assert made["Z"] == pytest.approx(given["c"] * given["Y"] - given["Y"])
+    assert made["S"] == pytest.approx((given["A"] @ given["X"]).sum())
+
+
+def test_groups_of_nodes_are_walked(tmp_path: Path) -> None:
+    at = ARCH.index("  - !Container")
+    inner = "".join(f"    {line}\n" for line in ARCH[at:].splitlines())
+    grouped = import_(put(tmp_path, f"{ARCH[:at]}  - !Hierarchical\n    nodes:\n{inner}"))
+    flat = import_(put(tmp_path, ARCH))
+    assert grouped.text == flat.text
+    assert grouped.notes == flat.notes
+    beside = import_(put(tmp_path, f"{ARCH[:at]}  - !Fork\n    name: F\n    nodes:\n{inner}"))
+    assert "F: its nodes are beside each other, here one behind another" in beside.notes
 
 
 def test_an_accelforge_workload_becomes_a_cascade(tmp_path: Path) -> None:
@@ -216,7 +243,11 @@ def test_what_timeloop_says_and_we_do_not_is_named(tmp_path: Path) -> None:
     [
         (TEAAL.replace("A[k, m] * B", "take(A[k, m], B"), "take(...) has no counterpart"),
         (TEAAL.replace("A: [K, M], ", ""), "A is not declared"),
-        (TEAAL.replace("T[m, n] = A", "T = A"), "is no Einsum"),
+        (TEAAL.replace("T[m, n] = A", "T = A"), "T has ranks M, N and no index"),
+        (TEAAL.replace("T[m, n] = A", "T += A"), "is no Einsum"),
+        ("einsum: {declaration: {Z: [M]}, expressions: 'Z[m] = A[m]'}", "no list of expressions"),
+        (SUM.replace("Y[m]", "A[m, k] * X[k] + Y[m]"), "over different indices: k and none"),
+        (SUM.replace("Y[m]", "b * Y[m]"), "b is not declared"),
         (FORGE.replace("Q[m, e] * K", "Q[m, e] @ K"), "'@' has no counterpart"),
         (FORGE.replace("[M: p, e]", "[2*p, e]"), "no rank for the index '2*p'"),
         (FORGE.replace("M: 8,", "M: many,"), "the size of M is 'many'"),
