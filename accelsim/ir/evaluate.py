@@ -360,7 +360,9 @@ class Points:
         """A sum of products by ``np.einsum``, without the product over all points in memory.
 
         None where the expression is no product, or where a mask cannot be
-        written as zeros in the factors.
+        written as zeros in the factors.  None, too, where the sum is not finite:
+        it takes factors in an order of its own, and a product of some of them
+        may overflow where that of all does not, or where a mask leaves it out.
         """
         factors = [self._value(f) for f in _factors(self.einsum.expr)]
         over = {v for v in reduction.over if v not in self.fixed}
@@ -385,6 +387,8 @@ class Points:
             mine = [n for n, v in enumerate(self.axes) if v in f.variables]
             operands += [f.values.reshape([f.values.shape[n] for n in mine]), mine]
         total: Array = np.einsum(*operands, kept, optimize="greedy")
+        if not np.isfinite(total).all():
+            return None
         return total.reshape([self.extent(v) if n in kept else 1 for n, v in enumerate(self.axes)])
 
 
