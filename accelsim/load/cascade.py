@@ -297,7 +297,12 @@ class _Loading:
     def equals(self, value: Mapping[str, Any]) -> None:
         """Note an ``equals`` that is neither a textbook function nor a cascade."""
         name = value.get("equals", "")
-        if not name or name in _TEXTBOOK or name in catalog.names("cascade"):
+        if not name or name in _TEXTBOOK:
+            return
+        if name == value.get("cascade"):
+            self.fault(("equals",), f"{name[:60]} equals itself", "another cascade, or a function")
+            return
+        if name in catalog.names("cascade"):
             return
         beside = os.path.join(os.path.dirname(self.document.file), name)
         if "\0" not in name and os.path.isfile(beside):

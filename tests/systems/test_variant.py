@@ -9,6 +9,7 @@ import pytest
 
 import accelsim
 from accelsim.analysis.passes import passes
+from accelsim.errors import InputError
 from accelsim.explore.roofline import ARRAY, GPU
 from accelsim.explore.systems import system
 from accelsim.ir.problem import bind
@@ -202,3 +203,8 @@ def test_what_no_kernel_fits_is_a_bound(tmp_path: Path) -> None:
     assert by[GPU].how == "bound"
     assert by[GPU].why == "no described kernel has other work than two products around a softmax"
     assert by[ARRAY].how == "array"
+
+
+def test_a_cascade_is_no_reference_of_its_own() -> None:
+    with pytest.raises(InputError, match="mine equals itself"):
+        cascade_from_text(LINEAR.replace("output: AV\n", "output: AV\nequals: mine\n"))
