@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from accelsim.cli.app import app
 from accelsim.explore.documents import list_names, schema
+from accelsim.explore.validate_gpu import unseen, validate_gpu
 from accelsim.ir.ops import FALLBACK, MAPS, REDUCTIONS
 
 MARK = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
@@ -96,6 +97,35 @@ def fields(kind: str) -> str:
     return table(["field", "required", "meaning"], rows)
 
 
+def share(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.1f} %"
+
+
+def gpu_errors() -> str:
+    """Errors of the GPU model against the recorded runs of an H100, replayed now."""
+    parts = []
+    for heading, found in (
+        ("Rows that the model was built beside", validate_gpu("h100-sxm")),
+        ("Rows measured after it, with other seeds", unseen("h100-sxm")),
+    ):
+        result = found.to_dict()
+        rows = [
+            [family, str(e["rows"]), *(share(e[name]) for name in ("mean", "p90", "max"))]
+            for family, bands in result["by_family"].items()
+            for band, errors in bands.items()
+            if band == "20 us and above" and (e := errors["ours"])
+        ]
+        rows += [
+            [quantity.replace("_", " "), str(e["rows"]),
+             *(share(e[name]) for name in ("mean", "p90", "max"))]
+            for quantity, e in result["quantities"].items()
+        ]  # fmt: skip
+        columns = ["times of 20 us and more, then other quantities", "rows", "mean error"]
+        parts.append(f"{heading}:\n\n{table([*columns, '90th percentile', 'largest'], rows)}")
+    return "\n\n".join(parts)
+
+
 PARTS = {
     "grammar": grammar,
     "operators": operators,
@@ -105,6 +135,7 @@ PARTS = {
     "archs": lambda: listed("archs"),
     "designs": lambda: listed("designs"),
     "kernels": lambda: listed("kernels"),
+    "gpu-errors": gpu_errors,
     "cascade-fields": lambda: fields("cascade"),
     "arch-fields": lambda: fields("arch"),
     "mapping-fields": lambda: fields("mapping"),
