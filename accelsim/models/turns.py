@@ -1,8 +1,8 @@
 """Latency step by step: what the published overlap of a stage's units does not give.
 
 ``models.latency`` adds up what each unit does in a stage over the whole run
-and takes the busiest, as the published models do.  Two things make a stage
-longer than that, and both follow from the mapping alone:
+and takes the busiest, as the published models do.  Three things make a stage
+longer than that, and all follow from the mapping alone:
 
 - An Einsum that runs once in many steps (``AV`` after the loop over keys) is
   done within one of them.  The other unit has no more to do in that step than
@@ -12,11 +12,14 @@ longer than that, and both follow from the mapping alone:
   a step takes the longest way from the writer to the last reader, over the
   copies (the mean cycle of a marked graph, Karp, 1978; Cormen et al., 24-5).
 
-Both are lower bounds of what a schedule of whole tiles takes.  Work that can
+- Words that an array reads and writes straight at a level on chip come at the
+  pace of its port while their Einsum runs; other Einsums of the unit do not
+  bring them any sooner.
+
+All are lower bounds of what a schedule of whole tiles takes.  Work that can
 go on piece by piece (loops with which all of a node's children begin) divides
 the way by the number of pieces.  Not counted: tiles held once that wait for
-memory, and words that an array reads at a port's pace, which the simulator
-shows.
+memory, which the simulator shows.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class _Turns:
 
     def __init__(self, nest: Nest, arch: Architecture, found: GroupEstimate) -> None:
         self.nest, self.arch, self.found = nest, arch, found
-        self.cycles_of = {b.einsum: b.cycles for b in found.busy}
+        self.cycles_of = {b.einsum: max(b.cycles, self._ports(b.einsum)) for b in found.busy}
         self.unit_of = {b.einsum: b.unit for b in found.busy}
         self.path: list[Node] = [nest.group.tree]
         self.runs: dict[str, int] = {}  # of Einsums beside the path: iterations around them
@@ -77,6 +80,19 @@ class _Turns:
             longest = max(stage.cycles - waits, self._by_step(stage.einsums))
             total += max(longest, self._one_slot(stage.einsums)) + waits
         return total
+
+    def _ports(self, einsum: str) -> float:
+        """Cycles of the busiest port on chip for the words of an Einsum's array."""
+        longest = 0.0
+        for level in self.arch.levels:
+            if level is self.arch.backing:
+                continue
+            moved = [t for t in self.found.transfers if (t.level, t.einsum) == (level.name, einsum)]
+            reads, writes = sum(t.reads for t in moved), sum(t.writes for t in moved)
+            word = self.arch.word_bytes
+            seconds = level.seconds(reads * word, writes * word)
+            longest = max(longest, seconds * self.arch.clock_hz)
+        return longest
 
     def _down(self, node: Node) -> Node | None:
         """The child that the steps go on into: the only one, or the one of several units."""

@@ -10,8 +10,8 @@ of difference constraints: Cormen et al., Introduction to Algorithms, 24.4).
 Where producer and consumer share a stage on two units the consumer may trail
 by a step, so that both units work at once, or wait within the stage.  What
 goes out to another level and comes back may take some steps on its way.  A
-consumer trails wherever the room for further steps is there, and by more than
-one only where no iteration takes longer for it, as where others wait for that room.
+consumer trails wherever the room for further steps is there and an iteration
+does not take longer for it, as it would where others wait for that room.
 """
 
 from __future__ import annotations
@@ -83,14 +83,21 @@ class Solver:
         if found is None:
             raise InputError(self._faults())
         pairs = [o for o in self.orders if trail and o.why == "data" and not o.steps]
-        wanted = [(o, 1) for o in pairs if self._abreast(o)]
-        wanted += [(o, steps) for steps in FAR for o in pairs if o.far]
-        for o, steps in wanted:
-            more = trailing | {(o.before, o.after): steps}
-            better = self._schedule(more)
-            longer = steps > 1 and better is not None and self._takes(better) > self._takes(found)
-            if better is not None and not longer:
-                found, trailing = better, more
+        for o in filter(self._abreast, pairs):
+            better = self._schedule(trailing | {(o.before, o.after): 1})
+            if better is not None:
+                found, trailing = better, trailing | {(o.before, o.after): 1}
+        for pair in tuple(trailing):  # where others wait for the room that it takes
+            less = {other: steps for other, steps in trailing.items() if other != pair}
+            better = self._schedule(less)
+            if better is not None and self._takes(better) < self._takes(found):
+                found, trailing = better, less
+        for steps in FAR:
+            for o in (o for o in pairs if o.far):
+                more = trailing | {(o.before, o.after): steps}
+                better = self._schedule(more)
+                if better is not None and self._takes(better) <= self._takes(found):
+                    found, trailing = better, more
         return found
 
     def _takes(self, schedule: Schedule) -> int:
