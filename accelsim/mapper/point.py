@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from accelsim.mapper.closer import Closer, Row
-from accelsim.mapper.evaluate import Array, Counts, Moved, Words
+from accelsim.mapper.evaluate import Array, Counts, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
 from accelsim.mapper.schedule import (
@@ -57,6 +57,16 @@ class Picks:
     table: np.ndarray[tuple[int, int], np.dtype[np.int64]]
     seconds: Mapping[str, Array]
     joules: Array
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Some combinations of runs, by number: seconds, joules, and words of each access."""
+
+    picks: Numbers
+    seconds: Array
+    joules: Array
+    visits: Mapping[Use, tuple[Array, Array]]
 
 
 class Point:
@@ -143,9 +153,12 @@ class Point:
             trail = lags(self.space.frame, self.space.after, left, way)
             if trail is None:
                 continue
+            runs = self._worth(way)
+            if not len(runs.picks):
+                continue
             stow = self._stow(touched, way, trail)
             for chosen in stow.choices(float(seconds.min()), least, self.worst):
-                choice = self._finish(chosen, way, stow)
+                choice = self._finish(chosen, way, stow, runs)
                 if choice is not None:
                     best = choice
                     self.worst[0] = self.goal.value(choice.latency_s, choice.energy_j)
@@ -266,21 +279,28 @@ class Point:
 
     # -- complete mappings -------------------------------------------------------------------
 
-    def _finish(self, chosen: Sequence[Held], way: str, stow: Stow) -> Choice | None:
+    def _worth(self, way: str) -> Worth:
+        """Combinations of runs that might beat the best known if no word were moved."""
+        least, _ = self.goal.value(self.picks.seconds[way], self.picks.joules)
+        few = np.flatnonzero(least <= self.worst[0][0] * (1 + EQUAL))
+        visits = {use: (every[few], again[few]) for use, (every, again) in self._visits.items()}
+        return Worth(few, self.picks.seconds[way][few], self.picks.joules[few], visits)
+
+    def _finish(self, chosen: Sequence[Held], way: str, stow: Stow, runs: Worth) -> Choice | None:
         """The best mapping with these holds that overlaps so, if it beats the best known."""
-        picks = self.picks
-        moved, joules = self._moved(chosen)
-        energy = picks.joules + joules
-        latency = np.maximum(picks.seconds[way], self.task.seconds(moved))
+        moved, joules = self._moved(chosen, runs)
+        energy = runs.joules + joules
+        latency = np.maximum(runs.seconds, self.task.seconds(moved))
         first, second = self.goal.value(latency, energy)
         good = np.flatnonzero(first <= self.worst[0][0] * (1 + EQUAL))
-        self.tally.bound += len(first) - len(good)
+        self.tally.bound += self.picks.table.shape[1] - len(good)
         rows = sorted((float(first[i]), float(second[i]), int(i)) for i in good)
         tried: dict[int, tuple[Kept, ...] | None] = {}
         for one, two, i in rows:
             if not better((one, two), self.worst[0]):
                 return None
-            lagging = self._lagging(i, way)
+            pick = int(runs.picks[i])
+            lagging = self._lagging(pick, way)
             if lagging not in tried:
                 trail = self._trails[lagging]
                 self.tally.priced += 1
@@ -289,7 +309,7 @@ class Point:
             kept = tried[lagging]
             if kept is not None:
                 some = {
-                    e: self.lists[n][int(self.picks.table[n, i])]
+                    e: self.lists[n][int(self.picks.table[n, pick])]
                     for n, e in enumerate(self.einsums)
                 }
                 trips = {p: int(n) for p, n in self.trips.items()}
@@ -325,15 +345,15 @@ class Point:
                 found[use] = every[row], again[row]
         return found
 
-    def _moved(self, chosen: Sequence[Held]) -> tuple[Moved, Array]:
-        """Words moved at every level and their energy, for every combination of runs."""
-        total = np.zeros((2, len(self.arch.levels), self.picks.table.shape[1]))
+    def _moved(self, chosen: Sequence[Held], runs: Worth) -> tuple[Moved, Array]:
+        """Words moved at every level and their energy, for each of some combinations of runs."""
+        total = np.zeros((2, len(self.arch.levels), len(runs.picks)))
         for held in chosen:
             for n in range(len(self.arch.levels)):
                 total[0, n] += held.row.moved.reads[n]
                 total[1, n] += held.row.moved.writes[n]
             for use in self.counts.uses[held.tensor]:
-                every, again = self._visits[use]
+                every, again = runs.visits[use]
                 level = held.row.serves[use.einsum]
                 total[0, level] += again if use.writes else every
                 if use.writes:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 
 from accelsim.mapper.closer import Row
 from accelsim.mapper.evaluate import Counts, Keep, Moved, Words
@@ -31,6 +32,9 @@ MOST_STEPS = 20_000
 
 #: Moment and level.
 Where = tuple[int, int]
+
+#: Joules, and words read and written by level.
+Sums = tuple[float, tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass
@@ -231,7 +235,7 @@ class Stow:
         ``seconds`` and ``joules`` are what the mapping takes besides, at the least.
         """
         levels = range(len(self.arch.levels))
-        least = [(joules, tuple(0.0 for _ in levels), tuple(0.0 for _ in levels))]
+        least: list[Sums] = [(joules, (0.0,) * len(levels), (0.0,) * len(levels))]
         for some in reversed(self.sets):
             more, reads, writes = least[-1]
             least.append((
@@ -240,18 +244,20 @@ class Stow:
                 tuple(writes[n] + min(s.writes[n] for s in some) for n in levels),
             ))  # fmt: skip
         least.reverse()
-        yield from self._decide([], {}, least, seconds, worst)
+        none = (0.0, (0.0,) * len(levels), (0.0,) * len(levels))
+        yield from self._decide([], {}, none, least, seconds, worst)
 
     def _decide(
         self,
         chosen: list[Held],
         room: dict[Where, float],
-        least: Sequence[tuple[float, tuple[float, ...], tuple[float, ...]]],
+        so_far: Sums,
+        least: Sequence[Sums],
         seconds: float,
         worst: list[Figures],
     ) -> Iterator[list[Held]]:
         """Decide the next tensor, then those after it."""
-        if not better(self._figures(chosen, least[len(chosen)], seconds), worst[0]):
+        if not better(self._figures(so_far, least[len(chosen)], seconds), worst[0]):
             self.tally.bound += 1
             return
         self.steps += 1
@@ -266,7 +272,13 @@ class Stow:
             if held is None:
                 self.tally.room += 1
             else:
-                yield from self._decide([*chosen, some], held, least, seconds, worst)
+                joules, reads, writes = so_far
+                more = (
+                    joules + some.joules,
+                    tuple(map(add, reads, some.reads)),
+                    tuple(map(add, writes, some.writes)),
+                )
+                yield from self._decide([*chosen, some], held, more, least, seconds, worst)
 
     def _with(
         self, room: dict[Where, float], some: Held, chosen: Sequence[Held]
@@ -282,18 +294,11 @@ class Stow:
                     return None
         return found
 
-    def _figures(
-        self,
-        chosen: Sequence[Held],
-        least: tuple[float, tuple[float, ...], tuple[float, ...]],
-        seconds: float,
-    ) -> Figures:
+    def _figures(self, so_far: Sums, least: Sums, seconds: float) -> Figures:
         """Figures of a choice with the least that is still to come."""
-        joules, low_reads, low_writes = least
         word = self.arch.word_bytes
         for n, level in enumerate(self.arch.levels):
-            reads = low_reads[n] + sum(h.reads[n] for h in chosen)
-            writes = low_writes[n] + sum(h.writes[n] for h in chosen)
+            reads, writes = so_far[1][n] + least[1][n], so_far[2][n] + least[2][n]
             seconds = max(seconds, level.seconds(reads * word, writes * word))
-        value: Figures = self.goal.value(seconds, joules + sum(h.joules for h in chosen))
+        value: Figures = self.goal.value(seconds, least[0] + so_far[0])
         return value
