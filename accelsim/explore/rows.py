@@ -60,9 +60,6 @@ def write_rows(rows: Sequence[Mapping[str, Any]], target: str | Path) -> Path:
     return write(path, data)
 
 
-replace = write
-
-
 def pyarrow() -> tuple[Any, Any]:
     """PyArrow and its Parquet module.  Raises InputError where it is not installed."""
     try:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from accelsim.cli.app import app
+from accelsim.errors import Fault, InputError, Place
 from accelsim.load.foreign import from_text as foreign
 from accelsim.load.source import from_text
 from tests.cli.test_fuzz import SHIPPED, commands
@@ -353,6 +354,38 @@ def test_what_is_said_of_sizes_and_shares() -> None:
         found = ended(*line.split())
         assert found.status == 2
         assert said in found.errors
+
+
+def test_what_is_said_of_documents_that_are_too_large(tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    for content, verb, said in (
+        (b"a:\n" + b"- 1\n" * 200_001, "show", "large.yaml:199999:3: more than 200,000 keys and"),
+        (b"a:\n" + b"- 1\n" * 100_001, "import", "large.yaml: more than 100,000 keys and values"),
+        (b"a: 1\n" * 101, "show", "large.yaml:101:1: 'a' is given twice"),
+        (b"#" * (4 << 20) + b"\n", "show", "large.yaml: more than 4 MiB of text"),
+    ):
+        file.write_bytes(content)
+        found = ended(verb, str(file))
+        assert found.status == 2
+        assert said in found.errors
+
+
+def test_faults_beyond_a_hundred_are_counted() -> None:
+    faults = [Fault(Place("a.yaml", n), "wrong") for n in range(1, 104)]
+    told = str(InputError(faults)).splitlines()
+    assert len(told) == 101
+    assert told[-1] == "and 3 more"
+
+
+def test_too_little_memory_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(_: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("accelsim.explore.documents.list_names", greedy)
+    found = CliRunner().invoke(app, ["list", "--json"])
+    assert found.exit_code == 2
+    assert "there is not enough memory for that\n  allowed: smaller sizes" in found.stderr
+    assert json.loads(found.stdout)["faults"][0]["allowed"] == "smaller sizes"
 
 
 VERBS = {c.name: c for c in app.registered_commands}

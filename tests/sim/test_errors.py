@@ -160,6 +160,17 @@ def test_too_many_iterations_inside_a_step(monkeypatch: pytest.MonkeyPatch) -> N
     assert "16 iterations inside one step are too many to step through" in refused(problem, mapping)
 
 
+def test_too_many_iterations_of_a_ragged_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelsim.sim.compile.MOST_INSIDE", 1)
+    sizes = {"I": 2, "J": 5, "K": 2, "L": 2}
+    wide = Architecture("wide", 1.0, 1.0, LEVELS, (Unit("grid", 2, 1, _OPERATIONS), LANES))
+    first = Leaf("S", "grid", loops(K=2), (Loop("J", 5),))
+    root = Node(loops(I=2), (), (first, leaf("Z", "lanes", L=2, J=5)))
+    problem, mapping = bind(CASCADES["chain"], sizes), mapped(root, "S Z", sizes)
+    told = refused(problem, mapping, wide)
+    assert "3 iterations inside a step\n  allowed: at most 1" in told
+
+
 def test_an_operand_that_is_not_there_is_found_by_executing() -> None:
     problem, mapping = chain(leaf("S", J=4, K=4), leaf("Z", L=4, J=4))
     executor = Executor(problem, mapping, random_inputs(problem))
