@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
@@ -10,13 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import InputError
+from accelsim.ir.arch import Architecture, Level, Operation, Unit
+from accelsim.load.cascade import cascade_from_text
 from accelsim.mapper.bound import connected, floor
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
 from accelsim.mapper.legal import legal
 from accelsim.mapper.plan import bound_mapping
 from accelsim.mapper.search import search
-from accelsim.mapper.space import Task
+from accelsim.mapper.space import Task, Wishes
 from accelsim.models.estimate import estimate
 from tests.mapper.drawn import einsums, tasks
 
@@ -91,3 +94,26 @@ def test_groups_that_cut_a_rank_differently_are_refused_by_name() -> None:
 
     with pytest.raises(InputError, match="groups cut P into tiles of 3 and of 4"):
         merged([Fake(4), Fake(3)])  # type: ignore[list-item]
+
+
+def test_a_cut_that_the_wishes_leave_nothing_of_is_no_cut() -> None:
+    """Alone, S has all its ranks in loops outside; beside Z it may be spread over J."""
+    text = """
+cascade: pair
+ranks: [I, J, L]
+inputs: {A: [I, J], B: [I, J], C: [J, L]}
+output: Z
+einsums:
+  - S[i,j] = A[i,j] * B[i,j]
+  - Z[i,l] = S[i,j] * C[j,l]
+"""
+    operations = tuple((w, Operation(1.0, 1.0)) for w in ("mac", "mul", "add"))
+    levels = (Level("dram", bandwidth=1.0, read_energy_j=9.0), Level("buffer", 64.0))
+    arch = Architecture("m", 1.0, 1.0, levels, (Unit("u", 1, 2, operations),))
+    wishes = Wishes(spreads={"S": ("", "J")})
+    task = Task(cascade_from_text(text), {"I": 2, "J": 4, "L": 2}, arch, wishes)
+    (choice,) = fuse(task, Goal("energy")).choices
+    assert choice.runs["S"].spread.cols
+    alone = replace(task, wishes=Wishes(spreads={"S": ("", "L")}))
+    with pytest.raises(InputError, match="S cannot have L along columns of u"):
+        fuse(alone, Goal("energy"))
