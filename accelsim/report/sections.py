@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from accelsim.report.numbers import amount, deviation, percent, ratio
 from accelsim.report.sweep import figure
@@ -145,32 +145,44 @@ def _verdicts(found: Sequence[Result]) -> str:
     return table(("", "paper", "verdict", "rows"), rows, left=3) + why
 
 
+#: Words for whether something holds; None where there is nothing to hold.
+_HELD: Final = {True: "yes", False: "no", None: "-"}
+#: Columns of a spread of errors.
+_SPREAD: Final = ("rows", "mean error", "90th percentile", "largest")
+
+
 def _gpu(found: Result) -> str:
-    parts = []
-    for name, one in found["validations"].items():
-        bands = [
-            (kind, band, errors["ours"]["rows"], *_spread(errors["ours"]),
-             *(percent(errors[other]["mean"]) for other in _others(one)))
-            for kind, by_band in one["errors"].items()
-            for band, errors in by_band.items()
-        ]  # fmt: skip
-        own = ("rows", "mean error", "90th percentile", "largest")
-        columns = ("rows of", "time", *own, *(f"{other}: mean" for other in _others(one)))
-        kernels = [
-            (kernel, errors["ours"]["rows"], *_spread(errors["ours"]))
-            for kernel, errors in one["by_kernel"].items()
-        ]
-        quantities = [
-            (quantity, errors["rows"], *_spread(errors))
-            for quantity, errors in one["quantities"].items()
-        ]
-        parts.append(
-            f"<h3>Rows {html.escape(name)}</h3>"
-            + table(columns, bands, left=2)
-            + folded("By kernel, 20 us and more", table(("kernel", *own), kernels))
-            + folded("Bytes, energy, clock, speedups", table(("quantity", *own), quantities))
-        )
-    return "".join(parts)
+    """Predictions beside a GPU's runs: what was asked, errors by time, and by what was run."""
+    return "".join(_runs(name, one) for name, one in found["validations"].items())
+
+
+def _runs(name: str, found: Result) -> str:
+    asked = [
+        (one["line"], one["rows"], one["asked"], one["got"], _HELD[one["held"]])
+        for one in found["acceptance"]
+    ]
+    bands = [
+        (kind, band, *_spread(errors["ours"]),
+         *(percent(errors[other]["mean"]) for other in _others(found)))
+        for kind, by_band in found["errors"].items()
+        for band, errors in by_band.items()
+    ]  # fmt: skip
+    families = [
+        (family, band, *_spread(errors["ours"]))
+        for family, by_band in found["by_family"].items()
+        for band, errors in by_band.items()
+    ]
+    kernels = [(kernel, *_spread(one["ours"])) for kernel, one in found["by_kernel"].items()]
+    quantities = [(quantity, *_spread(one)) for quantity, one in found["quantities"].items()]
+    columns = ("rows of", "time", *_SPREAD, *(f"{other}: mean" for other in _others(found)))
+    return (
+        f"<h3>Rows {html.escape(name)}</h3>"
+        + table(columns, bands, left=2)
+        + folded("What is asked", table(("", "rows", "asked", "got", "held"), asked))
+        + folded("By family", table(("family", "time", *_SPREAD), families, left=2))
+        + folded("By kernel, 20 us and more", table(("kernel", *_SPREAD), kernels))
+        + folded("Bytes, energy, clock, speedups", table(("quantity", *_SPREAD), quantities))
+    )
 
 
 def _others(found: Result) -> list[str]:
@@ -179,8 +191,8 @@ def _others(found: Result) -> list[str]:
     return [name for name in dict.fromkeys(n for b in bands for n in b) if name != "ours"]
 
 
-def _spread(errors: Result) -> tuple[str, str, str]:
-    return percent(errors["mean"]), percent(errors["p90"]), percent(errors["max"])
+def _spread(errors: Result) -> tuple[str, ...]:
+    return str(errors["rows"]), *(percent(errors[name]) for name in ("mean", "p90", "max"))
 
 
 def _systems(found: Result) -> str:
