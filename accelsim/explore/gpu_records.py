@@ -84,9 +84,28 @@ def measured(gpu: str | Path) -> list[Measured]:
             found += [
                 Measured(name, case, row["hot"]["median_s"], row)
                 for row, case in _cases(path, name)
-                if case is not None and row.get("hot")
+                if case is not None and row.get("hot") and not too_hot(row["hot"])
             ]
     return found
+
+
+def too_hot(times: Mapping[str, Any]) -> bool:
+    """Whether the board's heat held its clock down while a kernel ran; no model speaks of that.
+
+    >>> too_hot({"held_down_by": ["power cap"]}), too_hot({"held_down_by": ["software thermal"]})
+    (False, True)
+    """
+    return any("thermal" in reason for reason in times.get("held_down_by") or ())
+
+
+def left_out(gpu: str | Path) -> int:
+    """How many recorded times and energies are left out because the board was too hot."""
+    return sum(
+        too_hot(row.get(part) or {})
+        for path in folder(gpu).glob("*.json")
+        for row in read(path).rows
+        for part in ("hot", "sustained")
+    )
 
 
 def rows(gpu: str | Path, name: str) -> list[tuple[Mapping[str, Any], Case | None]]:

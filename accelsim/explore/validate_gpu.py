@@ -37,6 +37,7 @@ class GpuValidation:
     gpu: str
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
+    too_hot: int = 0
 
     def errors(self) -> dict[str, dict[str, dict[str, Spread]]]:
         """Mean, 90th percentile and maximum by kind of row, band and model."""
@@ -75,6 +76,7 @@ class GpuValidation:
             },
             "by_system": [stage.to_dict() for stage in by_system(self.rows)],
             "quantities": self.quantities(),
+            "too_hot": self.too_hot,
             "rows": [r.to_dict() for r in self.rows],
             "pairs": [p.to_dict() for p in self.pairs],
         }
@@ -105,7 +107,7 @@ def validate_gpu(gpu: str = "h100-sxm", runs: Path | None = None) -> GpuValidati
     pairs = (
         *bytes_pairs(chip, where), *energy_pairs(chip, where), *speedups(chip, where, measured)
     )  # fmt: skip
-    return GpuValidation(gpu, tuple(rows), pairs)
+    return GpuValidation(gpu, tuple(rows), pairs, gpu_records.left_out(where))
 
 
 def unseen(gpu: str = "h100-sxm") -> GpuValidation:
@@ -194,7 +196,7 @@ def energy_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     for record in ("energy-kernels", *gpu_records.drawn(name, "energy")):
         for row, case in gpu_records.rows(name, record):
             sustained = row.get("sustained")
-            if case is None or not sustained or _earlier(row):
+            if case is None or not sustained or _earlier(row) or gpu_records.too_hot(sustained):
                 continue
             found, what = case.predicted(gpu), f"{case.kernel} {told(case)}"
             yield Pair(what, "energy_j", sustained["joules"], found.energy_j)

@@ -42,7 +42,7 @@ REST_S: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of one launch over repeats."""
+    """Seconds of one launch over repeats, and what held the clock down meanwhile."""
 
     median_s: float
     least_s: float
@@ -50,9 +50,15 @@ class Timing:
     spread: float
     repeats: int
     sm_hz: float | None = None
+    held_down_by: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, trains: Iterable[Iterable[float]], sm_hz: float | None = None) -> Timing:
+    def of(
+        cls,
+        trains: Iterable[Iterable[float]],
+        sm_hz: float | None = None,
+        held_down_by: Iterable[str] = (),
+    ) -> Timing:
         """From single times, train by train: the median of the trains' medians.
 
         >>> Timing.of([[1.0, 2.0, 3.0], [2.0], [9.0]]).median_s
@@ -65,7 +71,9 @@ class Timing:
             low, _, high = statistics.quantiles(found, n=4, method="inclusive")
         else:
             low = high = middle
-        return cls(middle, found[0], found[-1], (high - low) / middle, len(found), sm_hz)
+        spread = (high - low) / middle
+        why = tuple(dict.fromkeys(held_down_by))
+        return cls(middle, found[0], found[-1], spread, len(found), sm_hz, why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +170,16 @@ def timed(
     guess = max(between(*events[:2]), 1e-6)
     repeats = min(most, max(least, int(budget_s / (guess + ahead_s))))
     pairs = [(events[2 * i], events[2 * i + 1]) for i in range(repeats)]
-    found = []
+    found, why = [], 0
     for _ in range(1 if cold else trains):
         time.sleep(REST_S)
         for pair in pairs:
             enqueue(*pair)
         sink = enqueue_probe()
         pairs[-1][1].synchronize()
+        why |= board().why() or 0
         found.append([between(*pair) for pair in pairs])
-    return Timing.of(found, probed_hz(sink))
+    return Timing.of(found, probed_hz(sink), reasons(why))
 
 
 def _keep_busy(

@@ -19,7 +19,7 @@ from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention, Span, moved, spans
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, staggered, tile_cycles
-from accelsim.models.gpu_schedule import makespan
+from accelsim.models.gpu_schedule import makespan, sharing
 
 #: Shared memory that the driver keeps for itself in a block (CUDA programming guide, 9.0).
 DRIVER_BYTES = 1024
@@ -135,7 +135,7 @@ def launches(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) ->
     splitting = [
         t
         for t in kernel.split_tiles
-        if all(name == "E" and size == case.E for name, size in t.when)
+        if case.kept == 1 and all(name == "E" and size == case.E for name, size in t.when)
     ]
     if splitting:
         narrow = splitting[0]
@@ -268,7 +268,7 @@ def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int) -> float:
         return 0.0
     rounds = math.ceil(each * case.B * case.H / slots)
     shared = case.HK / case.H
-    at_work = min(case.B * case.HK, (slots / each + 1) * shared) * case.keys_bytes
+    at_work = min(case.B * case.HK, max(1.0, (slots / each + 1) * shared)) * case.keys_bytes
     passed = at_work + 2.0 * slots * tile.rows * (case.E + case.F)
     lost = max(0.0, 1 - gpu.l2_reach_bytes / 2 / passed)
     return (rounds - 1) * shared * case.keys_bytes * lost
@@ -286,6 +286,13 @@ def _makespan(
     full, units = durations(together), gpu.multiprocessors
     if longest_first and causal:
         full.reverse()
+    if causal and together > 1:
+        shared = [durations(n) for n in range(1, together)] + [full]
+        for alone in shared[:-1] if longest_first else ():
+            alone.reverse()
+        found = sharing(shared, copies, units)
+        if found is not None:
+            return found
     total = makespan(full, copies, units * together)
     rest = len(full) * copies % (units * together)
     last = -(-rest // units)

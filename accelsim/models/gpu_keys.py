@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accelsim.ir.kernel import Tile
 
 #: Multiples of the golden ratio's fraction lie evenly and in no order (Weyl, 1916).
@@ -75,25 +78,38 @@ def spans(case: Attention, tile: Tile) -> list[Span]:
         if case.kept < 1:
             return [Span(count, edge * case.kept) for count in _drawn(tiles, case.kept, blocks)]
         return [Span(float(tiles), edge)] * blocks
-    found = []
+    start = np.arange(0, case.P, tile.rows)
+    end = np.minimum(case.M, start + tile.rows + case.offset)
+    first = np.zeros_like(start)
+    if case.window:
+        first = np.maximum(0, start + case.offset - case.window + 1) // tile.columns
+    stop = -(-end // tile.columns)
     half = (tile.rows - 16 * tile.row_tiles) // 2  # of a warp in the middle of the block
-    for start in range(0, case.P, tile.rows):
-        end = min(case.M, start + tile.rows + case.offset)
-        first = 0
-        if case.window:
-            first = max(0, start + case.offset - case.window + 1) // tile.columns
-        stop = -(-end // tile.columns)
-        row = start + half + case.offset
-        whole = max(first, (row + 1) // tile.columns)  # tiles up to here end before the diagonal
-        masked = max(0, stop - whole)
-        if case.window:
-            below = (row + 16 * tile.row_tiles - 1 - case.window) // tile.columns + 1
-            masked += max(0, min(below, whole) - first)
-        count = float(max(0, stop - first))
-        unseen = count - _seen(case, tile, start, stop)
-        if case.kept < 1:
-            count, unseen = max(1.0, count * case.kept), unseen * case.kept
-        found.append(Span(count, min(float(masked), count), unseen))
+    row = start + half + case.offset
+    whole = np.maximum(first, (row + 1) // tile.columns)  # tiles to here end before the diagonal
+    masked = np.maximum(0, stop - whole)
+    if case.window:
+        below = (row + 16 * tile.row_tiles - 1 - case.window) // tile.columns + 1
+        masked += np.maximum(0, np.minimum(below, whole) - first)
+    count = np.maximum(0.0, stop - first)
+    unseen = count - _seen(case, tile, start, stop)
+    if case.kept < 1:
+        count, unseen = np.maximum(1.0, count * case.kept), unseen * case.kept
+    masked = np.minimum(masked, count)
+    return list(map(Span, count.tolist(), masked.tolist(), unseen.tolist()))
+
+
+def _seen(
+    case: Attention, tile: Tile, start: NDArray[np.int64], stop: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Key tiles that a warp of a query tile sees something of, on the mean; shape of ``start``."""
+    each = 16 * tile.row_tiles
+    row = start[:, None] + case.offset + np.arange(0, tile.rows, each)
+    last = np.minimum(stop[:, None] - 1, (row + each - 1) // tile.columns)
+    first = np.zeros_like(row)
+    if case.window:
+        first = np.maximum(0, row - case.window + 1) // tile.columns
+    found: NDArray[np.float64] = np.maximum(0, last - first + 1).mean(axis=1)
     return found
 
 
@@ -113,17 +129,6 @@ def _drawn(tiles: int, kept: float, blocks: int) -> list[float]:
         away = normal.inv_cdf((rank + 0.5) / blocks)
         found[place] = min(float(tiles), max(1.0, tiles * kept + deviation * away))
     return found
-
-
-def _seen(case: Attention, tile: Tile, start: int, stop: int) -> float:
-    """Key tiles that a warp of the query tile from ``start`` on sees something of, on the mean."""
-    each, total = 16 * tile.row_tiles, 0
-    rows = range(start + case.offset, start + case.offset + tile.rows, each)
-    for row in rows:
-        last = min(stop - 1, (row + each - 1) // tile.columns)
-        first = max(0, row - case.window + 1) // tile.columns if case.window else 0
-        total += max(0, last - first + 1)
-    return total / len(rows)
 
 
 def moved(tiles: float, rows: int) -> float:

@@ -8,7 +8,7 @@ from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest, shared_ingest
-from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, staggered, tile_cycles
+from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, staggered
 from accelsim.models.gpu_schedule import makespan
 from accelsim.models.gpu_stream import Rows, rows
 
@@ -38,7 +38,7 @@ def unfused(
     if case.causal:  # a row is read as far as it goes, and filled with zeros to its tile's end
         seen = sum(min(case.M, p + 1 + case.offset) for p in range(0, case.P, 16)) * 16.0
         read = min(written, 2.0 * seen * heads)
-    share = read / (2.0 * heads * case.P * case.M)
+    share = min(1.0, read / (2.0 * heads * case.P * case.M))
     middle = replace(
         middle,
         name="softmax",
@@ -116,16 +116,22 @@ def _scores(
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
     numbers = 16 * tile.row_tiles * tile.columns / 32
     wait = gpu.waits
+    product = _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, tile.columns, case.E)
     parts = [
         Stage("load", memory=2.0 * case.E * tile.columns / read),
-        _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, tile.columns, case.E),
+        _stepped(gpu, tile, product, 16.0 * tile.row_tiles, tile.columns, case.E),
         Stage("barriers", wait=wait.barrier + wait.barrier_warp * tile.warps),
         _stored(gpu, numbers),
         Stage("store", memory=2.0 * tile.rows * tile.columns / share),
     ]
     first = 2.0 * case.E * tile.rows * together / read
-    cycles = wait.l2 + first + tiles / blocks * tile_cycles(parts, warps, 1, kernel.overlap)
-    total = makespan([cycles], blocks, gpu.multiprocessors * together)
+    one = in_phase(parts, warps)
+    slots = gpu.multiprocessors * together
+    if blocks <= 4 * slots:  # a row of tiles leaves a short block at its end
+        walks = [min(walked, n - done) for n in steps for done in range(0, n, walked)]
+        total = makespan([wait.l2 + first + n * one for n in walks], heads, slots)
+    else:
+        total = makespan([wait.l2 + first + tiles / blocks * one], blocks, slots)
     scored = tiles * tile.rows * tile.columns
     return Launch(
         "scores",
@@ -135,7 +141,7 @@ def _scores(
         l2_bytes=2.0 * case.E * (blocks * tile.rows + tiles * tile.columns) + out,
         operations={f"{kernel.path}.{case.kind}": 2.0 * scored * case.E, "fma": scored},
         blocks=blocks,
-        slots=gpu.multiprocessors * together,
+        slots=slots,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in parts),
         shape=f"{tile.rows}x{tile.columns}",
     )
@@ -151,8 +157,9 @@ def _values(
     together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
     warps = together * tile.warps // gpu.multiprocessor.schedulers
     copies = 2.0 * STEP * (tile.rows + case.F) / 16 / 32 / tile.warps
+    product = _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, case.F, STEP)
     one = [
-        _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, case.F, STEP),
+        _stepped(gpu, tile, product, 16.0 * tile.row_tiles, case.F, STEP),
         Stage(
             "barriers",
             issue=3 * copies + 20,

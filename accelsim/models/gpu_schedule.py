@@ -34,3 +34,49 @@ def makespan(durations: Sequence[float], copies: int, slots: int) -> float:
     for duration in blocks[len(free) :]:
         heapq.heapreplace(free, free[0] + duration)
     return before + max(free)
+
+
+def sharing(
+    durations: Sequence[Sequence[float]], copies: int, units: int, rounds: int = 4
+) -> float | None:
+    """The same where blocks that share a unit slow each other; None for more than some rounds.
+
+    ``durations[n - 1]`` are those of blocks of which n reside on a unit: a
+    block that is left alone goes on faster.  A unit takes the next block when
+    one of its own ends; at first the units are dealt blocks in turn.
+
+    >>> sharing([[1.0], [2.0]], 3, 1), sharing([[1.0], [2.0]], 4, 2), sharing([[1.0]], 100, 1)
+    (3.0, 2.0, None)
+    """
+    together, total = len(durations), len(durations[0]) * copies
+    if total > rounds * units * together:
+        return None
+    kinds = len(durations[0])
+    resident: list[list[list[float]]] = [[] for _ in range(min(units, total))]
+    number = min(total, units * together)
+    for block in range(number):
+        resident[block % len(resident)].append([block % kinds, 1.0])
+    since = [0.0] * len(resident)
+
+    def next_end(unit: int) -> float:
+        there = durations[len(resident[unit]) - 1]
+        return since[unit] + min(left * there[int(kind)] for kind, left in resident[unit])
+
+    ends = [(next_end(unit), unit) for unit in range(len(resident))]
+    heapq.heapify(ends)
+    now = 0.0
+    while ends:
+        now, unit = heapq.heappop(ends)
+        mine = resident[unit]
+        there, passed = durations[len(mine) - 1], now - since[unit]
+        for one in mine:
+            one[1] -= passed / there[int(one[0])]
+        over = min(mine, key=lambda one: one[1])
+        mine.remove(over)
+        if number < total:
+            mine.append([number % kinds, 1.0])
+            number += 1
+        since[unit] = now
+        if mine:
+            heapq.heappush(ends, (next_end(unit), unit))
+    return now

@@ -87,6 +87,8 @@ def validation(result: Result, brief: bool = False) -> Iterable[RenderableType]:
         numbers = [percent(found[part]) for part in ("mean", "p90", "max")]
         other.add_row(name, str(found["rows"]), *numbers)
     yield other
+    if result["too_hot"]:
+        yield f"{result['too_hot']} rows are left out: heat held the board's clock down."
     if result["baseline_nearer"]:
         yield _nearer(result)
     yield _acceptance(result)

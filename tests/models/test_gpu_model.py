@@ -18,7 +18,7 @@ from accelsim.load.kernel import load_kernel
 from accelsim.models import gpu_attention, gpu_gemm
 from accelsim.models.gpu_clock import LOWEST, seconds_at, settle
 from accelsim.models.gpu_estimate import price
-from accelsim.models.gpu_keys import Attention, Span, spans
+from accelsim.models.gpu_keys import Attention, spans
 from accelsim.models.gpu_launch import Launch
 from accelsim.models.gpu_pipeline import PIPES, Stage, in_phase, staggered
 from accelsim.models.gpu_schedule import ROUNDS, makespan
@@ -134,9 +134,18 @@ def test_tiles_walked_are_those_of_the_kernel(
             assert span.masked == tiles - whole
 
 
-def test_a_share_of_tiles_is_kept() -> None:
-    case = Attention(1, 1, 1, 1024, 1024, 64, 64, kept=0.25)
-    assert spans(case, Tile(128, 128, 4)) == [Span(2.0, 0.0)] * 8
+@given(st.integers(1, 300), st.integers(1, 60), st.floats(0.01, 0.99))
+def test_lists_that_keep_a_share_are_drawn_evenly(tiles: int, blocks: int, kept: float) -> None:
+    case = Attention(1, 1, 1, 128 * blocks, 128 * tiles, 64, 64, kept=kept)
+    found = [span.tiles for span in spans(case, Tile(128, 128, 4))]
+    assert len(found) == blocks
+    assert all(1 <= count <= tiles for count in found)
+    spread = math.sqrt(tiles * kept * (1 - kept))
+    assert abs(sum(found) / blocks - tiles * kept) <= 0.5 * spread + 1
+    ordered = sorted(found)
+    if spread > 2 and blocks > 20 and tiles * kept > 4 * spread < tiles * (1 - kept):
+        inner = [count for count in ordered if abs(count - tiles * kept) <= spread]
+        assert 0.55 < len(inner) / blocks < 0.8  # a normal law's middle
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9))
