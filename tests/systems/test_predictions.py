@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from functools import cache
 from itertools import chain
 
 import pytest
@@ -38,6 +39,7 @@ PARTS = [
 ]
 
 
+@cache
 def predicted(name: str, length: str = "32K"):
     """The cells of a system at one length, each with its predictions by machine."""
     return [(c, {one.machine: one for one in c.predicted}) for c in system(name, [length]).cells]
