@@ -264,7 +264,7 @@ class _Chained(_Front):
             best: _Field | None = None
             for order in self.chains.orders:
                 if len(order) <= FEW_LOOPS:
-                    some = self._field(order, math.inf, served)
+                    some = self._field(self.chains, order, math.inf, served)
                     if len(some.first) and (best is None or some.first[0] < best.first[0]):
                         best = some
             if best is not None and math.isfinite(best.first[0]):
@@ -277,22 +277,26 @@ class _Chained(_Front):
         Where that is so much that ties count, only those that may be faster than
         what is known, and those that are better by more than the share ``gap``.
         """
-        share = 1.0
-        if known is not None and most > known.energy_j:
-            other = dearer(known)
-            if other is not None:
-                share = 1 + MORE
-                most = max(known.energy_j * (1 - max(gap, EQUAL)) * share, other.most)
-                self.chains = self.chains.dearer(other.prices, most)
-        for order in self.chains.orders:
-            some = self._field(order, most)
-            if len(some.numbers):
-                self.add(_Field(some.made, some.numbers, some.first / share))
+        passes = [(self.chains, most, 1.0)]
+        other = dearer(known) if known is not None and most > known.energy_j else None
+        if known is not None and other is not None:
+            share, less = 1 + MORE, known.energy_j * (1 - max(gap, EQUAL))
+            dear = self.chains.dearer(other.prices, other.most)
+            passes = [(dear, other.most, share)]
+            if less * share > other.most:  # what is better by more than the gap is not all there
+                passes.append((self.chains, less, 1.0))
+        for chains, limit, share in passes:
+            for order in chains.orders:
+                some = self._field(chains, order, limit)
+                if len(some.numbers):
+                    self.add(_Field(some.made, some.numbers, some.first / share))
 
-    def _field(self, order: tuple[str, ...], most: float, served: Served | None = None) -> _Field:
-        numbers, joules = self.chains.points(order, most, served)
+    def _field(
+        self, chains: Chains, order: tuple[str, ...], most: float, only: Served | None = None
+    ) -> _Field:
+        numbers, joules = chains.points(order, most, only)
         by = np.argsort(joules, kind="stable")
-        return _Field(lambda: self.chains.space(order), numbers[by], joules[by])
+        return _Field(lambda: chains.space(order), numbers[by], joules[by])
 
 
 def _itself(space: Space) -> Space:
