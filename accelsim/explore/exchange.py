@@ -70,7 +70,8 @@ def import_(file: str | Path, kind: str | None = None, name: str | None = None) 
     try:
         read = _READERS[chosen][1](found, called)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        message = f"not in the form of a {chosen} document ({error})"
+        what = f"no {error.args[0]!r}" if isinstance(error, KeyError) else "a part of another type"
+        message = f"not in the form of a {chosen} document: {what}"
         raise found.refuse((), message) from None
     text = yaml_text(read.document)
     _confirm(text, str(file), chosen)

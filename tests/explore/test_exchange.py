@@ -267,7 +267,14 @@ def test_what_timeloop_says_and_we_do_not_is_named(tmp_path: Path) -> None:
         ("a: 1", "no document of a tool that accelsim reads"),
         ("- 1", "no document of a tool that accelsim reads"),
         ("workload: {einsums: [3]}", "'3' is no Einsum"),
-        ("problem: {shape: {data-spaces: [3]}}", "not in the form of a timeloop-problem document"),
+        (
+            "problem: {shape: {data-spaces: [3]}}",
+            "not in the form of a timeloop-problem document: a part of another type",
+        ),
+        (
+            "problem: {shape: {data-spaces: [{projection: []}]}}",
+            "not in the form of a timeloop-problem document: no 'name'",
+        ),
     ],
 )
 def test_what_is_said_of_a_faulty_document(tmp_path: Path, text: str, message: str) -> None:
