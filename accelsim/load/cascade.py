@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from accelsim.load.cascade_text import CascadeText
 
 #: More Einsums, or a longer one, are refused rather than read slowly.
-MOST_EINSUMS: Final = 4096
+MOST_EINSUMS: Final = 2048
 LONGEST_EINSUM: Final = 10_000
+#: Faults after which nobody reads on.
+MOST_FAULTS: Final = 300
 
 _RANK: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -140,7 +143,7 @@ class _Loading:
             densities=self.densities(value.get("density", {})),
             place=document.place(("cascade",)),
         )
-        self.faults += check.faults(found, self.declared, unread)
+        self.faults += islice(check.faults(found, self.declared, unread), MOST_FAULTS)
         if self.faults:
             raise InputError(self.faults)
         return found
@@ -190,6 +193,8 @@ class _Loading:
                 syntax.parse(line.text, line.at)
             except InputError as error:
                 self.faults += error.faults
+            if len(self.faults) > MOST_FAULTS:
+                break
         raise InputError(self.faults or [Fault(self.document.place(), "not a cascade")])
 
     def names(self, value: Mapping[str, Any]) -> einsum.Names:
@@ -271,7 +276,8 @@ class _Loading:
         if len(lines) > MOST_EINSUMS:
             path = ("einsums", MOST_EINSUMS)
             self.fault(path, f"{len(lines)} Einsums", f"{MOST_EINSUMS} Einsums in a cascade")
-        for line in lines[:MOST_EINSUMS]:
+            raise InputError(self.faults)
+        for line in lines:
             try:
                 if len(line.text) > LONGEST_EINSUM:
                     message = f"an Einsum of {len(line.text)} characters"
@@ -280,8 +286,8 @@ class _Loading:
             except InputError as error:
                 self.faults += error.faults
                 unread |= set(_NAME.findall(line.text))
-        for line in lines[MOST_EINSUMS:]:
-            unread |= set(_NAME.findall(line.text))
+            if len(self.faults) > MOST_FAULTS:
+                raise InputError(self.faults)
         return tuple(found), frozenset(unread)
 
     def outputs(self, value: Mapping[str, Any]) -> tuple[str, ...]:
