@@ -1,0 +1,68 @@
+"""Who trails whom by how many steps, and whose turn it is: cases that once stalled or stopped."""
+
+from __future__ import annotations
+
+from accelsim.ir.arch import Architecture, Level, Unit
+from accelsim.ir.mapping import Group, Hold, Leaf, Mapping, Node, Stage
+from accelsim.ir.problem import bind
+from accelsim.sim.run import simulate
+from accelsim.sim.schedule import Order, Schedule, Solver
+from tests.models.nests import _OPERATIONS, CASCADES
+
+UNITS = {"E": "grid", "D": "lanes", "Z": "lanes"}
+
+
+def solved(cycles: dict[str, int], *orders: Order) -> Schedule:
+    """The schedule of E, D and Z in one stage."""
+    group = Group("g", Node((), (), ()), (Stage(("E", "D", "Z")),))
+    return Solver(group, UNITS, orders, cycles).solve()
+
+
+def data(before: str, after: str, far: bool = False) -> Order:
+    return Order(before, after, 0, "data", before, far=far)
+
+
+def test_nobody_trails_where_others_wait_for_the_room() -> None:
+    """Z reads E and D, D reads E, and E has two slots.
+
+    With D a step behind E and Z a step behind D, E would overwrite what Z is still reading and
+    wait for it, with the other unit idle.
+    """
+    room = Order("Z", "E", 2, "room", "E")
+    cycles = {"E": 30, "D": 10, "Z": 20}
+    found = solved(cycles, data("E", "D"), data("D", "Z", far=True), data("E", "Z"), room)
+    assert "E" not in found.waits
+    assert found.lags["Z"] - found.lags["E"] < 2
+
+
+def test_what_goes_out_and_comes_back_takes_as_many_steps_as_cost_nothing() -> None:
+    found = solved({"E": 10, "D": 10, "Z": 10}, data("E", "D", far=True), data("D", "Z"))
+    assert found.lags["D"] - found.lags["E"] == 3
+    near = solved({"E": 10, "D": 10, "Z": 10}, data("E", "D"), data("D", "Z"))
+    assert near.lags["D"] - near.lags["E"] == 1
+
+
+def test_a_unit_whose_tile_nobody_has_asked_for_lets_the_other_go_first() -> None:
+    """C's tile of R is filled when E, on the other unit, is done with the one around it."""
+    units = (Unit("grid", 1, 1, _OPERATIONS), Unit("lanes", 1, 1, _OPERATIONS))
+    levels = (Level("dram", bandwidth=0.5), Level("buffer"), Level("registers"))
+
+    def held(tensor: str, level: str = "buffer") -> Hold:
+        return Hold(tensor, level, copies=2)
+
+    made = Node((), (), (Leaf("L", "grid"), Leaf("R", "lanes")))
+    read = Node((), (held("R"),), (Node((), (held("S", "registers"),), (Leaf("E", "grid"),)),))
+    first = Node((), (Hold("S", "registers"), held("R")), (made, read))
+    inner = (held("E", "registers"), held("V"), held("U"))
+    sums = Node((), inner, tuple(Leaf(e, "grid") for e in "TUW"))
+    outside = (held("R"), held("E", "registers"), held("T"))
+    second = Node((), outside, (Leaf("C", "lanes"), sums))
+    outer = (Hold("L", "buffer"), Hold("E", "registers"), Hold("W", "buffer", 2, shares="E"))
+    root = Node((), outer, (first, second, Leaf("Z", "grid")))
+    stages = (Stage(tuple("LRECTU")), Stage(("W", "Z")))
+    sizes = {"P": 1, "M1": 1, "M0": 1, "F": 1}
+    parts = tuple((rank, ()) for rank in sizes)
+    mapping = Mapping("m", (Group("g", root, stages),), parts)
+    problem = bind(CASCADES["running"], sizes)
+    found = simulate(problem, Architecture("small", 1.0, 1.0, levels, units), mapping)
+    assert 0 < found.cycles <= found.serial_cycles
