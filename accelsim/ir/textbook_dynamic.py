@@ -255,7 +255,8 @@ def dynamic_mask(Q: Array, K: Array, V: Array, DELTA: Array, GAIN: Array, R: int
     """DMA: R keys a query by exp(softplus(v . delta) gain), which is also added to their scores."""
     bias = np.exp(np.log1p(np.exp(np.einsum("bhmf,hf->bhm", V, DELTA))) * GAIN[:, None])
     p, m = positions(Q.shape[2], K.shape[2])
-    keep = best(np.where(m <= p, bias[:, :, None, :], -np.inf), R)
+    last = p + K.shape[2] - Q.shape[2]
+    keep = best(np.where(m <= last, bias[:, :, None, :], -np.inf), R)
     scores = np.where(keep, Q @ K.swapaxes(-1, -2) + bias[:, :, None, :], -np.inf)
     weight = np.exp(scores - scores.max(axis=-1, keepdims=True))
     result: Array = (weight / weight.sum(axis=-1, keepdims=True)) @ V
