@@ -20,6 +20,11 @@ def test_more_training_costs_more_and_a_larger_model_less() -> None:
     assert loss_increase(1e10, 1e11, 3) < loss_increase(1e9, 1e11, 3)
 
 
+def test_a_loss_that_is_just_allowed_is_allowed() -> None:
+    for bits in (2, 3, 4):
+        assert least_bits(1e9, 1e11, loss_increase(1e9, 1e11, bits)) == bits
+
+
 def test_the_row_has_the_bits_that_the_law_allows() -> None:
     found = load_system("low-bit-undertrained")
     known = found.parameters
