@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelsim.explore.map_gpu import map_gpu
-from accelsim.explore.stored_gpu import stored
 from accelsim.load import catalog
 from accelsim.load.gpu import is_gpu
 from accelsim.load.source import read
-from accelsim.models.gpu_estimate import KernelEstimate
+
+if TYPE_CHECKING:
+    from accelsim.models.gpu_estimate import KernelEstimate
 
 
 def runs_on_gpu(arch: str | Path | None) -> bool:
@@ -46,6 +47,9 @@ def estimate_cascade(
     >>> found.kernel, found.launches[0].launch.shape
     ('attention-1pass-wgmma', '192x80')
     """
+    from accelsim.explore.map_gpu import map_gpu
+    from accelsim.explore.stored_gpu import stored
+
     found = map_gpu(
         cascade, arch=arch, model=model, seq=seq, shape=shape, config=config, sets=sets
     )  # fmt: skip
