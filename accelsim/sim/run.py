@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from accelsim.errors import refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
@@ -17,6 +18,8 @@ from accelsim.sim.trace import Recorder
 
 Number = TypeVar("Number", int, float)
 
+#: More steps of a group are not run one by one.
+MOST_STEPS = 10**8
 #: Why a unit is idle that has no Einsum of a group.
 UNUSED = "no work in the group"
 
@@ -154,12 +157,15 @@ def simulate(
     ``full`` runs every step instead of skipping those that repeat; ``execute``
     is called for every task in the order of time, with its Einsum and the
     values of the loops around it, and makes the run full.  Raises InputError
-    where tiles do not fit, a unit lacks an operation, or the schedule has no
-    room to repeat.
+    where tiles do not fit, a unit lacks an operation, the schedule has no
+    room to repeat, or a full run has more steps than ``MOST_STEPS``.
     """
     groups: list[GroupRun] = []
     for group in mapping.groups:
         program = compiled(problem, arch, mapping, group)
+        if full and program.bodies[0] > MOST_STEPS:
+            steps = f"{program.bodies[0]} steps of {group.name} are too many to run one by one"
+            raise refuse(steps, f"at most {MOST_STEPS}, or no --full")
         if recorder:
             recorder.begin = sum(g.cycles for g in groups)
         engine = Engine(program, rates(arch), recorder, execute)

@@ -316,6 +316,7 @@ LINES = (
     f"estimate attention-1pass --arch h100-sxm --model BERT --seq {HUGE}",
     f"estimate --kernel attention-1pass-mma --shape B=1,H=1,P={HUGE},M={HUGE},E=64,F=64",
     f"simulate --design flat --model BERT --seq {HUGE}",
+    "simulate --design fusemax --model BERT --seq 1G --full",
     f"map attention-1pass --arch fusemax-cloud --model BERT --seq {HUGE}",
     f"map attention-1pass --arch h100-sxm --model BERT --seq {HUGE}",
     f"compare --seq {HUGE}",

@@ -171,6 +171,16 @@ def test_too_many_iterations_of_a_ragged_spread(monkeypatch: pytest.MonkeyPatch)
     assert "3 iterations inside a step\n  allowed: at most 1" in told
 
 
+def test_too_many_steps_of_a_full_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, mapping = chain(leaf("S", J=4, K=4), leaf("Z", L=4, J=4))
+    monkeypatch.setattr("accelsim.sim.run.MOST_STEPS", 0)
+    steps = simulate(problem, ARCH, mapping).groups[0].steps
+    with pytest.raises(InputError) as caught:
+        simulate(problem, ARCH, mapping, full=True)
+    assert f"{steps} steps of g are too many to run one by one" in str(caught.value)
+    assert "allowed: at most 0, or no --full" in str(caught.value)
+
+
 def test_an_operand_that_is_not_there_is_found_by_executing() -> None:
     problem, mapping = chain(leaf("S", J=4, K=4), leaf("Z", L=4, J=4))
     executor = Executor(problem, mapping, random_inputs(problem))
