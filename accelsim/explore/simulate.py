@@ -12,6 +12,7 @@ from accelsim.explore.estimate import Name, bind
 from accelsim.files import write
 from accelsim.ir.problem import Problem
 from accelsim.models.estimate import estimate as price
+from accelsim.models.turns import in_turn_s
 from accelsim.sim.run import Simulation
 from accelsim.sim.run import simulate as run
 from accelsim.sim.trace import Recorder
@@ -31,13 +32,15 @@ class Witnessed:
     ``holds``: the estimate is not above the simulated cycles, which are not
     above the time of every task and transfer one after the other; the bytes
     at every level are the same; and the tensors equal the interpreter's where
-    they were executed (``max_rel_error``, else None).
+    they were executed (``max_rel_error``, else None).  ``in_turn_cycles`` are
+    those of the model step by step (``models.turns``).
     """
 
     simulation: Simulation
     estimate_cycles: float
     estimate_bytes: dict[str, float]
     max_rel_error: float | None = None
+    in_turn_cycles: float | None = None
 
     @property
     def cycles(self) -> int:
@@ -61,6 +64,7 @@ class Witnessed:
         found = self.simulation.to_dict()
         found["estimate_cycles"] = self.estimate_cycles
         found["over_estimate"] = self.cycles / self.estimate_cycles - 1
+        found["in_turn_cycles"] = self.in_turn_cycles
         found["estimate_traffic_bytes"] = self.estimate_bytes
         found["max_rel_error"] = self.max_rel_error
         found["holds"] = self.holds
@@ -108,7 +112,8 @@ def simulate(
     if trace is not None and recorder is not None:
         write(Path(trace), json.dumps(recorder.chrome(machine.clock_hz)).encode())
     cycles = priced.latency_s * machine.clock_hz
-    return Witnessed(found, cycles, dict(priced.traffic_bytes), error)
+    turns = in_turn_s(problem, machine, mapping, priced) * machine.clock_hz
+    return Witnessed(found, cycles, dict(priced.traffic_bytes), error, turns)
 
 
 def _small(problem: Problem) -> None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from accelsim.report.numbers import amount, deviation, percent
+from accelsim.report.tables import IN_TURN
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,6 +58,11 @@ def _summary(result: Mapping[str, Any]) -> Table:
     table.add_row("", amount(result["latency_s"], "seconds"))
     over = deviation(result["over_estimate"])
     table.add_row("estimated", f"{result['estimate_cycles']:,.0f} cycles; {over} more simulated")
+    turns = result.get("in_turn_cycles")
+    if turns is not None and turns > result["estimate_cycles"] * (1 + IN_TURN):
+        table.add_row(
+            "step by step", f"{turns:,.0f} cycles, what is held once made and used in turn"
+        )
     table.add_row("no overlap", f"{result['serial_cycles']:,} cycles")
     steps = sum(g["steps"] for g in result["groups"])
     run = steps - sum(g["steps_skipped"] for g in result["groups"])

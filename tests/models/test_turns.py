@@ -1,0 +1,50 @@
+"""The latency step by step: when it is the model's, when it is more, and how it is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from accelsim.explore.estimate import bind, estimate
+from accelsim.explore.simulate import simulate
+from accelsim.models.turns import in_turn_s
+from tests.cli.test_app import answer, run
+
+
+@pytest.mark.parametrize("seq", ["4K", "64K"])
+@pytest.mark.parametrize("design", ["fusemax", "unfused"])
+def test_where_all_stages_are_alike_it_is_the_latency(design: str, seq: str) -> None:
+    found = estimate(design=design, model="BERT", seq=seq)
+    assert found.in_turn_s == found.latency_s
+
+
+def test_two_blocks_of_scores_overlap_and_one_does_not() -> None:
+    """At 4K FLAT's buffer has room for two blocks."""
+    for seq, over in (("4K", 1.0), ("64K", 1.3125)):
+        found = estimate(design="flat", model="BERT", seq=seq)
+        assert found.in_turn_s == pytest.approx(over * found.latency_s, rel=1e-9)
+
+
+def test_av_of_a_head_is_done_within_one_step() -> None:
+    """256 cycles of AV beside QK's and LM's 65: the step is 192 longer, once a head."""
+    found = estimate(design="fusemax-architecture", model="BERT", seq="1K")
+    assert found.in_turn_s is not None
+    more = (found.in_turn_s - found.latency_s) * found.clock_hz
+    assert more == pytest.approx(64 * 12 * 192, rel=1e-6)
+
+
+def test_it_lies_between_the_model_and_the_simulator() -> None:
+    parts = {"design": "fusemax", "arch": "teaching", "shape": "B=2,H=2,E=8,F=8,M=32,P=16"}
+    problem, machine, mapping = bind(**parts)
+    found = estimate(**parts)
+    turns = in_turn_s(problem, machine, mapping, found)
+    seen = simulate(**parts)
+    assert found.latency_s <= turns <= seen.simulation.latency_s
+    assert seen.in_turn_cycles == pytest.approx(turns * machine.clock_hz)
+
+
+def test_people_are_told_where_it_differs() -> None:
+    told = "step by step, what is held once made and used in turn"
+    asked = ("estimate", "--design", "flat", "--model", "BERT", "--seq")
+    assert told in run(*asked, "64K")[0]
+    assert told not in run(*asked, "4K")[0]
+    assert answer(*asked, "64K")["in_turn_s"] > 1.3 * answer(*asked, "64K")["latency_s"]
