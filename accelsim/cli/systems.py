@@ -25,6 +25,10 @@ def systems(
         Optional[Path],  # noqa: UP045
         typer.Option("--csv", metavar="FILE", help="Write the table as CSV."),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the speedups, as .png, .svg or .pdf."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare published systems: passes, live words, operations, bytes, bits; open one by name."""
@@ -41,6 +45,10 @@ def systems(
     rows = result if name is None else {"systems": [result]}
     if file is not None:
         note(f"written: {write_text(file, report.csv_text(rows))}")
+    if plot is not None:
+        from accelsim.report.systems_plots import systems_figure
+
+        note(f"drawn: {systems_figure(rows, plot)}")
     if as_json:
         return print_json(result)
     return print_tables(report.systems(result) if name is None else opened(result))

@@ -28,7 +28,7 @@ def systems_figure(result: Result, path: str | Path) -> Path:
         for phase in dict.fromkeys(c["phase"] for c in row["cells"])
     ]
     seen = [one["machine"] for _, _, cells in lines for c in cells[:1] for one in c["predicted"]]
-    machines = [name for name in dict.fromkeys(seen) if seen.count(name) > 1]
+    machines = [name for name in dict.fromkeys(seen) if seen.count(name) > 1 or len(lines) == 1]
     figure = figure_of(3.0 + 2.6 * len(machines), 1.2 + 0.19 * len(lines))
     columns = figure.subplots(1, max(1, len(machines)), sharey=True, squeeze=False)[0]
     for axes, machine in zip(columns, machines, strict=False):

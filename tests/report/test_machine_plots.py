@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from accelsim.cli.app import app
 from accelsim.errors import InputError
 from accelsim.explore.estimate import estimate
 from accelsim.explore.evaluations import validate
@@ -38,3 +40,14 @@ def test_no_picture_of_another_format(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no picture of the format of"):
         errors_figure({"tables": []}, tmp_path / "e.gif")
     assert not list(tmp_path.iterdir())
+
+
+def test_systems_are_drawn_from_the_command_line(tmp_path: Path) -> None:
+    drawn = tmp_path / "s.svg"
+    result = CliRunner().invoke(app, ["systems", "sqa", "--seq", "4K", "--plot", str(drawn)])
+    assert result.exit_code == 0, result.output
+    for text in ("sqa, prefill", "sqa, decode", "h100-sxm", "speedup over dense attention"):
+        assert f"<!-- {text} -->" in texts(drawn)
+    alone = CliRunner().invoke(app, ["systems", "fusemax", "--seq", "4K", "--plot", str(drawn)])
+    assert alone.exit_code == 0, alone.output
+    assert "<!-- fusemax-cloud -->" in texts(drawn)
