@@ -191,7 +191,7 @@ def _trips(path: list[Node]) -> int:
 def _common(children: tuple[Tree, ...]) -> int:
     """Iterations of the loops with which all children begin.
 
-    >>> from accelsim.ir.mapping import Leaf
+    >>> from accelsim.ir.mapping import Leaf, Loop
     >>> one, two = Loop("P1", 4), Loop("M1", 8)
     >>> _common((Leaf("S", "u", (one, two)), Node((one,), (), ())))
     4
