@@ -77,13 +77,17 @@ class Load:
 def scope_of(found: System, seq: int) -> dict[str, Any]:
     """What rules may name: the model's ranks, the system's parameters, its bits, the length.
 
+    A model that says nothing of key heads has as many as query heads.
+
     ``W4`` are the bits that an element of the format of that name has, ``W4_READ`` those read.
 
     >>> from accelsim.load.system import load_system
     >>> scope_of(load_system("luq"), 4096)["GPTQ4"]
     4.15625
     """
-    scope = {**MODELS[found.text.model].ranks, **found.parameters, LENGTH: seq}
+    ranks = MODELS[found.text.model].ranks
+    heads = {"HK": ranks["H"]} if "H" in ranks else {}
+    scope = {**heads, **ranks, **found.parameters, LENGTH: seq}
     for stored in found.formats:
         scope |= {stored.name: stored.bits(scope), f"{stored.name}_READ": stored.read(scope)}
     return scope

@@ -115,22 +115,7 @@ einsums:
   - A[b,h,m,p]  = SN[b,h,m,p] / SD[b,h,p]
   - AV[b,h,p,f] = A[b,h,m,p] * V[b,h // G,m,f]
 """
-DECODING = """cascade: mine
-ranks: [B, HK, G, M, E, F, R]
-inputs: {Q: [B, HK, G, E], K: [B, HK, M, E], V: [B, HK, M, F]}
-output: AV
-formats: {K: int4-g128}
-einsums:
-  - S[b,hk,g,m]  = Q[b,hk,g,e] * K[b,hk,m,e]
-  - T[b,hk,m]    = S[b,hk,g,m]
-  - I[b,hk,r]    = T[b,hk,m] :: topk(m -> r)
-  - QK[b,hk,g,r] = Q[b,hk,g,e] * K[b,hk,I[b,hk,r],e]
-  - GM[b,hk,g]   = QK[b,hk,g,r] :: max(r)
-  - W[b,hk,g,r]  = exp(QK[b,hk,g,r] - GM[b,hk,g])
-  - D[b,hk,g]    = W[b,hk,g,r]
-  - N[b,hk,g,f]  = W[b,hk,g,r] * V[b,hk,I[b,hk,r],f]
-  - AV[b,hk,g,f] = N[b,hk,g,f] / D[b,hk,g]
-"""
+DECODING = FILE.with_name("decode-top-tokens.yaml")
 LINEAR = """cascade: mine
 ranks: [B, H, M, E, F]
 inputs: {Q: [B, H, M, E], K: [B, H, M, E], V: [B, H, M, F]}
@@ -143,10 +128,18 @@ einsums:
 """
 
 
-def variant(tmp_path: Path, text: str, shape: str = "", length: str = "32K"):
-    """Its one cell, and its predictions by machine."""
+def written(tmp_path: Path, text: str | Path) -> Path:
+    """The file of a document."""
+    if isinstance(text, Path):
+        return text
     file = tmp_path / "mine.yaml"
     file.write_text(text, "utf-8")
+    return file
+
+
+def variant(tmp_path: Path, text: str | Path, shape: str = "", length: str = "32K"):
+    """Its one cell, and its predictions by machine."""
+    file = written(tmp_path, text)
     (cell,) = system(file, [length], shape=shape or None).cells
     return cell, {one.machine: one for one in cell.predicted}
 
@@ -195,6 +188,12 @@ def test_decoding_over_chosen_tokens(tmp_path: Path) -> None:
     first, _, last = by[GPU].own
     assert first.bytes == pytest.approx(keys, rel=0.05)
     assert last.where["kernel"] == ("decode-split",)
+
+
+@pytest.mark.parametrize(("text", "shape"), [(DECODING, "R=64"), (THREE_PASSES, "")])
+def test_models_without_shared_heads_have_as_many_keys(tmp_path: Path, text, shape) -> None:
+    (cell,) = system(written(tmp_path, text), ["4K"], shape=shape or None, model="BERT").cells
+    assert cell.dense.bytes_by_tensor["K"] == 64 * 12 * 4096 * 64 * 2
 
 
 def test_what_no_kernel_fits_is_a_bound(tmp_path: Path) -> None:
