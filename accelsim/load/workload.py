@@ -81,9 +81,9 @@ def length(text: int | str, place: Place | None = None) -> int:
     found = _NUMBER.fullmatch(str(text).strip())
     size = int(found[1]) * _LETTERS[found[2].upper()] if found else 0
     if size < 1 or isinstance(text, bool):
-        raise refuse(f"{text!r} is no size", _SIZES, place)
+        raise refuse(f"{repr(text)[:60]} is no size", _SIZES, place)
     if size > LARGEST:
-        raise refuse(f"{text!r} is more than {LARGEST:,}", _SIZES, place)
+        raise refuse(f"{repr(text)[:60]} is more than {LARGEST:,}", _SIZES, place)
     return size
 
 
