@@ -30,6 +30,9 @@ from accelsim.load.foreign import from_text as foreign
 from accelsim.load.source import from_text
 from tests.cli.test_fuzz import SHIPPED, commands
 
+#: A child does nothing but run its command, whatever threads its parent has.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning")
+
 #: What input that is refused may take, and where a case is ended, refused or not.
 MOST_S, MOST_BYTES = 2.0, 500 << 20
 END_S, END_BYTES = 60, 3 << 30
