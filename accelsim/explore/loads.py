@@ -17,7 +17,7 @@ from accelsim.ir.cascade import Access, Cascade, Density, Index, Position, rank_
 from accelsim.ir.problem import Problem, bind, names, with_parts
 from accelsim.ir.rule import MOST, Rule, shown
 from accelsim.load.cascade import load_cascade
-from accelsim.load.system import LENGTH, Part, System
+from accelsim.load.system import LENGTH, Part, System, whole
 from accelsim.load.workload import MODELS
 
 #: Bits of an element where a part says nothing, and of a byte.
@@ -176,7 +176,7 @@ def stepping(part: Part, problem: Problem) -> frozenset[str]:
 def bound(part: Part, scope: Mapping[str, Any]) -> Problem:
     """The part's cascade with sizes: the rules' first, then the model's."""
     cascade = load_cascade(part.cascade)
-    given = {name: int(r.value(scope)) for name, r in part.sizes}
+    given = {name: whole(r, scope, name) for name, r in part.sizes}
     asked = names(cascade)
     sizes = {r: int(scope[r]) for r in asked if r in scope and r != LENGTH} | given
     if {"HK", "G"} <= set(asked) and "H" not in asked and {"H", "HK"} <= scope.keys():

@@ -21,7 +21,7 @@ from accelsim.explore.stages import joined, stages
 from accelsim.ir.gpu import Gpu
 from accelsim.load.arch import load_architecture
 from accelsim.load.gpu import load_gpu
-from accelsim.load.system import Kernel, Part
+from accelsim.load.system import Kernel, Part, whole
 from accelsim.load.system_text import HardwareText
 from accelsim.models.gpu_clock import settle, settle_as_timed
 from accelsim.models.gpu_estimate import KernelEstimate
@@ -184,7 +184,7 @@ def _kernels(
     """A stage as the described kernels that realise it, one behind the other."""
     found = []
     for kernel in kernels:
-        shape = {name: int(r.value(scope)) for name, r in kernel.shape}
+        shape = {name: whole(r, scope, name) for name, r in kernel.shape}
         sets = [
             f"{name}={str(option).lower() if isinstance(option, bool) else option.value(scope)}"
             for name, option in kernel.sets

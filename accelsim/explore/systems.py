@@ -326,8 +326,7 @@ def _cell(found: System, phase: Phase, seq: int) -> Cell:
 
 def _bits(stored: Stored, scope: Mapping[str, Any]) -> Bits:
     """The bits of a stored tensor, line by line."""
-    sizes = {name: int(r.value(scope)) for name, r in stored.sizes}
-    lines = tuple((b.name, b.stored) for b in breakdown(stored.format, sizes))
+    lines = tuple((b.name, b.stored) for b in breakdown(stored.format, stored.bound(scope)))
     return Bits(
         stored.tensor,
         stored.format.name,

@@ -12,10 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from accelsim.errors import Fault, InputError, Place
+from accelsim.errors import Fault, InputError, Place, refuse
 from accelsim.ir.cascade import Access, Cascade, Einsum, accesses
 from accelsim.ir.format import Format, bits_per_element, bits_read
-from accelsim.ir.rule import Rule, rule
+from accelsim.ir.rule import MOST, Rule, rule, shown
 from accelsim.load import catalog
 from accelsim.load.cascade import load_cascade
 from accelsim.load.format import load_format
@@ -97,11 +97,15 @@ class Stored:
         >>> load_system("luq").formats[-1].bits({})
         4.15625
         """
-        return bits_per_element(self.format, {n: int(r.value(scope)) for n, r in self.sizes})
+        return bits_per_element(self.format, self.bound(scope))
 
     def read(self, scope: Mapping[str, Any]) -> float:
         """Bits an element that are read when all of the tensor is read once."""
-        return bits_read(self.format, {n: int(r.value(scope)) for n, r in self.sizes})
+        return bits_read(self.format, self.bound(scope))
+
+    def bound(self, scope: Mapping[str, Any]) -> dict[str, int]:
+        """The sizes that the format is given in.  Raises InputError for one below 1."""
+        return {name: whole(r, scope, f"size {name}") for name, r in self.sizes}
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,18 @@ class System:
     def parameters(self) -> dict[str, int | float]:
         """The system's numbers by name."""
         return {name: p.value for name, p in self.text.parameters.items()}
+
+
+def whole(rule_of: Rule, scope: Mapping[str, Any], what: str) -> int:
+    """A rule's value as a whole number of 1 or more.  Raises InputError at its place.
+
+    >>> whole(rule("N / 2"), {"N": 8}, "P")
+    4
+    """
+    value = rule_of.value(scope)
+    if isinstance(value, str) or not 1 <= value <= MOST:
+        raise refuse(f"{what} is {shown(value)}", "1 or more", rule_of.place)
+    return int(value)
 
 
 def system_from(document: Document) -> System:

@@ -220,7 +220,7 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     ]
     if splits > 1:
         chain = gpu.waits.l2 * (3 + splits / 16)  # four parts of a block, four loads ahead
-        together = gpu.multiprocessors * (gpu.multiprocessor.threads // (4 * case.E))
+        together = gpu.multiprocessors * max(1, gpu.multiprocessor.threads // (4 * case.E))
         chain *= math.ceil(case.B * case.H / together)
         found.append(Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu)))
     return found

@@ -269,6 +269,31 @@ def test_a_share_of_layers_is_at_most_one(tmp_path) -> None:
         system(file, ["4K"])
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("P: N, M: N}\n    d", "P: N - 4096, M: N}\n    d", "P is 0"),
+        (
+            "M: N}\n    d",
+            "M: N}\n        kernel: {name: decode-split, shape: {M: -N}}\n    d",
+            "M is -4096",
+        ),
+        (
+            "M: N}}\n",
+            "M: N}}\nformats:\n  - {name: W, tensor: W, format: ofq-3, sizes: {channels: 0.5}}\n",
+            "size channels is 0.5",
+        ),
+    ],
+)
+def test_sizes_below_one_are_refused_at_their_place(tmp_path, old, new, message) -> None:
+    assert old in MINE
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINE.replace(old, new, 1), "utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        system(file, ["4K"])
+    assert caught.value.faults[0].place.line > 1
+
+
 def test_tables_mark_what_is_a_bound() -> None:
     names = ("zipvl", "sale", "s2-attention", "spatten")
     rows = [system(name, ["4K", "32K"]).to_dict() for name in names]
@@ -286,6 +311,13 @@ def test_tables_mark_what_is_a_bound() -> None:
     cells = list(chain(*(column.cells for column in table.columns)))
     assert sum(str(c).startswith("< ") for c in cells) == 2
     assert sum(str(c).startswith("~ ") for c in cells) == 2
+
+
+def test_heads_wider_than_a_block_of_the_merge_are_priced() -> None:
+    from accelsim.explore.estimate_gpu import estimate_kernel
+
+    wide = estimate_kernel("decode-split", arch=GPU, shape="B=1,H=1,HK=1,M=65536,E=1024")
+    assert wide.latency_s > 0
 
 
 def test_gpu_predictions_take_the_described_kernels_at_their_word() -> None:
