@@ -44,8 +44,8 @@ def estimate_cascade(
 
     >>> sizes = "B=1,H=16,M=8192,P=8192,E=128,F=128"
     >>> found = estimate_cascade("attention-1pass", arch="h100-sxm", shape=sizes)
-    >>> found.kernel, found.launches[0].launch.shape
-    ('attention-1pass-wgmma', '192x80')
+    >>> found.kernel, found.launches[0].launch.blocks > 132
+    ('attention-1pass-wgmma', True)
     """
     from accelsim.explore.map_gpu import map_gpu
     from accelsim.explore.stored_gpu import stored

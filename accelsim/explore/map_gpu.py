@@ -11,6 +11,7 @@ from typing import Any, Final
 from accelsim.errors import one_of, refuse
 from accelsim.explore.canonical import yaml_text
 from accelsim.explore.gpu_choice import (
+    CHOSEN,
     FUSED,
     OBJECTIVES,
     Choice,
@@ -117,7 +118,8 @@ class GpuMapped:
         if self.choice is not None:
             kernel, tile = self.choice.taken.kernel, self.choice.taken.tile
             found = _descriptor(kernel.name)
-            found["tiles"] = [fields(kernel, tile)]
+            if kernel.family in CHOSEN:
+                found["tiles"] = [fields(kernel, tile)]
         else:
             single = [row for row in self.products if "tile" in row]
             if len(single) != 1 or len(self.products) != 1:
@@ -128,8 +130,7 @@ class GpuMapped:
             found["tiles"] = [single[0]["tile"]]
         found["kernel"] = f"{self.cascade.name}-{self.gpu.name}"
         found["about"] = f"found by map for {self.objective} on {self.gpu.name}"
-        found.pop("split_tiles", None)
-        return found
+        return {k: v for k, v in found.items() if k not in ("split_tiles", "realises")}
 
     @property
     def again(self) -> str:
@@ -196,8 +197,8 @@ def map_gpu(
     bad input and where no tile fits, with what binds and by how much.
 
     >>> found = map_gpu("attention-1pass", arch="h100-sxm", shape="M=512,E=128,H=16,B=16")
-    >>> found.choice.taken.tile.rows, found.choice.taken.tile.columns, len(found.choice.refused)
-    (128, 128, 119)
+    >>> found.choice.taken.kernel.name, len(found.choice.priced), len(found.choice.refused)
+    ('attention-1pass-wgmma', 97, 119)
     """
     if objective not in OBJECTIVES:
         raise refuse(f"no objective '{objective}' on a GPU", one_of(OBJECTIVES))

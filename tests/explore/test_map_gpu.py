@@ -210,11 +210,11 @@ def test_what_would_help_is_chosen_anew() -> None:
 
 @pytest.mark.parametrize("gpu", ["h100-sxm", "h200-sxm"])
 def test_the_choice_among_recorded_tiles(gpu: str) -> None:
-    """Within 5 % of the fastest that was timed, in nine of ten problems; never 15 % slower."""
+    """Within 5 % of the fastest that was timed, in nine of ten problems; never 25 % slower."""
     found = validate_tiles(gpu)
     assert found.holds
     assert found.within >= 0.9 * len(found.rows)
-    assert found.largest < 0.15
+    assert found.largest < 0.25
     assert all(row.loss >= 0 and row.tiles > 1 for row in found.rows)
 
 
