@@ -197,8 +197,8 @@ def map_gpu(
     bad input and where no tile fits, with what binds and by how much.
 
     >>> found = map_gpu("attention-1pass", arch="h100-sxm", shape="M=512,E=128,H=16,B=16")
-    >>> found.choice.taken.kernel.name, len(found.choice.priced), len(found.choice.refused)
-    ('attention-1pass-wgmma', 97, 119)
+    >>> found.choice.taken.kernel.path, len(found.choice.priced), len(found.choice.refused)
+    ('wgmma', 97, 119)
     """
     if objective not in OBJECTIVES:
         raise refuse(f"no objective '{objective}' on a GPU", one_of(OBJECTIVES))
