@@ -11,7 +11,6 @@ import json
 import math
 import os
 import resource
-import sys
 import traceback
 from dataclasses import dataclass
 from functools import cache
@@ -31,7 +30,12 @@ from accelsim.load.source import from_text
 from tests.cli.test_fuzz import SHIPPED, commands
 
 #: A child does nothing but run its command, whatever threads its parent has.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* multi-threaded:DeprecationWarning"),
+    pytest.mark.skipif(
+        not Path("/proc/self/statm").exists(), reason="memory is read as Linux has it"
+    ),
+]
 
 #: What input that is refused may take, and where a case is ended, refused or not.
 MOST_S, MOST_BYTES = 2.0, 500 << 20
@@ -55,9 +59,14 @@ class Ended:
     errors: str
 
 
+def resident() -> int:
+    """Bytes of memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 @cache
-def warm() -> None:
-    """Import what commands import, so that a case costs what its input costs."""
+def warm() -> int:
+    """Import what commands import, so that a case costs what its input costs; bytes of that."""
     for command in (
         ["passes", "attention-1pass"],
         ["bounds", "matmul", "--shape", "M=4,N=4,K=4"],
@@ -67,11 +76,12 @@ def warm() -> None:
         ["systems", "sqa", "--seq", "1K"],
     ):
         CliRunner().invoke(app, command)
+    return resident()
 
 
 def ended(*arguments: str) -> Ended:
     """Run a command in a process of its own."""
-    warm()
+    others = warm() - resident()  # what the test has drawn is no memory of the command's
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -94,9 +104,8 @@ def ended(*arguments: str) -> Ended:
         text = pipe.read()
     _, status, used = os.wait4(child, 0)
     out, err = json.loads(text) if text else ("", "ended by a limit")
-    scale = 1 if sys.platform == "darwin" else 1024
-    seconds = used.ru_utime + used.ru_stime
-    return Ended(os.waitstatus_to_exitcode(status), seconds, used.ru_maxrss * scale, out, err)
+    seconds, peak = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 + others
+    return Ended(os.waitstatus_to_exitcode(status), seconds, peak, out, err)
 
 
 def holds(*arguments: str) -> Ended:
