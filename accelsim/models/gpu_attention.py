@@ -10,7 +10,7 @@ running output.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from accelsim.errors import refuse
@@ -203,6 +203,42 @@ def launch(
     if kernel.padded_columns:
         width = 2 * -(-case.E // kernel.padded_columns) * kernel.padded_columns
     tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
+    durations = _durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share)
+    causal = case.causal
+    total = _makespan(gpu, kernel.longest_first, causal, durations, together, copies)
+    score_tiles = sum(s.tiles for s in walked) * copies
+    slots = gpu.multiprocessors * together
+    read, written = case.compulsory
+    return Launch(
+        kernel.name,
+        total,
+        read + read_again(gpu, tile, case, slots),
+        written,
+        held_bytes=read + written,
+        l2_bytes=_l2_bytes(case, tile, score_tiles, sum(tile_bytes)),
+        operations=_operations(kernel, tile, case, score_tiles, corrected),
+        blocks=blocks,
+        slots=slots,
+        stages=tuple(
+            (s.name, warps * float(getattr(s, s.busiest)) + s.wait, s.busiest)
+            for part in parts
+            for s in part
+        ),
+        shape=f"{tile.rows}x{tile.columns}",
+    )
+
+
+def _durations(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    tile: Tile,
+    case: Attention,
+    walked: Sequence[Span],
+    parts: Sequence[list[Stage]],
+    tile_bytes: Sequence[float],
+    share: float,
+) -> Callable[[int], list[float]]:
+    """Cycles of the blocks of a head, as a function of how many reside on a multiprocessor."""
     mask = masking(gpu, tile, case)
 
     def walk(part: list[Stage], warps: int, residents: int) -> float:
@@ -230,28 +266,7 @@ def launch(
         spared = max(0.0, cycles - alone) if kernel.skips else 0.0  # by who sees nothing
         return [around + s.tiles * cycles + s.masked * masked - s.unseen * spared for s in walked]
 
-    causal = case.causal
-    total = _makespan(gpu, kernel.longest_first, causal, durations, together, copies)
-    score_tiles = sum(s.tiles for s in walked) * copies
-    slots = gpu.multiprocessors * together
-    read, written = case.compulsory
-    return Launch(
-        kernel.name,
-        total,
-        read + read_again(gpu, tile, case, slots),
-        written,
-        held_bytes=read + written,
-        l2_bytes=_l2_bytes(case, tile, score_tiles, sum(tile_bytes)),
-        operations=_operations(kernel, tile, case, score_tiles, corrected),
-        blocks=blocks,
-        slots=slots,
-        stages=tuple(
-            (s.name, warps * float(getattr(s, s.busiest)) + s.wait, s.busiest)
-            for part in parts
-            for s in part
-        ),
-        shape=f"{tile.rows}x{tile.columns}",
-    )
+    return durations
 
 
 def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int) -> float:

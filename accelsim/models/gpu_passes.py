@@ -230,24 +230,12 @@ def counted_instructions(kernel: KernelDescriptor, name: str, head_dim: int) -> 
     return float(counts[min(counts, key=lambda e: abs(e - head_dim))])
 
 
-def _chunks(
-    gpu: Gpu,
-    kernel: KernelDescriptor,
-    tile: Tile,
-    case: Attention,
-    segments: int,
-    each: int,
-    output: bool,
-) -> Launch:
-    """One of the two walks over chunks: the state's update, and with ``output`` what it gives."""
-    width, kind = tile.columns, case.kind
-    heads = case.B * case.H
-    blocks = -(-case.F // width) * segments * heads
-    together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
-    warps = together * tile.warps // gpu.multiprocessor.schedulers
-    share = ingest(gpu, min(blocks, gpu.multiprocessors))
+def _of_a_chunk(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, output: bool
+) -> list[Stage]:
+    """Stages of a warp and chunk: instructions that are no product, and the products."""
+    width = tile.columns
     quarter = 16.0 * -(-case.E // (16 * tile.warps))  # rows of the state of a warp, whole fragments
-    moved = 2.0 * CHUNK * (case.E * (2 if output else 1) + width) / share
     barrier = gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps
     products = [(quarter, width, CHUNK)]  # rows, columns and depth of a warp
     if output:
@@ -265,8 +253,29 @@ def _chunks(
         )
     ]
     for rows_, columns, depth in products:
-        product = _product(gpu, kernel, kind, rows_, columns, depth)
+        product = _product(gpu, kernel, case.kind, rows_, columns, depth)
         parts.append(_stepped(gpu, tile, product, rows_, columns, depth) if output else product)
+    return parts
+
+
+def _chunks(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    tile: Tile,
+    case: Attention,
+    segments: int,
+    each: int,
+    output: bool,
+) -> Launch:
+    """One of the two walks over chunks: the state's update, and with ``output`` what it gives."""
+    width = tile.columns
+    heads = case.B * case.H
+    blocks = -(-case.F // width) * segments * heads
+    together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
+    warps = together * tile.warps // gpu.multiprocessor.schedulers
+    share = ingest(gpu, min(blocks, gpu.multiprocessors))
+    moved = 2.0 * CHUNK * (case.E * (2 if output else 1) + width) / share
+    parts = _of_a_chunk(gpu, kernel, tile, case, output)
     flops = 2.0 * CHUNK * case.E * width
     if output:
         flops += 2.0 * CHUNK * (CHUNK * case.E + case.E * width + CHUNK * width)
@@ -302,7 +311,7 @@ def _chunks(
         0.0,
         0.0,
         0.0,
-        operations={f"{kernel.path}.{kind}": flops * blocks * each},
+        operations={f"{kernel.path}.{case.kind}": flops * blocks * each},
         blocks=blocks,
         slots=gpu.multiprocessors * together,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in parts),

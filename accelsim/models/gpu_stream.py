@@ -171,21 +171,9 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     schedulers = gpu.multiprocessor.schedulers
     rounds = -(-length // least)
     held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
-    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / schedulers
     each = counts[str(case.bits)] * tile.columns / 32 * case.E / 128
-    wait = gpu.waits
-    chain = case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
-    chain += 2 * wait.ex2 + wait.mma * tile.columns / 16
-    late = wait.memory  # loads are marked to be dropped from L2 first
-    if tile.stages > 1:  # the next keys were asked for before these were worked on
-        late = max(0.0, late - chain - each)
-    walk = [Stage("keys", memory=held / width, issue=each, wait=chain + late)]
-    group = min(16, case.H // case.HK)  # heads of a block; its threads write them round by round
-    ending = wait.memory + 6 * (wait.shuffle + wait.alu) + wait.l2  # queries, sums, results
-    ending += 4 * (wait.barrier + wait.barrier_warp * tile.warps) + 4 * case.E
-    ending += math.ceil(group * case.E / tile.threads) * 2 * (wait.shared + 2 * wait.ex2)
-    if case.bits == 4:  # what scores start from, a chain of products
-        ending += case.E / 16 * wait.mma
+    keys = _keys(gpu, tile, case, held, each)
+    walk, ending = [keys], _ending(gpu, tile, case)
 
     def lasts(active: float) -> float:
         """Cycles of a block where so many share a multiprocessor."""
@@ -211,7 +199,7 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
             blocks=blocks,
             slots=slots,
             stages=(
-                ("memory", warps * held / width, "memory"),
+                ("memory", warps * keys.memory, "memory"),
                 ("instructions", warps * each, "issue"),
             ),
             shape=f"{tile.columns} keys a warp, {splits} splits",
@@ -219,11 +207,41 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
         )
     ]
     if splits > 1:
-        chain = gpu.waits.l2 * (3 + splits / 16)  # four parts of a block, four loads ahead
-        together = gpu.multiprocessors * max(1, gpu.multiprocessor.threads // (4 * case.E))
-        chain *= math.ceil(case.B * case.H / together)
-        found.append(Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu)))
+        found.append(_merge(gpu, case, splits, partial))
     return found
+
+
+def _keys(gpu: Gpu, tile: Tile, case: Decode, held: float, each: float) -> Stage:
+    """A warp's keys: ``held`` bytes to come, ``each`` instructions, and what a chain waits."""
+    wait = gpu.waits
+    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / gpu.multiprocessor.schedulers
+    chain = case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
+    chain += 2 * wait.ex2 + wait.mma * tile.columns / 16
+    late = wait.memory  # loads are marked to be dropped from L2 first
+    if tile.stages > 1:  # the next keys were asked for before these were worked on
+        late = max(0.0, late - chain - each)
+    return Stage("keys", memory=held / width, issue=each, wait=chain + late)
+
+
+def _ending(gpu: Gpu, tile: Tile, case: Decode) -> float:
+    """Cycles of a block beside its walk: queries that come, warps that merge, results that go."""
+    wait = gpu.waits
+    group = min(16, case.H // case.HK)  # heads of a block; its threads write them round by round
+    ending = wait.memory + 6 * (wait.shuffle + wait.alu) + wait.l2  # queries, sums, results
+    ending += 4 * (wait.barrier + wait.barrier_warp * tile.warps) + 4 * case.E
+    ending += math.ceil(group * case.E / tile.threads) * 2 * (wait.shared + 2 * wait.ex2)
+    if case.bits == 4:  # what scores start from, a chain of products
+        ending += case.E / 16 * wait.mma
+    return ending
+
+
+def _merge(gpu: Gpu, case: Decode, splits: int, partial: float) -> Launch:
+    """The splits of every query head, a block each; ``partial`` bytes of their outputs."""
+    outputs = 2.0 * case.B * case.H * case.E
+    chain = gpu.waits.l2 * (3 + splits / 16)  # four parts of a block, four loads ahead
+    together = gpu.multiprocessors * max(1, gpu.multiprocessor.threads // (4 * case.E))
+    chain *= math.ceil(case.B * case.H / together)
+    return Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu))
 
 
 def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
