@@ -154,9 +154,7 @@ class _Builder:
             found.append((path, tuple(sorted(points))))
         return tuple(found)
 
-    def build(self) -> Gpu:
-        text = self.text
-        clock = self.number(("clock",), text.clock, "hertz")
+    def multiprocessor(self) -> Multiprocessor:
         count = {"registers", "threads", "blocks", "schedulers"}
         limits = self.record(
             "multiprocessor",
@@ -166,32 +164,47 @@ class _Builder:
                 if f != "source"
             },
         )
+        return Multiprocessor(
+            registers=round(limits["registers"]),
+            threads=round(limits["threads"]),
+            blocks=round(limits["blocks"]),
+            shared_bytes=limits["shared"],
+            block_shared_bytes=limits["block_shared"],
+            schedulers=round(limits["schedulers"]),
+        )
+
+    def rates(self, name: str, sizes: Iterable[str], rates: Iterable[str]) -> dict[str, float]:
+        """Fields of a memory: sizes in bytes, rates in bytes a second."""
+        dimensions: dict[str, units.Dimension] = dict.fromkeys(sizes, "bytes")
+        return self.record(name, dimensions | dict.fromkeys(rates, "bytes_per_s"))
+
+    def power(self) -> Power:
+        power = self.record("power", dict.fromkeys(("cap", "idle", "awake"), "watts"))
+        given = self.text.power
+        peak = self.number(("power", "peak"), given.peak, "watts", given.source)
+        response = self.number(("power", "response"), given.response, "seconds", given.source)
+        return Power(
+            cap_w=power["cap"],
+            idle_w=power["idle"],
+            awake_w=power["awake"],
+            peak_w=peak or power["cap"],
+            response_s=response,
+        )
+
+    def waits(self) -> Waits:
         waits: dict[str, units.Dimension] = {
             f: "count" for f in WaitsText.model_fields if f != "source"
         }
-        l2 = self.record(
-            "l2",
-            {
-                "capacity": "bytes",
-                "reach": "bytes",
-                "bandwidth": "bytes_per_s",
-                "shared_bandwidth": "bytes_per_s",
-            },
-        )
-        memory = self.record(
-            "memory",
-            {
-                "capacity": "bytes",
-                "reads": "bytes_per_s",
-                "writes": "bytes_per_s",
-                "copies": "bytes_per_s",
-            },
-        )
+        return Waits(**self.record("waits", waits, False))
+
+    def build(self) -> Gpu:
+        text = self.text
+        clock = self.number(("clock",), text.clock, "hertz")
+        multiprocessor = self.multiprocessor()
+        l2 = self.rates("l2", ("capacity", "reach"), ("bandwidth", "shared_bandwidth"))
+        memory = self.rates("memory", ("capacity",), ("reads", "writes", "copies"))
         launch = self.record("launch", dict.fromkeys(("first", "next", "host"), "seconds"), False)
-        power = self.record("power", dict.fromkeys(("cap", "idle", "awake"), "watts"))
-        given = text.power
-        peak = self.number(("power", "peak"), given.peak, "watts", given.source)
-        response = self.number(("power", "response"), given.response, "seconds", given.source)
+        power = self.power()
         tensor_clock = self.number(("tensor_clock",), text.tensor_clock, "hertz")
         sheet = {"flops": 0.0, "bandwidth": 0.0}
         if text.sheet is not None:
@@ -205,14 +218,7 @@ class _Builder:
             clock_hz=clock,
             tensor_clock_hz=tensor_clock or clock,
             brief_clocks=self.brief(),
-            multiprocessor=Multiprocessor(
-                registers=round(limits["registers"]),
-                threads=round(limits["threads"]),
-                blocks=round(limits["blocks"]),
-                shared_bytes=limits["shared"],
-                block_shared_bytes=limits["block_shared"],
-                schedulers=round(limits["schedulers"]),
-            ),
+            multiprocessor=multiprocessor,
             tensor=self.tensor("tensor"),
             tensor_alone=self.tensor("tensor_alone"),
             operations=self.operations(),
@@ -222,15 +228,9 @@ class _Builder:
             l2_bandwidth=l2["bandwidth"],
             l2_shared_bandwidth=l2["shared_bandwidth"] or l2["bandwidth"],
             memory=Memory(*memory.values()),
-            waits=Waits(**self.record("waits", waits, False)),
+            waits=self.waits(),
             launch=Launch(launch["first"], launch["next"], launch["host"]),
-            power=Power(
-                cap_w=power["cap"],
-                idle_w=power["idle"],
-                awake_w=power["awake"],
-                peak_w=peak or power["cap"],
-                response_s=response,
-            ),
+            power=power,
             energy=self.energies(clock),
             sheet_flops=sheet["flops"],
             sheet_bandwidth=sheet["bandwidth"],
