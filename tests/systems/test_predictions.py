@@ -28,6 +28,7 @@ from accelsim.load.system import load_system, system_from
 from accelsim.models.staged import Extents, Stage, Step, price
 from accelsim.models.staged_gpu import launch
 from accelsim.report import systems as report
+from tests.systems.test_systems import MINIMAL
 
 NAMES = catalog.names("system")
 LONG = 32768
@@ -227,19 +228,6 @@ def test_stages_run_together_keep_what_they_hand_on() -> None:
 
 # -- documents and tables ----------------------------------------------------------------------
 
-MINE = """
-system: mine
-title: Mine
-kind: exact
-about: minimal
-phases:
-  - phase: prefill
-    parts:
-      - cascade: attention-1pass
-        sizes: {P: N, M: N}
-    dense: {cascade: attention-1pass, sizes: {P: N, M: N}}
-"""
-
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
@@ -255,16 +243,16 @@ phases:
     ],
 )
 def test_what_is_wrong_has_its_place(old: str, new: str, message: str) -> None:
-    assert old in MINE
+    assert old in MINIMAL
     with pytest.raises(InputError) as caught:
-        system_from(from_text(MINE.replace(old, new, 1), "mine.yaml"))
+        system_from(from_text(MINIMAL.replace(old, new, 1), "mine.yaml"))
     found = [str(f) for f in caught.value.faults]
     assert any(message in f and f.startswith("mine.yaml:") for f in found), found
 
 
 def test_a_share_of_layers_is_at_most_one(tmp_path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(MINE.replace("M: N}\n    d", "M: N}\n        layers: 2\n    d", 1), "utf-8")
+    file.write_text(MINIMAL.replace("M: N}\n    d", "M: N}\n        layers: 2\n    d", 1), "utf-8")
     with pytest.raises(InputError, match="layers is 2"):
         system(file, ["4K"])
 
@@ -286,9 +274,9 @@ def test_a_share_of_layers_is_at_most_one(tmp_path) -> None:
     ],
 )
 def test_sizes_below_one_are_refused_at_their_place(tmp_path, old, new, message) -> None:
-    assert old in MINE
+    assert old in MINIMAL
     file = tmp_path / "mine.yaml"
-    file.write_text(MINE.replace(old, new, 1), "utf-8")
+    file.write_text(MINIMAL.replace(old, new, 1), "utf-8")
     with pytest.raises(InputError, match=message) as caught:
         system(file, ["4K"])
     assert caught.value.faults[0].place.line > 1
