@@ -17,6 +17,7 @@ from accelsim.gpu import halves
 from accelsim.gpu.attention import HEAD_DIMS, LOG2E
 from accelsim.gpu.device import GpuError, cupy, device
 from accelsim.gpu.kernel import Kernel, load
+from accelsim.ir import kernel as ir
 
 #: Bits of a number in the cache.
 BITS: Final = (16, 8, 4)
@@ -109,25 +110,16 @@ def walk_of(cache: Cache) -> Walk:
 def splits_of(cache: Cache, walk: Walk, multiprocessors: int) -> tuple[int, int]:
     """Blocks that share the keys of a head, and keys of each.
 
-    The fewest that fill rounds of all slots nearly as well as the best number does: in one
-    round, or in up to eight where each warp of a block still takes keys four times.  A block
-    starts at a multiple of 16 keys.
+    As many as ``ir.kernel.splits_of`` says, a warp's keys once through a block being the least;
+    a block starts at a multiple of 16 keys.
 
     >>> splits_of(Cache(1, 32, 8, 65536, 128), Walk(32), 132)
     (32, 2048)
     >>> splits_of(Cache(13, 256, 32, 4480, 96, 4), Walk(32, blocks=3), 132)
     (5, 896)
     """
-    room, heads, least = multiprocessors * walk.blocks, cache.B * cache.HK, walk.tokens * walk.warps
-
-    def filled(splits: int) -> float:
-        return heads * splits / room / math.ceil(heads * splits / room)
-
-    once = max(1, min(room // heads, -(-cache.M // least)))
-    often = min(8 * room // heads, cache.M // (4 * least))
-    options = range(1, max(once, often) + 1)
-    best = max(filled(n) for n in options)
-    wanted = next(n for n in options if filled(n) >= 0.95 * best)
+    slots, least = multiprocessors * walk.blocks, walk.tokens * walk.warps
+    wanted = ir.splits_of(cache.B * cache.HK, slots, cache.M, least)
     length = -(-cache.M // wanted // 16) * 16
     return -(-cache.M // length), length
 

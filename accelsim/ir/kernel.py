@@ -6,6 +6,7 @@ instruction path, what overlaps what.  It holds no time and no efficiency.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -148,3 +149,20 @@ class KernelDescriptor:
             if all(sizes.get(name) == size for name, size in tile.when):
                 return tile
         return self.tiles[-1]
+
+
+def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
+    """Parts of the keys: the fewest that fill rounds of all ``slots`` nearly as well as any number.
+
+    In one round, or in up to eight where a block still takes ``least`` keys four times.
+
+    >>> splits_of(32, 264, 65536, 128), splits_of(416, 396, 4480, 128)
+    (8, 5)
+    """
+    once = max(1, min(slots // heads, -(-keys // least)))
+    often = min(8 * slots // heads, keys // (4 * least))
+    filled = {
+        n: heads * n / slots / math.ceil(heads * n / slots) for n in range(1, max(once, often) + 1)
+    }
+    best = max(filled.values())
+    return next(n for n, share in filled.items() if share >= 0.95 * best)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
-from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, staggered, tile_cycles
 
@@ -242,23 +242,6 @@ def _merge(gpu: Gpu, case: Decode, splits: int, partial: float) -> Launch:
     together = gpu.multiprocessors * max(1, gpu.multiprocessor.threads // (4 * case.E))
     chain *= math.ceil(case.B * case.H / together)
     return Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu))
-
-
-def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
-    """Parts of the keys: the fewest that fill rounds of all slots nearly as well as any number.
-
-    In one round, or in up to eight where a block still takes ``least`` keys four times.
-
-    >>> splits_of(32, 264, 65536, 128), splits_of(416, 396, 4480, 128)
-    (8, 5)
-    """
-    once = max(1, min(slots // heads, -(-keys // least)))
-    often = min(8 * slots // heads, keys // (4 * least))
-    filled = {
-        n: heads * n / slots / math.ceil(heads * n / slots) for n in range(1, max(once, often) + 1)
-    }
-    best = max(filled.values())
-    return next(n for n, share in filled.items() if share >= 0.95 * best)
 
 
 def between(walk: list[Stage], warps: float) -> float:

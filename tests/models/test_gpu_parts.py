@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from accelsim.gpu import decode
 from accelsim.gpu.decode import Cache, Walk
+from accelsim.ir.kernel import splits_of
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.models import gpu_attention
@@ -18,7 +19,6 @@ from accelsim.models.gpu_keys import Attention, spans
 from accelsim.models.gpu_launch import Launch
 from accelsim.models.gpu_pipeline import Stage, staggered
 from accelsim.models.gpu_schedule import ROUNDS, makespan, sharing
-from accelsim.models.gpu_stream import splits_of
 
 H100 = load_gpu("h100-sxm")
 
