@@ -3,8 +3,8 @@
 Units begin a stage together and each works through its tasks in order; a
 task starts when its tiles are there and what it must wait for in this stage
 has ended, and takes as long as its cycles and its words at the ports need.
-Among units the task that can start first is taken first, and requests are
-served before it up to that time, so that everything happens in order of time.
+What happens next is a task that ends or a tile that has passed its ports;
+both free slots and let others start.
 
 A stage counts as ``compute`` the busy cycles of its busiest unit.  What it
 takes beyond them are stalls, of the causes that the unit that ends last met,
@@ -17,10 +17,10 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from accelsim.errors import refuse
-from accelsim.sim.machine import Asked, Ports, Queue, Request, Slots
+from accelsim.errors import InputError, refuse
+from accelsim.sim.machine import Ports, Request, Slots, Transfer
 from accelsim.sim.program import Program, Stage, Task, tile_of
-from accelsim.sim.shapes import Shape, Shapes
+from accelsim.sim.shapes import Shapes
 from accelsim.sim.trace import Recorder
 
 #: Counters that every run has, before those of levels and units.
@@ -32,17 +32,29 @@ OTHERS = "other units of the stage"
 
 @dataclass(slots=True)
 class Turn:
-    """One unit in one stage: tasks left, time, busy cycles, and waits with their causes."""
+    """One unit in one stage: tasks left, time, busy cycles, and waits with their causes.
+
+    While ``task`` runs, it ends at ``end``, or when all that is ``coming`` is
+    there, if that is later; ``slow`` is why.  ``lacks`` is what the next task
+    waited for last, ``cause`` why.
+    """
 
     unit: str
     left: list[tuple[Task, int]]
     time: int
     busy: int = 0
     waits: list[tuple[str, int]] = field(default_factory=list)
+    task: Task | None = None
+    step: int = 0
+    end: int = 0
+    slow: str = ""
+    coming: list[tuple[Slots, int]] = field(default_factory=list)
+    lacks: Slots | None = None
+    cause: str = ""
 
 
 class Engine:
-    """The state of a running program.  ``time`` is the beginning of the next stage."""
+    """The state of a running program: ``time`` is the beginning of the next stage, ``now`` now."""
 
     def __init__(
         self,
@@ -60,29 +72,29 @@ class Engine:
             for writes in (False, True)
         }
         self.ports = Ports(rates, counters)
-        self.queue = Queue()
         self.slots = [
             Slots(n, b, program.bodies, self.ports) for n, b in enumerate(program.buffers)
         ]
-        self.time = self.iteration = 0
-        self.last = 0
+        self.time = self.now = self.iteration = 0
         self.made: dict[int | str, int] = {}
         self.readers: dict[int | str, list[Slots]] = {}
         for slots in self.slots:
             for source in slots.sources:
                 self.made[source] = 0
                 self.readers.setdefault(source, []).append(slots)
-        self.ended: dict[str, int] = {}
         self.units = tuple(dict.fromkeys(t.unit for t in program.tasks))
         self.shapes = Shapes(program, self.slots, self.ports)
         self.held = dict(program.laid_bytes)
         self.peaks = dict(program.laid_bytes)
         self.changes: dict[str, list[tuple[int, float]]] = {n: [] for n in self.held}
+        if recorder:
+            self.ports.served = self._recorded
+        self.words_of = ""
         first = sorted(self.slots, key=Slots.urgency)
         for n in range(max((s.copies for s in first), default=0)):
             for slots in first:
                 if n < slots.copies:
-                    self._fill(slots, n, 0)
+                    self._fill(slots)
 
     def _counter(self, name: str) -> int:
         if name not in self.named:
@@ -96,107 +108,98 @@ class Engine:
 
     # -- tiles -------------------------------------------------------------------------------
 
-    def _fill(self, slots: Slots, tile: int, time: int) -> None:
-        """Ask for the buffer's next tile, whose slot is free at ``time``, once it is made."""
+    def _fill(self, slots: Slots) -> None:
+        """Ask for the buffer's next tile, for which a slot is free, once it is made."""
         if slots.next is None:
             return
         wanted = slots.next * slots.body + slots.buffer.ahead
         move = slots.move(slots.next)
         if move.fill and any(self.made[source] < wanted for source in slots.sources):
-            slots.waiting[tile] = time
+            slots.waiting += 1
             return
+        tile, slots.tiles = slots.tiles, slots.tiles + 1
         slots.next = slots.following(slots.next)
         slots.drains[tile] = move.drain
         end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
         slots.covers[tile] = end
+        self._room(slots, 1)
         if move.fill is None:
-            self._there(slots, tile, time, time)
+            self._there(slots, tile)
         else:
-            slots.asked[tile] = time
-            self.queue.ask(time, slots, tile, False, move.fill)
+            self._ask(slots, tile, False, move.fill)
 
-    def _there(self, slots: Slots, tile: int, began: int, done: int) -> None:
-        """A tile is there; its room is taken since its fill began."""
-        slots.ready[tile] = done
-        self._room(slots, began, 1)
-        self._progress(tile_of(slots.number), slots.covers.pop(tile), done)
+    def _ask(self, slots: Slots, tile: int, drains: bool, request: Request) -> None:
+        """Let a tile pass the ports."""
+        self._count(request)
+        self.ports.ask(request, Transfer(slots, tile, drains, len(request.hops)), self.now)
 
-    def _progress(self, source: int | str, upto: int, time: int) -> None:
+    def _there(self, slots: Slots, tile: int) -> None:
+        """A tile is there."""
+        slots.ready.add(tile)
+        self._progress(tile_of(slots.number), slots.covers.pop(tile))
+
+    def _progress(self, source: int | str, upto: int) -> None:
         """A source has made all that it makes before step ``upto``; who waits for it may go on."""
         if self.made.get(source, upto) >= upto:
             return
         self.made[source] = upto
         for slots in self.readers[source]:
-            waiting, slots.waiting = slots.waiting, {}
-            for tile in sorted(waiting):
-                if slots.waiting:
-                    slots.waiting[tile] = waiting[tile]
-                else:
-                    self._fill(slots, tile, max(waiting[tile], time))
+            waiting, slots.waiting = slots.waiting, 0
+            for _ in range(waiting):
+                self._fill(slots)
 
-    def _room(self, slots: Slots, time: int, sign: int) -> None:
+    def _room(self, slots: Slots, sign: int) -> None:
         size = slots.buffer.slot_bytes
         if size:
-            heapq.heappush(self.changes[slots.buffer.level], (time, sign * size))
+            heapq.heappush(self.changes[slots.buffer.level], (self.now, sign * size))
 
-    def _close(self, slots: Slots, einsum: str, upto: int, time: int) -> None:
+    def _close(self, slots: Slots, einsum: str, upto: int) -> None:
         """A user is done with its tile; the last one lets it drain and frees its slot.
 
         ``upto`` is the step after the tile's last one.
         """
         tile = slots.at[einsum]
-        count, end = slots.ends.get(tile, (0, 0))
-        count, end = count + 1, max(end, time)
-        slots.ends[tile] = count, end
-        if count < len(slots.buffer.users):
+        slots.ends[tile] = slots.ends.get(tile, 0) + 1
+        if slots.ends[tile] < len(slots.buffer.users):
             return
-        del slots.ends[tile], slots.ready[tile]
+        del slots.ends[tile]
+        slots.ready.remove(tile)
         slots.upto[tile] = upto
         drain = slots.drains.pop(tile)
         if drain is None:
-            self._free(slots, tile, end)
+            self._free(slots, tile)
         else:
-            self.queue.ask(end, slots, tile, True, drain)
+            self._ask(slots, tile, True, drain)
 
-    def _free(self, slots: Slots, tile: int, time: int) -> None:
-        self.last = max(self.last, time)
-        self._room(slots, time, -1)
+    def _free(self, slots: Slots, tile: int) -> None:
+        self._room(slots, -1)
         upto = slots.upto.pop(tile)
-        self._fill(slots, tile + slots.copies, time)
-        self._progress(slots.number, upto, time)
-
-    def _serve(self, asked: Asked) -> None:
-        slots, tile = asked.slots, asked.tile
-        began, done = self.ports.serve(asked.request, asked.ready)
-        self._count(asked.request)
-        if self.recorder:
-            verb = "drain" if asked.drains else "fill"
-            self.recorder.transfer(f"{verb} {slots.buffer.tensor}", asked.request, self.ports)
-        if asked.drains:
-            self._free(slots, tile, done)
-        else:
-            del slots.asked[tile]
-            self._there(slots, tile, began, done)
+        self._fill(slots)
+        self._progress(slots.number, upto)
 
     def _count(self, request: Request) -> None:
         for counter, size in request.counts:
             self.counts[counter] += size
         self.add(SERIAL, sum(cycles for _, cycles in request.hops))
 
-    def _serve_until(self, time: int) -> None:
-        while self.queue.due(time):
-            self._serve(self.queue.take())
+    def _pass(self, until: int) -> None:
+        """Let tiles pass their ports up to a time."""
+        while (now := self.ports.next()) is not None and now <= until:
+            self.now = max(self.now, now)
+            for moved in self.ports.take(self.now):
+                if moved.drains:
+                    self._free(moved.slots, moved.tile)
+                else:
+                    self._there(moved.slots, moved.tile)
+        self.now = until
 
-    def _ready(self, slots: Slots, task: Task) -> int:
-        """When the tile that a task needs is there.  Raises InputError if it never will be."""
-        tile = slots.at[task.einsum]
-        while tile not in slots.ready:
-            if not self.queue.heap:
-                what = f"{task.einsum} waits for {slots.buffer.tensor}, which never comes"
-                allowed = f"what makes {slots.buffer.tensor} before {task.einsum}, or more copies"
-                raise refuse(f"'{self.program.name}' stops: {what}", allowed, task.place)
-            self._serve(self.queue.take())
-        return slots.ready[tile]
+    def _recorded(self, transfer: Transfer | None, port: int, start: int, end: int) -> None:
+        """Tell the recorder who had a port."""
+        assert self.recorder is not None
+        name = f"words of {self.words_of}"
+        if transfer is not None:
+            name = f"{'drain' if transfer.drains else 'fill'} {transfer.slots.buffer.tensor}"
+        self.recorder.transfer(name, self.ports.names[port], start, end)
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -218,21 +221,45 @@ class Engine:
         if not turns:
             return
         ran = {t.einsum for turn in turns for t, _ in turn.left}
-        waiting = set(ran)
-        self.ended = {}
-        while waiting:
-            turn = self._next(turns, waiting)
-            task, step = turn.left.pop()
-            self._task(turn, task, step)
-            waiting.discard(task.einsum)
+        self._work(turns, set(ran))
         self._account(turns)
         for einsum, cycles, why in stage.waits:
             if einsum in ran and cycles:
                 self._pause(why, cycles)
                 self.add(SERIAL, cycles)
                 self.time += cycles
-        self._serve_until(self.time)
+        self._pass(self.time)
+        self.ports.go_on(self.time)
         self._measure(self.time)
+
+    def _work(self, turns: list[Turn], waiting: set[str]) -> None:
+        """All tasks of a stage, in order of time; ``waiting`` are those that have not ended."""
+        while True:
+            for turn in turns:
+                if turn.task is None and turn.left and self._may_start(turn, waiting):
+                    self._start(turn)
+            running = [t for t in turns if t.task is not None]
+            if not running and not any(t.left for t in turns):
+                return
+            ends = [t.end for t in running if not t.coming]
+            passed = self.ports.next()
+            if not ends and passed is None:
+                raise self._stopped(turns)
+            self._pass(max(self.now, min(ends if passed is None else [*ends, passed])))
+            for turn in running:
+                self._arrived(turn)
+                if turn.end <= self.now and not turn.coming:
+                    waiting.discard(self._end(turn))
+
+    def _stopped(self, turns: list[Turn]) -> InputError:
+        """Nothing can happen any more."""
+        stuck = [(t.task, slots) for t in turns if t.task for slots, _ in t.coming]
+        stuck += [(t.left[-1][0], t.lacks) for t in turns if t.left and t.lacks is not None]
+        assert stuck, f"{self.program.name}: every unit waits for another"
+        task, tensor = stuck[0][0], stuck[0][1].buffer.tensor
+        what = f"{task.einsum} waits for {tensor}, which never comes"
+        allowed = f"what makes {tensor} before {task.einsum}, or more copies"
+        return refuse(f"'{self.program.name}' stops: {what}", allowed, task.place)
 
     def _account(self, turns: list[Turn]) -> None:
         """Count the stage that the turns have run: compute, stalls, what each unit waited for."""
@@ -241,8 +268,9 @@ class Engine:
         self.add(COMPUTE, busy)
         lost = last.time - self.time - busy
         for cause, cycles in reversed(last.waits):
-            self.add(f"stall {cause}", min(cycles, lost))
-            lost -= min(cycles, lost)
+            if lost:
+                self.add(f"stall {cause}", min(cycles, lost))
+                lost -= min(cycles, lost)
         ends = dict.fromkeys(self.units, self.time)
         for turn in turns:
             ends[turn.unit] = turn.time
@@ -274,84 +302,76 @@ class Engine:
         wanted = 0 if task.side == "first" else bodies[task.depth] - 1
         return own if rest == wanted else None
 
-    def _next(self, turns: list[Turn], waiting: set[str]) -> Turn:
-        """The unit whose next task can start first; last one whose tile is not even asked for."""
-        open_ = [t for t in turns if t.left]
-        if len(open_) == 1:
-            return open_[0]
-        best, earliest = None, (False, 0)
-        for turn in open_:
-            task, step = turn.left[-1]
-            if any(w in waiting for w in task.waits):
-                continue
-            start = max([turn.time, *(self.ended.get(w, 0) for w in task.waits)])
-            shape = self.shapes.of(task, step)
-            lacking = False
-            for slots in shape.needs:
-                tile = slots.at[task.einsum] + (slots in shape.opens)
-                known = slots.ready.get(tile, slots.asked.get(tile))
-                lacking |= known is None
-                start = max(start, known or 0)
-            if best is None or (lacking, start) < earliest:
-                best, earliest = turn, (lacking, start)
-        assert best is not None, f"{self.program.name}: every unit waits for another"
-        return best
-
-    def _task(self, turn: Turn, task: Task, step: int) -> None:
-        shape = self.shapes.of(task, step)
-        began, until = self._start(turn, task, shape)
-        start = began[0]
-        if shape.flow is not None:
-            _, done = self.ports.serve(shape.flow, start)
-            self._count(shape.flow)
-            until = max(until, (done, f"ports: words of {task.einsum}"))
-            if self.recorder:
-                self.recorder.transfer(f"words of {task.einsum}", shape.flow, self.ports)
-        end = max(start + task.cycles, until[0])
-        self._book(turn, task, began, (end, until[1]))
-        if self.recorder:
-            self.recorder.task(task.unit, task.einsum, step, start, end)
-        if self.execute:
-            self.execute(task.einsum, self._fixed(task, step))
-        upto = (step + 1) * self.program.bodies[task.depth]
-        for slots in shape.closes:
-            self._close(slots, task.einsum, upto, end)
-        self._progress(task.einsum, upto, end)
-
-    def _start(
-        self, turn: Turn, task: Task, shape: Shape
-    ) -> tuple[tuple[int, str], tuple[int, str]]:
-        """When a task starts and what it waited for, and until when its words still come in."""
-        start, cause = turn.time, ""
+    def _may_start(self, turn: Turn, waiting: set[str]) -> bool:
+        """Whether a unit's next task has all that it needs; else the turn knows what it lacks."""
+        task, step = turn.left[-1]
         for other in task.waits:
-            if self.ended.get(other, 0) > start:
-                start, cause = self.ended[other], f"{task.unit}: {task.einsum} waits for {other}"
+            if other in waiting:
+                turn.lacks, turn.cause = None, f"{task.unit}: {task.einsum} waits for {other}"
+                return False
+        shape = self.shapes.of(task, step)
+        for slots in shape.needs:
+            tile = slots.at[task.einsum] + (slots in shape.opens)
+            if tile not in slots.ready and not slots.streams:
+                turn.lacks, turn.cause = slots, slots.cause
+                return False
+        return True
+
+    def _start(self, turn: Turn) -> None:
+        """Begin a unit's next task."""
+        turn.task, turn.step = task, step = turn.left.pop()
+        shape = self.shapes.of(task, step)
+        if self.now > turn.time:
+            turn.waits.append((turn.cause, self.now - turn.time))
+        turn.time, turn.lacks = self.now, None
+        turn.end, turn.slow = self.now + task.cycles, ""
         for slots in shape.opens:
             slots.at[task.einsum] += 1
-        until = (0, "")
-        for slots in shape.needs:
-            ready = self._ready(slots, task)
-            if slots.streams:
-                until = max(until, (ready, slots.cause))
-            elif ready > start:
-                start, cause = ready, slots.cause
-        self._serve_until(start)
-        return (start, cause), until
+        turn.coming = [
+            (slots, slots.at[task.einsum])
+            for slots in shape.needs
+            if slots.at[task.einsum] not in slots.ready
+        ]
+        if shape.flow is not None:
+            self.words_of = task.einsum
+            self._count(shape.flow)
+            done = self.ports.words(shape.flow, self.now)
+            if done > turn.end:
+                turn.end, turn.slow = done, f"ports: words of {task.einsum}"
+        if self.execute:
+            self.execute(task.einsum, self._fixed(task, step))
 
-    def _book(self, turn: Turn, task: Task, began: tuple[int, str], ended: tuple[int, str]) -> None:
-        """Count a task's cycles, and its waits before and within."""
-        start, cause = began
-        end, slow = ended
-        if start > turn.time:
-            turn.waits.append((cause, start - turn.time))
-        if end > start + task.cycles:
-            turn.waits.append((slow, end - start - task.cycles))
+    def _arrived(self, turn: Turn) -> None:
+        """See which tiles that a task works on while they come in are there."""
+        here = [slots for slots, tile in turn.coming if tile in slots.ready]
+        if here:
+            turn.coming = [c for c in turn.coming if c[1] not in c[0].ready]
+            if self.now > turn.end:
+                turn.end, turn.slow = self.now, here[-1].cause
+
+    def _end(self, turn: Turn) -> str:
+        """A unit has done its task: book it, and close the tiles that it was the last of.
+
+        Returns the Einsum.
+        """
+        task, step = turn.task, turn.step
+        assert task is not None
+        late = turn.end - turn.time - task.cycles
+        if late > 0:
+            turn.waits.append((turn.slow, late))
+        if self.recorder:
+            self.recorder.task(task.unit, task.einsum, step, turn.time, turn.end)
+        turn.task, turn.time = None, turn.end
         turn.busy += task.cycles
-        turn.time = self.ended[task.einsum] = end
         self.add(f"busy {task.unit}", task.cycles)
         self.add(f"einsum {task.einsum}", task.cycles)
         self.add(SERIAL, task.cycles)
         self.add(TASKS, 1)
+        upto = (step + 1) * self.program.bodies[task.depth]
+        for slots in self.shapes.of(task, step).closes:
+            self._close(slots, task.einsum, upto)
+        self._progress(task.einsum, upto)
+        return task.einsum
 
     def _fixed(self, task: Task, step: int) -> dict[str, int]:
         """The value of each step loop around a task."""
@@ -374,9 +394,9 @@ class Engine:
 
     def finish(self) -> None:
         """Let the last tiles drain, and the arrays too."""
-        while self.queue.heap:
-            self._serve(self.queue.take())
-        end = max([self.time, self.last, *self.ports.free])
+        while (now := self.ports.next()) is not None:
+            self._pass(max(self.now, now))
+        end = max([self.now, *self.ports.free])
         if end > self.time:
             self._pause(DRAINS, end - self.time)
         if self.program.fill_cycles:

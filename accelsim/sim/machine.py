@@ -1,16 +1,20 @@
 """The machine at run time: ports that serve requests, slots that tiles come into.
 
-A port serves whole requests one after the other, in the order in which they
-become ready; a request takes whole cycles.  A level may have one port for
-reads and writes, and one for each besides.
+A port serves words that arrays read and write before tiles that come and go:
+an array that stands still is lost, a tile has the time of its other slot.  So
+words of an array take the port as soon as they ask, one after the other, and
+a tile on its way goes on when they have passed; tiles keep the order in which
+they asked.  All take whole cycles.  A level may have one port for reads and
+writes, and one for each besides.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from accelsim.sim.program import Buffer, Way, ways_words
 from accelsim.sim.tiles import Visit
@@ -23,15 +27,26 @@ class Request(NamedTuple):
     counts: tuple[tuple[int, float], ...]
 
 
-class Asked(NamedTuple):
-    """A buffer's request that waits: when it is ready, its turn, which tile, which way."""
+@dataclass(slots=True, eq=False)
+class Transfer:
+    """A tile on its way: which, whether it leaves, ports that it still passes."""
 
-    ready: int
-    turn: int
     slots: Slots
     tile: int
     drains: bool
-    request: Request
+    hops: int
+
+
+@dataclass(slots=True, eq=False)
+class Queued:
+    """A tile at one port, with the cycles that it still takes there."""
+
+    transfer: Transfer
+    cycles: int
+
+
+#: Tells of cycles of a port: for whom (a tile, or None: an array), port, from, to.
+Served: TypeAlias = Callable[[Transfer | None, int, int, int], None]
 
 
 class Move(NamedTuple):
@@ -52,7 +67,13 @@ class Ports:
         self.number = {name: n for n, name in enumerate(self.names)}
         self.rates = tuple(rates.values())
         self.counters = counters
+        #: Until when arrays have taken a port, or what passed it is accounted for.
         self.free = [0] * len(self.names)
+        #: Tiles that queue at each port, with the cycles that they still take.
+        self.queues: list[deque[Queued]] = [deque() for _ in self.names]
+        #: Tiles that pass no port.
+        self.passed: list[Transfer] = []
+        self.served: Served | None = None
 
     def request(self, moved: Sequence[tuple[Visit, tuple[Way, ...]]]) -> Request | None:
         """One request for the words of some visits; None where no byte moves."""
@@ -74,15 +95,62 @@ class Ports:
         hops = tuple((p, math.ceil(size / self.rates[p] - 1e-9)) for p, size in loads.items())
         return Request(hops, tuple(counts.items()))
 
-    def serve(self, request: Request, ready: int) -> tuple[int, int]:
-        """Serve a request, each port as soon as it is free.  Returns when it began and ended."""
-        began = done = ready
-        for n, (port, cycles) in enumerate(request.hops):
-            start = max(self.free[port], ready)
-            self.free[port] = start + cycles
-            done = max(done, start + cycles)
-            began = start if not n else min(began, start)
-        return began, done
+    def words(self, request: Request, now: int) -> int:
+        """Serve words of an array.  Returns when the last one has passed."""
+        done = now
+        for port, cycles in request.hops:
+            self._go_on(port, now)
+            self._tell(None, port, self.free[port], self.free[port] + cycles)
+            self.free[port] += cycles
+            done = max(done, self.free[port])
+        return done
+
+    def ask(self, request: Request, transfer: Transfer, now: int) -> None:
+        """Let a tile queue."""
+        for port, cycles in request.hops:
+            if not self.queues[port]:
+                self.free[port] = max(self.free[port], now)
+            self.queues[port].append(Queued(transfer, cycles))
+        if not request.hops:
+            self.passed.append(transfer)
+
+    def go_on(self, now: int) -> None:
+        """Let tiles pass until now, which is no later than ``next``."""
+        for port in range(len(self.free)):
+            self._go_on(port, now)
+
+    def _go_on(self, port: int, now: int) -> None:
+        """Let the first tile of a port's queue pass until now."""
+        free = self.free[port]
+        if now > free:
+            if queue := self.queues[port]:
+                queue[0].cycles -= now - free
+                self._tell(queue[0].transfer, port, free, now)
+            self.free[port] = now
+
+    def _tell(self, transfer: Transfer | None, port: int, start: int, end: int) -> None:
+        if self.served is not None and end > start:
+            self.served(transfer, port, start, end)
+
+    def next(self) -> int | None:
+        """When a tile has passed a port next, if no array asks before; None: no tile queues."""
+        if self.passed:
+            return 0
+        ends = [f + q[0].cycles for f, q in zip(self.free, self.queues, strict=True) if q]
+        return min(ends, default=None)
+
+    def take(self, now: int) -> list[Transfer]:
+        """Tiles that have passed all their ports by now, which is no later than ``next``."""
+        found, self.passed = self.passed, []
+        for port, queue in enumerate(self.queues):
+            if queue and self.free[port] + queue[0].cycles <= now:
+                first = queue.popleft()
+                self._tell(first.transfer, port, self.free[port], self.free[port] + first.cycles)
+                self.free[port] += first.cycles
+                first.transfer.hops -= 1
+                if not first.transfer.hops:
+                    found.append(first.transfer)
+        return found
 
 
 class Slots:
@@ -102,10 +170,12 @@ class Slots:
         deepest = len(trips) if buffer.visits.inside else moving[-1] + 1 if moving else 0
         self.stride = math.prod(trips[deepest:])
         self.at: dict[str, int] = dict.fromkeys(buffer.users, -1)
-        self.ready: dict[int, int] = {}
-        self.asked: dict[int, int] = {}
-        self.waiting: dict[int, int] = {}
-        self.ends: dict[int, tuple[int, int]] = {}
+        #: Tiles that have been asked for, those that are there, free slots whose next is not made.
+        self.tiles = 0
+        self.ready: set[int] = set()
+        self.waiting = 0
+        #: Users that are done with a tile, its last step, steps that it covers, how it drains.
+        self.ends: dict[int, int] = {}
         self.upto: dict[int, int] = {}
         self.covers: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
@@ -148,24 +218,3 @@ class Slots:
                 return None
             if self.move(instance).new:
                 return instance
-
-
-class Queue:
-    """Requests that wait, served in the order in which they become ready."""
-
-    def __init__(self) -> None:
-        self.heap: list[Asked] = []
-        self.turns = 0
-
-    def ask(self, ready: int, slots: Slots, tile: int, drains: bool, request: Request) -> None:
-        """Add a request."""
-        self.turns += 1
-        heapq.heappush(self.heap, Asked(ready, self.turns, slots, tile, drains, request))
-
-    def take(self) -> Asked:
-        """Remove the request whose turn it is."""
-        return heapq.heappop(self.heap)
-
-    def due(self, time: int) -> bool:
-        """Whether a request is ready by a time."""
-        return bool(self.heap) and self.heap[0].ready <= time

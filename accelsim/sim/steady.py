@@ -90,7 +90,6 @@ class _Runner:
         now, step = engine.time, engine.iteration
         outer, body = self.bodies[depth], self.bodies[depth + 1]
         found: list[Any] = [tuple(max(free - now, 0) for free in engine.ports.free)]
-        found.append(max(engine.last - now, 0))
         past = step - self.trailing - 1  # what was made before is as good as made then
         found.append(tuple(self._place(max(u, past), outer) for u in engine.made.values()))
         ahead, first = 1, []
@@ -107,22 +106,21 @@ class _Runner:
                 (
                     coming,
                     tuple(n - base for n in slots.at.values()),
-                    _times(slots.ready, base, now),
-                    _times(slots.asked, base, now),
-                    _times(slots.waiting, base, now),
+                    slots.tiles - base,
+                    slots.waiting,
+                    tuple(sorted(n - base for n in slots.ready)),
                     self._places(slots.upto, base, outer),
                     self._places(slots.covers, base, outer),
-                    tuple(sorted((n - base, c, max(t - now, 0))
-                                 for n, (c, t) in slots.ends.items())),
+                    tuple(sorted((n - base, count) for n, count in slots.ends.items())),
                     tuple(sorted((n - base, d) for n, d in slots.drains.items())),
                 )
             )  # fmt: skip
-        found.append(
-            tuple(
-                (a.ready - now, a.slots.number, a.tile - first[a.slots.number], a.drains)
-                for a in sorted(engine.queue.heap)
-            )
-        )
+        for queue in engine.ports.queues:
+            moved = ((q.transfer, q.cycles) for q in queue)
+            found.append(
+                tuple((t.slots.number, t.tile - first[t.slots.number], t.drains, cycles)
+                      for t, cycles in moved)
+            )  # fmt: skip
         return tuple(found), ahead
 
     def _place(self, step: int, outer: int) -> tuple[int, int]:
@@ -160,21 +158,11 @@ class _Runner:
                 slots.next += moved_by(slots.next * slots.body) // slots.body
             slots.upto = {n: u + moved_by(u) for n, u in slots.upto.items()}
             slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
-            for times_of in (slots.ready, slots.asked, slots.waiting):
-                for tile in times_of:
-                    times_of[tile] += moved
-            slots.ends = {n: (c, t + moved) for n, (c, t) in slots.ends.items()}
         ports = engine.ports
         ports.free = [t + moved for t in ports.free]
-        engine.last += moved
         engine.made = {n: u + moved_by(u) if u > past else u for n, u in engine.made.items()}
-        engine.queue.heap = [a._replace(ready=a.ready + moved) for a in engine.queue.heap]
         for level, changes in engine.changes.items():
             engine.changes[level] = [(t + moved, size) for t, size in changes]
-        engine.time += moved
+        engine.time = engine.now = engine.time + moved
         engine.iteration += steps
         self.skipped += steps
-
-
-def _times(found: dict[int, int], base: int, now: int) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted((n - base, max(t - now, 0)) for n, t in found.items()))

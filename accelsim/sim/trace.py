@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from accelsim.sim.machine import Ports, Request
-
 #: Events that are kept; later ones are only counted.
 MOST_EVENTS = 200_000
 #: Kinds of tracks, in the order in which they are shown.
@@ -46,12 +44,10 @@ class Recorder:
         """An Einsum's task in one step."""
         self._add(UNITS, unit, einsum, start, end, step=step)
 
-    def transfer(self, name: str, request: Request, ports: Ports) -> None:
-        """A request that has just been served, on each of its ports."""
-        for port, cycles in request.hops:
-            level, kind = ports.names[port]
-            end = ports.free[port]
-            self._add(PORTS, f"{level} {kind}".strip(), name, end - cycles, end)
+    def transfer(self, name: str, port: tuple[str, str], start: int, end: int) -> None:
+        """Words that a port of a level serves from one cycle to another."""
+        level, kind = port
+        self._add(PORTS, f"{level} {kind}".strip(), name, start, end)
 
     def stage(self, number: int, iteration: int, start: int, end: int) -> None:
         """A stage of the schedule in one iteration of the steady state."""
