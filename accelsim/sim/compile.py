@@ -33,16 +33,25 @@ from accelsim.sim.program import (
 )
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.steady import tried
 from accelsim.sim.tiles import MOST_INSIDE, Visits, Words, elements
 
 
 def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group: Group) -> Program:
-    """The program of one group.
+    """The program of one group: where its first schedule stalls, the fastest that is found.
 
     Raises InputError where tiles do not fit, a unit lacks an operation, or
     the schedule has no room to repeat.
     """
-    return _Compiler(Nest(problem, arch, mapping, group)).program()
+    compiler = _Compiler(Nest(problem, arch, mapping, group))
+    solver, schedule = compiler.scheduled()
+    program = compiler.program(schedule)
+    if solver is None:
+        return program
+    ports = rates(arch)
+    if tried(program, ports).stalls:
+        program = compiler.program(solver.search(lambda s: tried(compiler.program(s), ports)))
+    return program
 
 
 class _Compiler:
@@ -56,13 +65,15 @@ class _Compiler:
         self.buffers: list[Buffer] = []
         self.flows: dict[str, list[Flow]] = {e: [] for e in nest.work}
 
-    def program(self) -> Program:
-        nest, arch = self.nest, self.arch
         for einsum in nest.work:
             self._leaf(einsum)
         self._holds()
         self.buffers = [self._with_sources(n, b) for n, b in enumerate(self.buffers)]
-        schedule, overlap = self._schedule()
+
+    def program(self, schedule: Schedule) -> Program:
+        """The program with a schedule."""
+        nest, arch = self.nest, self.arch
+        overlap = any(schedule.lags.values())
         stages = []
         for stage, units in zip(nest.group.stages, schedule.order, strict=True):
             waits = tuple(
@@ -242,7 +253,7 @@ class _Compiler:
         if not buffer.fill:
             return buffer
         if buffer.drain:
-            once = buffer.visits.once and all(way.which == "again" for way in buffer.fill)
+            once = buffer.visits.apart and all(way.which == "again" for way in buffer.fill)
             if once or buffer.copies == 1:
                 return buffer
             return replace(buffer, sources=(number,), ahead=-self._others(buffer))
@@ -278,17 +289,20 @@ class _Compiler:
 
     # -- schedule ----------------------------------------------------------------------------
 
-    def _schedule(self) -> tuple[Schedule, bool]:
-        """The schedule, and whether steps overlap, which they do where all rooms fit at once."""
+    def scheduled(self) -> tuple[Solver | None, Schedule]:
+        """A first schedule, and its solver where others may be tried.
+
+        Steps may overlap where all rooms fit at once.
+        """
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
         orders = [*self._data(), *self._slots(), *self._homes()]
         faults = self.rooms.overlapping(self.shares)
         cycles = {e: self._cycles(e) for e in units}
-        schedule = Solver(self.nest.group, units, orders, cycles).solve(trail=not faults)
-        overlap = any(schedule.lags.values())
-        if overlap and faults:
+        solver = Solver(self.nest.group, units, orders, cycles)
+        schedule = solver.solve(trail=not faults)
+        if faults and any(schedule.lags.values()):
             raise InputError(faults)
-        return schedule, overlap
+        return (None if faults else solver), schedule
 
     def _data(self) -> Iterator[Order]:
         """An Einsum reads what another has written."""

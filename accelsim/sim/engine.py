@@ -72,8 +72,10 @@ class Engine:
             for writes in (False, True)
         }
         self.ports = Ports(rates, counters)
+        lags = {t.einsum: t.lag for t in program.tasks}
         self.slots = [
-            Slots(n, b, program.bodies, self.ports) for n, b in enumerate(program.buffers)
+            Slots(n, b, program.bodies, self.ports, min(lags[e] for e in b.users))
+            for n, b in enumerate(program.buffers)
         ]
         self.time = self.now = self.iteration = 0
         self.made: dict[int | str, int] = {}
@@ -83,6 +85,7 @@ class Engine:
                 self.made[source] = 0
                 self.readers.setdefault(source, []).append(slots)
         self.units = tuple(dict.fromkeys(t.unit for t in program.tasks))
+        self.taken_by = dict.fromkeys(self.units, 0)
         self.shapes = Shapes(program, self.slots, self.ports)
         self.held = dict(program.laid_bytes)
         self.peaks = dict(program.laid_bytes)
@@ -102,6 +105,10 @@ class Engine:
             self.counts.append(0.0)
         return self.named[name]
 
+    def taken(self) -> list[int]:
+        """Cycles that each unit and each port cannot have spared so far."""
+        return [*self.taken_by.values(), *self.ports.asked]
+
     def add(self, name: str, amount: float) -> None:
         """Add to a counter."""
         self.counts[self._counter(name)] += amount
@@ -113,7 +120,7 @@ class Engine:
         if slots.next is None:
             return
         wanted = slots.next * slots.body + slots.buffer.ahead
-        move = slots.move(slots.next)
+        move, due = slots.move(slots.next), slots.next * slots.body + slots.lead
         if move.fill and any(self.made[source] < wanted for source in slots.sources):
             slots.waiting += 1
             return
@@ -126,12 +133,12 @@ class Engine:
         if move.fill is None:
             self._there(slots, tile)
         else:
-            self._ask(slots, tile, False, move.fill)
+            self._ask(Transfer(slots, tile, False, due, len(move.fill.hops)), move.fill)
 
-    def _ask(self, slots: Slots, tile: int, drains: bool, request: Request) -> None:
+    def _ask(self, transfer: Transfer, request: Request) -> None:
         """Let a tile pass the ports."""
         self._count(request)
-        self.ports.ask(request, Transfer(slots, tile, drains, len(request.hops)), self.now)
+        self.ports.ask(request, transfer, self.now)
 
     def _there(self, slots: Slots, tile: int) -> None:
         """A tile is there."""
@@ -169,7 +176,10 @@ class Engine:
         if drain is None:
             self._free(slots, tile)
         else:
-            self._ask(slots, tile, True, drain)
+            due = upto + (slots.copies - 1) * slots.stays + slots.lead
+            for other in self.readers.get(slots.number, ()):
+                due = min(due, upto - other.buffer.ahead + other.lead)
+            self._ask(Transfer(slots, tile, True, due, len(drain.hops)), drain)
 
     def _free(self, slots: Slots, tile: int) -> None:
         self._room(slots, -1)
@@ -332,6 +342,7 @@ class Engine:
             for slots in shape.needs
             if slots.at[task.einsum] not in slots.ready
         ]
+        self.taken_by[task.unit] += shape.least
         if shape.flow is not None:
             self.words_of = task.einsum
             self._count(shape.flow)

@@ -3,15 +3,16 @@
 A port serves words that arrays read and write before tiles that come and go:
 an array that stands still is lost, a tile has the time of its other slot.  So
 words of an array take the port as soon as they ask, one after the other, and
-a tile on its way goes on when they have passed; tiles keep the order in which
-they asked.  All take whole cycles.  A level may have one port for reads and
-writes, and one for each besides.
+a tile on its way goes on when they have passed.  Of tiles the one that is due
+first passes first (earliest deadline first is optimal on one server: Liu and
+Layland, 1973).  All take whole cycles.  A level may have one port for reads
+and writes, and one for each besides.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -29,11 +30,16 @@ class Request(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Transfer:
-    """A tile on its way: which, whether it leaves, ports that it still passes."""
+    """A tile on its way: which, whether it leaves, when it is due, ports that it still passes.
+
+    It is due in the iteration in which a tile comes to be used, or what it
+    makes room for or brings.
+    """
 
     slots: Slots
     tile: int
     drains: bool
+    due: int
     hops: int
 
 
@@ -70,9 +76,11 @@ class Ports:
         #: Until when arrays have taken a port, or what passed it is accounted for.
         self.free = [0] * len(self.names)
         #: Tiles that queue at each port, with the cycles that they still take.
-        self.queues: list[deque[Queued]] = [deque() for _ in self.names]
+        self.queues: list[list[Queued]] = [[] for _ in self.names]
         #: Tiles that pass no port.
         self.passed: list[Transfer] = []
+        #: Cycles that each port was asked for.
+        self.asked = [0] * len(self.names)
         self.served: Served | None = None
 
     def request(self, moved: Sequence[tuple[Visit, tuple[Way, ...]]]) -> Request | None:
@@ -100,17 +108,20 @@ class Ports:
         done = now
         for port, cycles in request.hops:
             self._go_on(port, now)
+            self.asked[port] += cycles
             self._tell(None, port, self.free[port], self.free[port] + cycles)
             self.free[port] += cycles
             done = max(done, self.free[port])
         return done
 
     def ask(self, request: Request, transfer: Transfer, now: int) -> None:
-        """Let a tile queue."""
+        """Let a tile queue, before those that are due later."""
         for port, cycles in request.hops:
-            if not self.queues[port]:
-                self.free[port] = max(self.free[port], now)
-            self.queues[port].append(Queued(transfer, cycles))
+            self._go_on(port, now)
+            self.asked[port] += cycles
+            queue = self.queues[port]
+            at = bisect_right(queue, transfer.due, key=lambda q: q.transfer.due)
+            queue.insert(at, Queued(transfer, cycles))
         if not request.hops:
             self.passed.append(transfer)
 
@@ -144,7 +155,7 @@ class Ports:
         found, self.passed = self.passed, []
         for port, queue in enumerate(self.queues):
             if queue and self.free[port] + queue[0].cycles <= now:
-                first = queue.popleft()
+                first = queue.pop(0)
                 self._tell(first.transfer, port, self.free[port], self.free[port] + first.cycles)
                 self.free[port] += first.cycles
                 first.transfer.hops -= 1
@@ -156,14 +167,16 @@ class Ports:
 class Slots:
     """A buffer at run time.  Tiles are numbered from 0 in the order in which they come."""
 
-    def __init__(self, number: int, buffer: Buffer, bodies: Sequence[int], ports: Ports) -> None:
+    def __init__(
+        self, number: int, buffer: Buffer, bodies: Sequence[int], ports: Ports, lead: int
+    ) -> None:
         self.number, self.buffer, self.ports = number, buffer, ports
         self.copies, self.sources = buffer.copies, buffer.sources
         self.cause = buffer.cause
         #: Whether a task may start while its tile still comes in, at the pace of the port.
         self.streams = buffer.made and buffer.copies > 1
         trips = [loop.trips for loop in buffer.visits.steps]
-        self.body = bodies[buffer.depth]
+        self.body, self.stays = bodies[buffer.depth], buffer.visits.stays(bodies)
         self.instances = math.prod(trips)
         self.trips = trips
         moving = [n for n, moves in enumerate(buffer.visits.moving) if moves]
@@ -180,6 +193,8 @@ class Slots:
         self.covers: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
         self.next: int | None = 0
+        #: Iterations by which the first of its users trails.
+        self.lead = lead
         self._moves: dict[object, Move] = {}
 
     def urgency(self) -> tuple[bool, bool]:

@@ -12,14 +12,18 @@ by a step, so that both units work at once, or wait within the stage.  What
 goes out to another level and comes back may take some steps on its way.  A
 consumer trails wherever the room for further steps is there and an iteration
 does not take longer for it, as it would where others wait for that room.
+
+These lags know no ports.  Where a run with them stalls, others are tried, one
+Einsum after the other, and what runs fastest is kept (``Solver.search``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import pairwise, permutations
+from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir.mapping import Group
@@ -44,6 +48,13 @@ class Order:
     far: bool = False
 
 
+class Trial(NamedTuple):
+    """Cycles of a run, and whether its iterations take longer than the busiest unit or port."""
+
+    cycles: float
+    stalls: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Lags by Einsum; for each stage and unit the Einsums in order; waits within a stage."""
@@ -55,6 +66,23 @@ class Schedule:
 
 #: Steps that a result may take on its way out to another level and back.
 FAR = (1, 2, 3)
+#: Steps by which a consumer may trail what it reads, where other lags are tried.
+TRIED = (0, 1, 2, 3)
+
+#: By how many steps the second of two Einsums trails the first, at least.
+Trailing: TypeAlias = dict[tuple[str, str], int]
+
+
+class Choice(NamedTuple):
+    """What a schedule follows from, besides its orders: who trails whom, whose turn is when.
+
+    An Einsum that is ``sooner`` has the turn of one with so many steps more of
+    lag; with ``eager`` those that wait for nobody in their stage come first.
+    """
+
+    trailing: Trailing
+    sooner: dict[str, float]
+    eager: bool
 
 
 class Solver:
@@ -71,6 +99,7 @@ class Solver:
         self.orders = tuple(dict.fromkeys(orders))
         self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
         self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
+        self.choice = Choice({}, {}, False)
 
     def solve(self, trail: bool = True) -> Schedule:
         """The schedule with as many consumers a step behind as there is room for.
@@ -78,7 +107,7 @@ class Solver:
         ``trail=False``: none but those that the order of stages asks for.
         Raises InputError if no lags keep all orders.
         """
-        trailing: dict[tuple[str, str], int] = {}
+        trailing: Trailing = {}
         found = self._schedule(trailing)
         if found is None:
             raise InputError(self._faults())
@@ -98,7 +127,46 @@ class Solver:
                 better = self._schedule(more)
                 if better is not None and self._takes(better) <= self._takes(found):
                     found, trailing = better, more
+        self.choice = Choice(trailing, {}, False)
         return found
+
+    def search(self, trial: Callable[[Schedule], Trial]) -> Schedule:
+        """The fastest of the schedules near the one that ``solve`` has found.
+
+        ``trial`` tells how long one takes and whether it stalls; one that does not is taken.
+        """
+        fastest = self._chosen(self.choice)
+        assert fastest is not None
+        least, tried = trial(fastest), [fastest]
+        moved = True
+        while moved and least.stalls:
+            moved = False
+            for choice in self._near(fastest):
+                found = self._chosen(choice)
+                if found is None or found in tried:
+                    continue
+                tried.append(found)
+                other = trial(found)
+                if other.cycles < least.cycles:
+                    fastest, least, self.choice, moved = found, other, choice, True
+        return fastest
+
+    def _near(self, schedule: Schedule) -> Iterator[Choice]:
+        """What differs from the present in one pair, in one consumer, or in one unit's order."""
+        pairs = [(o.before, o.after) for o in self.orders if o.why == "data" and not o.steps]
+        for einsum in self.stage:
+            own = [pair for pair in pairs if pair[1] == einsum]
+            for some in [own, *([pair] for pair in own if len(own) > 1)]:
+                for steps in TRIED if some else ():
+                    trailing = self.choice.trailing | dict.fromkeys(some, steps)
+                    for eager in (False, True):
+                        yield self.choice._replace(trailing=trailing, eager=eager)
+        sooner, lags = self.choice.sooner, schedule.lags
+        for _, einsums in (unit for stage in schedule.order for unit in stage):
+            for one, other in permutations(einsums, 2):
+                away = sooner.get(other, 0) + lags[other] - lags[one]
+                for side in (away + 0.5, away - 0.5):
+                    yield self.choice._replace(sooner=sooner | {one: side})
 
     def _takes(self, schedule: Schedule) -> int:
         """Cycles of an iteration whose tiles are there: each stage's longest chain of waits."""
@@ -121,7 +189,7 @@ class Solver:
         same = self.stage[o.before] == self.stage[o.after]
         return same and self.units[o.before] != self.units[o.after]
 
-    def _least(self, o: Order, trailing: dict[tuple[str, str], int]) -> int:
+    def _least(self, o: Order, trailing: Trailing) -> int:
         """The least difference of lags that keeps an order."""
         if o.why == "inside":
             return 0
@@ -135,9 +203,7 @@ class Solver:
             return max(least, trailing.get((o.before, o.after), 0))
         return least
 
-    def _lags(
-        self, trailing: dict[tuple[str, str], int], orders: Sequence[Order]
-    ) -> dict[str, int] | None:
+    def _lags(self, trailing: Trailing, orders: Sequence[Order]) -> dict[str, int] | None:
         """The least lags; None if there are none."""
         lags = dict.fromkeys(self.stage, 0)
         for _ in range(len(lags) + 1):
@@ -150,31 +216,50 @@ class Solver:
                 return lags
         return None
 
-    def _schedule(self, trailing: dict[tuple[str, str], int]) -> Schedule | None:
-        lags = self._lags(trailing, self.orders)
+    def _schedule(self, trailing: Trailing) -> Schedule | None:
+        return self._chosen(Choice(trailing, {}, False))
+
+    def _chosen(self, choice: Choice) -> Schedule | None:
+        """The schedule of a choice; None if there is none."""
+        lags = self._lags(choice.trailing, self.orders)
         if lags is None:
             return None
-        order = []
-        for stage in self.group.stages:
-            units: dict[str, list[str]] = {}
-            for e in sorted(stage.einsums, key=lambda e: (-lags[e], self.position[e])):
-                units.setdefault(self.units[e], []).append(e)
-            order.append(tuple((u, tuple(es)) for u, es in units.items()))
         waits: dict[str, list[str]] = {}
         for o in self.orders:
             at_once = lags[o.before] - o.steps == lags[o.after]
             if at_once and o.why != "inside" and self._abreast(o):
                 waits.setdefault(o.after, []).append(o.before)
-        found = Schedule(lags, tuple(order), {e: tuple(dict.fromkeys(w)) for e, w in waits.items()})
-        return found if self._runs(found) else None
 
-    def _runs(self, schedule: Schedule) -> bool:
-        """Whether waits within a stage and the order on each unit form no circle."""
+        def turn(e: str) -> tuple[bool, float, int]:
+            return choice.eager and e in waits, -lags[e] - choice.sooner.get(e, 0), self.position[e]
+
+        order = []
+        for stage in self.group.stages:
+            units: dict[str, list[str]] = {}
+            for e in sorted(stage.einsums, key=turn):
+                units.setdefault(self.units[e], []).append(e)
+            order.append(tuple((u, tuple(es)) for u, es in units.items()))
+        found = Schedule(lags, tuple(order), {e: tuple(dict.fromkeys(w)) for e, w in waits.items()})
+        return found if self._runs(found, choice.eager or bool(choice.sooner)) else None
+
+    def _runs(self, schedule: Schedule, moved: bool) -> bool:
+        """Whether waits within a stage and the order on each unit form no circle.
+
+        ``moved``: the order is not that of lags, which keeps all others.
+        """
         graph: dict[str, set[str]] = {e: set(w) for e, w in schedule.waits.items()}
         for stage in schedule.order:
             for _, einsums in stage:
                 for one, other in pairwise(einsums):
                     graph.setdefault(other, set()).add(one)
+        for o in self.orders if moved else ():
+            lags, same = schedule.lags, self.stage[o.before] == self.stage[o.after]
+            if same and self.units[o.before] == self.units[o.after] and o.before != o.after:
+                if o.why == "inside":
+                    first, second = sorted((o.before, o.after), key=lambda e: self.position[e])
+                    graph.setdefault(second, set()).add(first)
+                elif lags[o.before] - o.steps == lags[o.after]:
+                    graph.setdefault(o.after, set()).add(o.before)
         try:
             TopologicalSorter(graph).prepare()
         except CycleError:

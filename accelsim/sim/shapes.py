@@ -15,9 +15,13 @@ from accelsim.sim.program import Program, Task
 
 @dataclass(slots=True)
 class Shape:
-    """What one kind of step asks of a task: operands, and buffers whose tiles begin or end."""
+    """What one kind of step asks of a task: operands, and buffers whose tiles begin or end.
+
+    ``least`` cycles it takes, if no other array asks for the same ports.
+    """
 
     flow: Request | None
+    least: int
     opens: tuple[Slots, ...]
     closes: tuple[Slots, ...]
     needs: tuple[Slots, ...]
@@ -71,4 +75,6 @@ class Shapes:
             if within == inner - 1 and slots.changes(instance + 1):
                 closes.append(slots)
         closes.sort(key=Slots.urgency)
-        return Shape(self.ports.request(moved), tuple(opens), tuple(closes), tuple(needs))
+        flow = self.ports.request(moved)
+        least = max([task.cycles, *(cycles for _, cycles in flow.hops)]) if flow else task.cycles
+        return Shape(flow, least, tuple(opens), tuple(closes), tuple(needs))

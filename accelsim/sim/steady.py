@@ -13,12 +13,20 @@ up to the point from where the loop's last index would be felt.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from accelsim.sim.engine import Engine
+from accelsim.sim.program import Program
+from accelsim.sim.schedule import Trial
 
 #: Boundaries of one loop that are remembered.
 REMEMBERED = 256
+
+#: Iterations stall that take this share longer than the busiest unit or port.
+STALLS = 0.005
+#: Iterations in which a schedule is tried, besides those in which it is filled.
+TRIED = 48
 
 State: TypeAlias = tuple[Any, ...]
 
@@ -39,6 +47,26 @@ def run(engine: Engine, full: bool = False) -> int:
         engine.run_iteration()
     engine.finish()
     return runner.skipped
+
+
+def tried(program: Program, rates: Mapping[tuple[str, str], float]) -> Trial:
+    """A program's first iterations, and what all take if the rest is like their second half."""
+    engine = Engine(program, rates)
+    total, last = program.bodies[0], max(t.lag for t in program.tasks)
+    count = min(total, TRIED + 2 * last)
+    for _ in range(count // 2):
+        engine.run_iteration()
+    time, taken = engine.time, engine.taken()
+    for _ in range(count // 2, count):
+        engine.run_iteration()
+    cycles = engine.time - time
+    longest = max(now - then for now, then in zip(engine.taken(), taken, strict=True))
+    if count == total:
+        for _ in range(last):
+            engine.run_iteration()
+        engine.finish()
+    rest = (total - count) * cycles / (count - count // 2)
+    return Trial(engine.time + rest, cycles > longest * (1 + STALLS))
 
 
 class _Runner:
@@ -118,8 +146,8 @@ class _Runner:
         for queue in engine.ports.queues:
             moved = ((q.transfer, q.cycles) for q in queue)
             found.append(
-                tuple((t.slots.number, t.tile - first[t.slots.number], t.drains, cycles)
-                      for t, cycles in moved)
+                tuple((t.slots.number, t.tile - first[t.slots.number], t.drains,
+                       self._place(t.due, outer), cycles) for t, cycles in moved)
             )  # fmt: skip
         return tuple(found), ahead
 
@@ -159,6 +187,8 @@ class _Runner:
             slots.upto = {n: u + moved_by(u) for n, u in slots.upto.items()}
             slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
         ports = engine.ports
+        for transfer in {id(q.transfer): q.transfer for qs in ports.queues for q in qs}.values():
+            transfer.due += moved_by(transfer.due)
         ports.free = [t + moved for t in ports.free]
         engine.made = {n: u + moved_by(u) if u > past else u for n, u in engine.made.items()}
         for level, changes in engine.changes.items():

@@ -201,8 +201,8 @@ class Visits:
         self._known: dict[Key, Visit] = {}
 
     @cached_property
-    def once(self) -> bool:
-        """Whether no tile comes a second time; not said of quotients, nor of lines that meet."""
+    def apart(self) -> bool:
+        """Whether no tile of a step comes in another; not said of quotients or lines that meet."""
         if not all(self.moving) or any(x.divisor > 1 for x in self.lines):
             return False
         for line, by_step in zip(self.lines, self._by_step, strict=True):
@@ -213,7 +213,7 @@ class Visits:
                 if c <= reach:
                     return False
                 reach += c * (trips - 1)
-        return not self.inside or not self.visit((0,) * len(self.steps)).again
+        return True
 
     def stays(self, bodies: Sequence[int]) -> int:
         """Steps for which a tile stays; ``bodies`` are steps of one pass over a loop and all in it.
@@ -230,14 +230,19 @@ class Visits:
 
         The slots of a recurrence hold the same elements.  Between two visits
         are the other tiles of the loops inside the innermost loop that moves
-        none.  0, where that is not known: lines that bend or meet.
+        none.  A tile finer than a step has all its step's words; what each of
+        them waits for came and went as many tiles ago, so that a tile counts
+        as a step.  0, where that is not known: lines that bend or meet.
 
         >>> lines = (Line((("p", 1),)),)
         >>> Visits(lines, (Loop("m", 3), Loop("p", 4)), (), 1).others((12, 4, 1), {"m": 3, "p": 4})
         3
+        >>> inside = (Round("p", 4, 1),)
+        >>> Visits(lines, (Loop("m", 3),), inside, 1).others((3, 1), {"m": 3, "p": 4})
+        3
         """
         lines = [x for x in self.lines if not x.slot]
-        if self.inside or any(x.divisor > 1 or x.most is not None for x in lines):
+        if any(x.divisor > 1 or x.most is not None for x in lines):
             return 0
         for line in lines:
             reach = 0
@@ -245,12 +250,15 @@ class Visits:
                 if c <= reach:
                     return 0
                 reach += c * (extent[part] - 1)
-        moves = [any(x.coefficient(loop.part) for x in lines) for loop in self.steps]
+        loops = [(x.part, x.trips) for x in self.steps]
+        loops += [(x.part, x.trips) for x in self.inside]
+        moves = [any(x.coefficient(part) for x in lines) for part, _ in loops]
         inner = max((n for n, on in enumerate(moves) if on), default=-1)
         still = [n for n, on in enumerate(moves) if not on]
         if not still or still[-1] > inner:
             return 0
-        return bodies[still[-1] + 1] - self.stays(bodies)
+        tiles = math.prod(trips for _, trips in loops[still[-1] + 1 : inner + 1])
+        return (tiles - 1) * self.stays(bodies)
 
     def first(self, at: Sequence[int]) -> tuple[int, ...]:
         """The first tile of the step with loop indices ``at``: the values of its lines."""
