@@ -36,6 +36,9 @@ from accelsim.sim.schedule import Order, Schedule, Solver
 from accelsim.sim.steady import tried
 from accelsim.sim.tiles import MOST_INSIDE, Visits, Words, elements
 
+#: Iterations that make a steady state; with fewer the first schedule is kept.
+ENOUGH = 24
+
 
 def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group: Group) -> Program:
     """The program of one group: where its first schedule stalls, the fastest that is found.
@@ -46,11 +49,13 @@ def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group:
     compiler = _Compiler(Nest(problem, arch, mapping, group))
     solver, schedule = compiler.scheduled()
     program = compiler.program(schedule)
-    if solver is None:
+    if solver is None or program.bodies[0] < ENOUGH:
         return program
     ports = rates(arch)
     if tried(program, ports).stalls:
-        program = compiler.program(solver.search(lambda s: tried(compiler.program(s), ports)))
+        program = compiler.program(
+            solver.search(lambda s, most: tried(compiler.program(s), ports, most))
+        )
     return program
 
 

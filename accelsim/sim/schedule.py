@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise, permutations
+from math import inf
 from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
@@ -68,6 +69,8 @@ class Schedule:
 FAR = (1, 2, 3)
 #: Steps by which a consumer may trail what it reads, where other lags are tried.
 TRIED = (0, 1, 2, 3)
+#: Schedules that are tried at most.
+MOST_TRIED = 200
 
 #: By how many steps the second of two Einsums trails the first, at least.
 Trailing: TypeAlias = dict[tuple[str, str], int]
@@ -130,23 +133,24 @@ class Solver:
         self.choice = Choice(trailing, {}, False)
         return found
 
-    def search(self, trial: Callable[[Schedule], Trial]) -> Schedule:
+    def search(self, trial: Callable[[Schedule, float], Trial]) -> Schedule:
         """The fastest of the schedules near the one that ``solve`` has found.
 
-        ``trial`` tells how long one takes and whether it stalls; one that does not is taken.
+        ``trial`` tells how long one takes, if it takes less than so many
+        cycles, and whether it stalls; one that does not is taken.
         """
         fastest = self._chosen(self.choice)
         assert fastest is not None
-        least, tried = trial(fastest), [fastest]
+        least, tried = trial(fastest, inf), [fastest]
         moved = True
         while moved and least.stalls:
             moved = False
             for choice in self._near(fastest):
                 found = self._chosen(choice)
-                if found is None or found in tried:
+                if found is None or found in tried or len(tried) > MOST_TRIED:
                     continue
                 tried.append(found)
-                other = trial(found)
+                other = trial(found, least.cycles)
                 if other.cycles < least.cycles:
                     fastest, least, self.choice, moved = found, other, choice, True
         return fastest

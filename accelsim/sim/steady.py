@@ -13,9 +13,11 @@ up to the point from where the loop's last index would be felt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from accelsim.errors import InputError
 from accelsim.sim.engine import Engine
 from accelsim.sim.program import Program
 from accelsim.sim.schedule import Trial
@@ -26,7 +28,7 @@ REMEMBERED = 256
 #: Iterations stall that take this share longer than the busiest unit or port.
 STALLS = 0.005
 #: Iterations in which a schedule is tried, besides those in which it is filled.
-TRIED = 48
+TRIED = 24
 
 State: TypeAlias = tuple[Any, ...]
 
@@ -49,22 +51,28 @@ def run(engine: Engine, full: bool = False) -> int:
     return runner.skipped
 
 
-def tried(program: Program, rates: Mapping[tuple[str, str], float]) -> Trial:
-    """A program's first iterations, and what all take if the rest is like their second half."""
+def tried(
+    program: Program, rates: Mapping[tuple[str, str], float], most: float = math.inf
+) -> Trial:
+    """A program's first iterations, and what all take if the rest is like their second half.
+
+    A program that stops, or that has taken ``most`` cycles, is not run any further.
+    """
     engine = Engine(program, rates)
     total, last = program.bodies[0], max(t.lag for t in program.tasks)
     count = min(total, TRIED + 2 * last)
-    for _ in range(count // 2):
-        engine.run_iteration()
-    time, taken = engine.time, engine.taken()
-    for _ in range(count // 2, count):
-        engine.run_iteration()
+    time, taken = 0, engine.taken()
+    try:
+        for n in range(count):
+            if n == count // 2:
+                time, taken = engine.time, engine.taken()
+            engine.run_iteration()
+            if engine.time > most:
+                return Trial(math.inf, True)
+    except InputError:
+        return Trial(math.inf, True)
     cycles = engine.time - time
     longest = max(now - then for now, then in zip(engine.taken(), taken, strict=True))
-    if count == total:
-        for _ in range(last):
-            engine.run_iteration()
-        engine.finish()
     rest = (total - count) * cycles / (count - count // 2)
     return Trial(engine.time + rest, cycles > longest * (1 + STALLS))
 
