@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise, permutations
+from itertools import pairwise
 from math import inf
 from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.mapping import Group
+from accelsim.ir.mapping import Group, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ Trailing: TypeAlias = dict[tuple[str, str], int]
 class Choice(NamedTuple):
     """What a schedule follows from, besides its orders: who trails whom, whose turn is when.
 
-    An Einsum that is ``sooner`` has the turn of one with so many steps more of
-    lag; with ``eager`` those that wait for nobody in their stage come first.
+    Those that trail most go first; with ``listed`` a unit that is free takes
+    what can start first, and of those what has most to come after it in the
+    stage (list scheduling: Graham, 1969).
     """
 
     trailing: Trailing
-    sooner: dict[str, float]
-    eager: bool
+    listed: bool
 
 
 class Solver:
@@ -102,7 +102,7 @@ class Solver:
         self.orders = tuple(dict.fromkeys(orders))
         self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
         self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
-        self.choice = Choice({}, {}, False)
+        self.choice = Choice({}, False)
 
     def solve(self, trail: bool = True) -> Schedule:
         """The schedule with as many consumers a step behind as there is room for.
@@ -130,7 +130,7 @@ class Solver:
                 better = self._schedule(more)
                 if better is not None and self._takes(better) <= self._takes(found):
                     found, trailing = better, more
-        self.choice = Choice(trailing, {}, False)
+        self.choice = Choice(trailing, False)
         return found
 
     def search(self, trial: Callable[[Schedule, float], Trial]) -> Schedule:
@@ -145,7 +145,7 @@ class Solver:
         moved = True
         while moved and least.stalls:
             moved = False
-            for choice in self._near(fastest):
+            for choice in self._near():
                 found = self._chosen(choice)
                 if found is None or found in tried or len(tried) > MOST_TRIED:
                     continue
@@ -155,22 +155,16 @@ class Solver:
                     fastest, least, self.choice, moved = found, other, choice, True
         return fastest
 
-    def _near(self, schedule: Schedule) -> Iterator[Choice]:
-        """What differs from the present in one pair, in one consumer, or in one unit's order."""
+    def _near(self) -> Iterator[Choice]:
+        """What differs from the present choice in one pair, or in all pairs of one consumer."""
         pairs = [(o.before, o.after) for o in self.orders if o.why == "data" and not o.steps]
         for einsum in self.stage:
             own = [pair for pair in pairs if pair[1] == einsum]
             for some in [own, *([pair] for pair in own if len(own) > 1)]:
                 for steps in TRIED if some else ():
                     trailing = self.choice.trailing | dict.fromkeys(some, steps)
-                    for eager in (False, True):
-                        yield self.choice._replace(trailing=trailing, eager=eager)
-        sooner, lags = self.choice.sooner, schedule.lags
-        for _, einsums in (unit for stage in schedule.order for unit in stage):
-            for one, other in permutations(einsums, 2):
-                away = sooner.get(other, 0) + lags[other] - lags[one]
-                for side in (away + 0.5, away - 0.5):
-                    yield self.choice._replace(sooner=sooner | {one: side})
+                    for listed in (False, True):
+                        yield self.choice._replace(trailing=trailing, listed=listed)
 
     def _takes(self, schedule: Schedule) -> int:
         """Cycles of an iteration whose tiles are there: each stage's longest chain of waits."""
@@ -221,7 +215,7 @@ class Solver:
         return None
 
     def _schedule(self, trailing: Trailing) -> Schedule | None:
-        return self._chosen(Choice(trailing, {}, False))
+        return self._chosen(Choice(trailing, False))
 
     def _chosen(self, choice: Choice) -> Schedule | None:
         """The schedule of a choice; None if there is none."""
@@ -234,36 +228,70 @@ class Solver:
             if at_once and o.why != "inside" and self._abreast(o):
                 waits.setdefault(o.after, []).append(o.before)
 
-        def turn(e: str) -> tuple[bool, float, int]:
-            return choice.eager and e in waits, -lags[e] - choice.sooner.get(e, 0), self.position[e]
+        kept = {e: tuple(dict.fromkeys(w)) for e, w in waits.items()}
+        before = self._before(lags, kept)
+        try:
+            order = tuple(self._order(s, lags, choice, before) for s in self.group.stages)
+        except CycleError:
+            return None
+        found = Schedule(lags, order, kept)
+        return found if self._runs(found, before) else None
 
-        order = []
-        for stage in self.group.stages:
-            units: dict[str, list[str]] = {}
-            for e in sorted(stage.einsums, key=turn):
-                units.setdefault(self.units[e], []).append(e)
-            order.append(tuple((u, tuple(es)) for u, es in units.items()))
-        found = Schedule(lags, tuple(order), {e: tuple(dict.fromkeys(w)) for e, w in waits.items()})
-        return found if self._runs(found, choice.eager or bool(choice.sooner)) else None
+    def _before(
+        self, lags: dict[str, int], waits: dict[str, tuple[str, ...]]
+    ) -> dict[str, set[str]]:
+        """For each Einsum those of its stage that come before it in an iteration."""
+        graph = {e: set(waits.get(e, ())) for e in self.stage}
+        for o in self.orders:
+            same = self.stage[o.before] == self.stage[o.after] and o.before != o.after
+            if not same or self.units[o.before] != self.units[o.after]:
+                continue
+            if o.why == "inside":
+                first, second = sorted((o.before, o.after), key=lambda e: self.position[e])
+                graph[second].add(first)
+            elif lags[o.before] - o.steps == lags[o.after]:
+                graph[o.after].add(o.before)
+        return graph
 
-    def _runs(self, schedule: Schedule, moved: bool) -> bool:
-        """Whether waits within a stage and the order on each unit form no circle.
+    def _order(
+        self, stage: Stage, lags: dict[str, int], choice: Choice, before: dict[str, set[str]]
+    ) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The turns on each unit in a stage.  Raises CycleError where there are none."""
+        inner = {e: before[e] & set(stage.einsums) for e in stage.einsums}
+        turns = [*TopologicalSorter(inner).static_order()] if choice.listed else []
+        tail = dict.fromkeys(stage.einsums, 0)  # cycles from its end to the end of all after it
+        for e in reversed(turns):
+            for other in inner[e]:
+                tail[other] = max(tail[other], tail[e] + self.cycles[e])
 
-        ``moved``: the order is not that of lags, which keeps all others.
-        """
-        graph: dict[str, set[str]] = {e: set(w) for e, w in schedule.waits.items()}
+        def turn(e: str) -> tuple[int, int]:
+            return -lags[e], self.position[e]
+
+        units: dict[str, list[str]] = {}
+        left, ends = sorted(stage.einsums, key=turn), dict[str, int]()
+        free = {self.units[e]: 0 for e in left}
+        while left:
+            e, start = left[0], 0
+            if choice.listed:
+                open_ = {
+                    e: max([free[self.units[e]], *(ends[w] for w in inner[e])])
+                    for e in left
+                    if inner[e] <= ends.keys()
+                }
+                e = min(open_, key=lambda e: (open_[e], -tail[e] - self.cycles[e]))
+                start = open_[e]
+            left.remove(e)
+            free[self.units[e]] = ends[e] = start + self.cycles[e]
+            units.setdefault(self.units[e], []).append(e)
+        return tuple((u, tuple(es)) for u, es in units.items())
+
+    def _runs(self, schedule: Schedule, before: dict[str, set[str]]) -> bool:
+        """Whether what must come before what and the order on each unit form no circle."""
+        graph = {e: set(found) for e, found in before.items()}
         for stage in schedule.order:
             for _, einsums in stage:
                 for one, other in pairwise(einsums):
-                    graph.setdefault(other, set()).add(one)
-        for o in self.orders if moved else ():
-            lags, same = schedule.lags, self.stage[o.before] == self.stage[o.after]
-            if same and self.units[o.before] == self.units[o.after] and o.before != o.after:
-                if o.why == "inside":
-                    first, second = sorted((o.before, o.after), key=lambda e: self.position[e])
-                    graph.setdefault(second, set()).add(first)
-                elif lags[o.before] - o.steps == lags[o.after]:
-                    graph.setdefault(o.after, set()).add(o.before)
+                    graph[other].add(one)
         try:
             TopologicalSorter(graph).prepare()
         except CycleError:
