@@ -109,11 +109,14 @@ class _Turns:
         """Cycles of a stage whose Einsums beside the path are done within single steps.
 
         What one of them adds to its step is what its unit then takes beyond the
-        busiest; of several units that which adds most is taken.
+        busiest; of several units that which adds most is taken.  No unit takes
+        less than all its Einsums one after the other.
         """
         steps = _trips(self.path)
         each: dict[str, float] = dict.fromkeys((self.unit_of[e] for e in einsums), 0.0)
+        whole = dict(each)
         for e in einsums:
+            whole[self.unit_of[e]] += self.cycles_of[e]
             if e not in self.runs:
                 each[self.unit_of[e]] += self.cycles_of[e] / steps
         busiest = max(each.values(), default=0.0)
@@ -123,7 +126,7 @@ class _Turns:
                 unit, times = self.unit_of[e], self.runs[e]
                 own = each[unit] + self.cycles_of[e] / times
                 more[unit] += times * max(0.0, own - busiest)
-        return steps * busiest + max(more.values(), default=0.0)
+        return max(steps * busiest + max(more.values(), default=0.0), *whole.values(), 0.0)
 
     def _one_slot(self, einsums: tuple[str, ...]) -> float:
         """Cycles of the slowest tile of a stage that its units make and use in turn."""
