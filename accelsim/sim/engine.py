@@ -13,12 +13,11 @@ the latest first.  Beside that every unit's idle cycles are kept by cause.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from accelsim.errors import InputError, refuse
-from accelsim.sim.machine import Ports, Request, Slots, Transfer
+from accelsim.sim.machine import Ports, Request, Room, Slots, Transfer
 from accelsim.sim.program import Program, Stage, Task, tile_of
 from accelsim.sim.shapes import Shapes
 from accelsim.sim.trace import Recorder
@@ -87,9 +86,7 @@ class Engine:
         self.units = tuple(dict.fromkeys(t.unit for t in program.tasks))
         self.taken_by = dict.fromkeys(self.units, 0)
         self.shapes = Shapes(program, self.slots, self.ports)
-        self.held = dict(program.laid_bytes)
-        self.peaks = dict(program.laid_bytes)
-        self.changes: dict[str, list[tuple[int, float]]] = {n: [] for n in self.held}
+        self.room = Room(program.laid_bytes)
         if recorder:
             self.ports.served = self._recorded
         self.words_of = ""
@@ -129,7 +126,7 @@ class Engine:
         slots.drains[tile] = move.drain
         end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
         slots.covers[tile] = end
-        self._room(slots, 1)
+        self._take(slots, 1)
         if move.fill is None:
             self._there(slots, tile)
         else:
@@ -155,10 +152,10 @@ class Engine:
             for _ in range(waiting):
                 self._fill(slots)
 
-    def _room(self, slots: Slots, sign: int) -> None:
-        size = slots.buffer.slot_bytes
-        if size:
-            heapq.heappush(self.changes[slots.buffer.level], (self.now, sign * size))
+    def _take(self, slots: Slots, sign: int) -> None:
+        """A tile takes its room from when it is asked for until it is drained."""
+        if size := slots.buffer.slot_bytes:
+            self.room.change(slots.buffer.level, self.now, sign * size)
 
     def _close(self, slots: Slots, einsum: str, upto: int) -> None:
         """A user is done with its tile; the last one lets it drain and frees its slot.
@@ -182,7 +179,7 @@ class Engine:
             self._ask(Transfer(slots, tile, True, due, len(drain.hops)), drain)
 
     def _free(self, slots: Slots, tile: int) -> None:
-        self._room(slots, -1)
+        self._take(slots, -1)
         upto = slots.upto.pop(tile)
         self._fill(slots)
         self._progress(slots.number, upto)
@@ -240,7 +237,7 @@ class Engine:
                 self.time += cycles
         self._pass(self.time)
         self.ports.go_on(self.time)
-        self._measure(self.time)
+        self.room.follow(self.time, self.recorder)
 
     def _work(self, turns: list[Turn], waiting: set[str]) -> None:
         """All tasks of a stage, in order of time; ``waiting`` are those that have not ended."""
@@ -391,17 +388,7 @@ class Engine:
             step, found[loop.part] = divmod(step, loop.trips)
         return found
 
-    # -- room and the end --------------------------------------------------------------------
-
-    def _measure(self, time: int) -> None:
-        """Follow what is held up to a time."""
-        for level, changes in self.changes.items():
-            while changes and changes[0][0] <= time:
-                when, size = heapq.heappop(changes)
-                self.held[level] += size
-                self.peaks[level] = max(self.peaks[level], self.held[level])
-                if self.recorder:
-                    self.recorder.room(level, when, self.held[level])
+    # -- the end -----------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Let the last tiles drain, and the arrays too."""
@@ -413,5 +400,5 @@ class Engine:
         if self.program.fill_cycles:
             self._pause(ARRAYS, self.program.fill_cycles)
             self.add(SERIAL, self.program.fill_cycles)
-        self._measure(end)
+        self.room.follow(end, self.recorder)
         self.time = end + self.program.fill_cycles

@@ -11,6 +11,7 @@ and writes, and one for each besides.
 
 from __future__ import annotations
 
+import heapq
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import NamedTuple, TypeAlias
 
 from accelsim.sim.program import Buffer, Way, ways_words
 from accelsim.sim.tiles import Visit
+from accelsim.sim.trace import Recorder
 
 
 class Request(NamedTuple):
@@ -233,3 +235,25 @@ class Slots:
                 return None
             if self.move(instance).new:
                 return instance
+
+
+class Room:
+    """Bytes held at each level, at present and at most; ``laid`` are there all the time."""
+
+    def __init__(self, laid: Mapping[str, float]) -> None:
+        self.held, self.peaks = dict(laid), dict(laid)
+        self.changes: dict[str, list[tuple[int, float]]] = {level: [] for level in laid}
+
+    def change(self, level: str, time: int, size: float) -> None:
+        """Take bytes, or give them back."""
+        heapq.heappush(self.changes[level], (time, size))
+
+    def follow(self, time: int, recorder: Recorder | None) -> None:
+        """See what is held up to a time; what leaves goes before what comes."""
+        for level, changes in self.changes.items():
+            while changes and changes[0][0] <= time:
+                when, size = heapq.heappop(changes)
+                self.held[level] += size
+                self.peaks[level] = max(self.peaks[level], self.held[level])
+                if recorder:
+                    recorder.room(level, when, self.held[level])

@@ -212,7 +212,7 @@ def _group(engine: Engine, skipped: int, units: tuple[str, ...]) -> GroupRun:
         whole("einsum"),
         picked("reads"),
         picked("writes"),
-        dict(engine.peaks),
+        dict(engine.room.peaks),
         engine.program.bodies[0],
         skipped,
         round(counts.get(TASKS, 0.0)),

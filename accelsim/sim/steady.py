@@ -199,8 +199,8 @@ class _Runner:
             transfer.due += moved_by(transfer.due)
         ports.free = [t + moved for t in ports.free]
         engine.made = {n: u + moved_by(u) if u > past else u for n, u in engine.made.items()}
-        for level, changes in engine.changes.items():
-            engine.changes[level] = [(t + moved, size) for t, size in changes]
+        for level, changes in engine.room.changes.items():
+            engine.room.changes[level] = [(t + moved, size) for t, size in changes]
         engine.time = engine.now = engine.time + moved
         engine.iteration += steps
         self.skipped += steps

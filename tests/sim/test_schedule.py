@@ -6,7 +6,7 @@ from accelsim.ir.arch import Architecture, Level, Unit
 from accelsim.ir.mapping import Group, Hold, Leaf, Mapping, Node, Stage
 from accelsim.ir.problem import bind
 from accelsim.sim.run import simulate
-from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.schedule import Order, Schedule, Solver, Trial
 from tests.models.nests import _OPERATIONS, CASCADES
 
 UNITS = {"E": "grid", "D": "lanes", "Z": "lanes"}
@@ -40,6 +40,29 @@ def test_what_goes_out_and_comes_back_takes_as_many_steps_as_cost_nothing() -> N
     assert found.lags["D"] - found.lags["E"] == 3
     near = solved({"E": 10, "D": 10, "Z": 10}, data("E", "D"), data("D", "Z"))
     assert near.lags["D"] - near.lags["E"] == 1
+
+
+def test_where_a_first_schedule_stalls_others_are_tried() -> None:
+    """Z waits for D on the other unit: D goes first there, and E beside it, not behind Z."""
+    group = Group("g", Node((), (), ()), (Stage(("D", "Y", "Z", "E")),))
+    units = {"D": "lanes", "Y": "lanes", "Z": "grid", "E": "grid"}
+    cycles = {"D": 10, "Y": 10, "Z": 10, "E": 10}
+    inside = Order("Z", "D", 0, "inside", "D")
+    solver = Solver(group, units, (data("D", "Z"), inside), cycles)
+    first = solver.solve()
+    assert dict(first.order[0])["grid"] == ("Z", "E")
+    seen = []
+
+    def trial(schedule: Schedule, most: float) -> Trial:
+        seen.append(most)
+        good = dict(schedule.order[0]) == {"lanes": ("D", "Y"), "grid": ("E", "Z")}
+        return Trial(20 if good else 30, not good)
+
+    found = solver.search(trial)
+    assert found.waits == {"Z": ("D",)}
+    assert dict(found.order[0])["grid"] == ("E", "Z")
+    assert seen[0] == float("inf")
+    assert set(seen[1:]) == {30}
 
 
 def test_a_unit_whose_tile_nobody_has_asked_for_lets_the_other_go_first() -> None:
