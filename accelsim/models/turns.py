@@ -11,10 +11,9 @@ longer than that, and all follow from the mapping alone:
   stage makes it, works on it and reads it on several units, these take turns:
   a step takes the longest way from the writer to the last reader, over the
   copies (the mean cycle of a marked graph, Karp, 1978; Cormen et al., 24-5).
-
 - Words that an array reads and writes straight at a level on chip come at the
   pace of its port while their Einsum runs; other Einsums of the unit do not
-  bring them any sooner.
+  bring them any sooner, so that a unit takes the sum of what each takes.
 
 All are lower bounds of what a schedule of whole tiles takes.  Work that can
 go on piece by piece (loops with which all of a node's children begin) divides

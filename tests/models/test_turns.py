@@ -6,8 +6,14 @@ import pytest
 
 from accelsim.explore.estimate import bind, estimate
 from accelsim.explore.simulate import simulate
+from accelsim.ir.arch import Architecture, Level, Unit
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage
+from accelsim.ir.problem import bind as bound
+from accelsim.models.estimate import estimate as price
 from accelsim.models.turns import in_turn_s
+from accelsim.sim.run import simulate as run_mapping
 from tests.cli.test_app import answer, run
+from tests.models.nests import _OPERATIONS, CASCADES
 
 
 @pytest.mark.parametrize("seq", ["4K", "64K"])
@@ -30,6 +36,29 @@ def test_av_of_a_head_is_done_within_one_step() -> None:
     assert found.in_turn_s is not None
     more = (found.in_turn_s - found.latency_s) * found.clock_hz
     assert more == pytest.approx(64 * 12 * 192, rel=1e-6)
+
+
+def test_a_unit_does_all_its_einsums_at_the_pace_of_their_ports() -> None:
+    """E reads 12 words at 1/4 a cycle, so it takes 48, beside 36 of S and 12 of D."""
+    sizes = {"I": 8, "J": 3, "K": 3, "N": 4}
+
+    def leaf(einsum: str, unit: str, parts: str) -> Leaf:
+        return Leaf(einsum, unit, tuple(Loop(part, sizes[part]) for part in parts))
+
+    units = (Unit("lanes", 1, 1, _OPERATIONS), Unit("grid", 1, 1, _OPERATIONS))
+    levels = (Level("dram"), Level("buffer", read_bandwidth=0.25))
+    arch = Architecture("small", 1.0, 1.0, levels, units)
+    before = Node((), (), (leaf("S", "grid", "JNK"), leaf("G", "lanes", "JN")))
+    after = tuple(leaf(e, u, "JN") for e, u in (("E", "grid"), ("D", "grid"), ("Z", "lanes")))
+    tree = Node((Loop("I", 8),), (Hold("S", "buffer", copies=2),), (before, *after))
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    stages = (Stage(("S", "G", "E", "D")), Stage(("Z",)))
+    mapping = Mapping("m", (Group("g", tree, stages),), parts)
+    problem = bound(CASCADES["softmax"], sizes)
+    found = price(problem, arch, mapping)
+    in_turn = in_turn_s(problem, arch, mapping, found)
+    assert in_turn == 8 * (36 + 48 + 12 + 24)
+    assert found.latency_s < in_turn <= run_mapping(problem, arch, mapping).cycles
 
 
 def test_it_lies_between_the_model_and_the_simulator() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from accelsim.explore.estimate import bind as bound
@@ -14,7 +17,7 @@ from accelsim.models.estimate import estimate
 from accelsim.models.turns import in_turn_s
 from accelsim.sim.execute import Executor, largest_difference
 from accelsim.sim.run import simulate
-from tests.models.nests import _OPERATIONS
+from tests.models.nests import _OPERATIONS, CASCADES
 
 RUNNING = """
 cascade: running-sum
@@ -82,6 +85,71 @@ def test_states_that_come_and_go_are_executed_in_order(copies: int) -> None:
     for tiles in (1, 2, 3):
         cycles, model = running(copies, {"M": 4, "P": tiles, "Q": 8})
         assert cycles >= model
+
+
+def softmax(steps: int) -> tuple[int, float]:
+    """Simulated and modelled cycles of a softmax whose D lives for a part of a step.
+
+    So D and Z, which reads it on the other unit, are in the same step.
+    """
+    sizes = {"I": steps, "J": 3, "K": 3, "N": 4}
+
+    def leaf(einsum: str, unit: str, parts: str) -> Leaf:
+        return Leaf(einsum, unit, tuple(Loop(part, sizes[part]) for part in parts))
+
+    units = (Unit("lanes", 1, 1, _OPERATIONS), Unit("grid", 1, 1, _OPERATIONS))
+    arch = Architecture("small", 1.0, 1.0, (Level("dram"), Level("buffer")), units)
+    inner = (leaf("E", "lanes", "J"), leaf("D", "lanes", "J"), leaf("Z", "grid", "J"))
+    part = Node((Loop("N", 4),), (Hold("D", "buffer", copies=2),), inner)
+    before = Node((), (), (leaf("S", "grid", "KJN"), leaf("G", "lanes", "JN")))
+    children = (before, part)
+    held = tuple(Hold(tensor, "buffer", copies=2) for tensor in "SGE")
+    tree = Node((Loop("I", steps),), held, children)
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    mapping = Mapping("m", (Group("g", tree, (Stage(tuple("SGEDZ")),)),), parts)
+    problem = bind(CASCADES["softmax"], sizes)
+    return simulate(problem, arch, mapping).cycles, estimate(problem, arch, mapping).latency_s
+
+
+def test_a_unit_does_meanwhile_what_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Z waits for D; S of a later step waits for nobody, though Z trails it."""
+    (few, less), (many, more) = softmax(72), softmax(216)
+    assert (many - few) == pytest.approx(more - less, rel=1e-6)
+    assert few >= less
+    monkeypatch.setattr("accelsim.sim.compile.ENOUGH", math.inf)
+    (few, less), (many, more) = softmax(72), softmax(216)
+    assert many - few > 1.1 * (more - less)
+
+
+def shared(steps: int) -> tuple[int, float]:
+    """Simulated and modelled cycles of a chain whose tiles and operands share a port.
+
+    S reads B from the buffer for as long as it computes, Z nothing; in the time of Z what Z made
+    in the step before drains through the port.
+    """
+    sizes = {"I": steps, "J": 4, "K": 2, "L": 2}
+    units = (Unit("grid", 1, 1, _OPERATIONS),)
+    levels = (Level("dram"), Level("buffer", read_bandwidth=1 / 64, write_bandwidth=1.0))
+    arch = Architecture("small", 1.0, 1.0, levels, units)
+    first = Leaf("S", "grid", (Loop("J", 4), Loop("K", 2)))
+    second = Leaf("Z", "grid", (Loop("L", 2), Loop("J", 4)))
+    held = (Hold("B", "buffer"), Hold("Z", "buffer", copies=2))
+    tree = Node((Loop("I", steps),), held, (first, second))
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    mapping = Mapping("m", (Group("g", tree, (Stage(("S", "Z")),)),), parts, partial_sums=False)
+    problem = bind(CASCADES["chain"], sizes)
+    bound = problem, replace(arch, units=tuple(map(slow, units))), mapping
+    return simulate(*bound).cycles, in_turn_s(*bound, estimate(*bound))
+
+
+def slow(unit: Unit) -> Unit:
+    """A unit of which each operation takes 64 cycles."""
+    return replace(unit, operations=tuple((n, replace(o, cycles=64.0)) for n, o in unit.operations))
+
+
+def test_a_tile_drains_while_no_array_asks_for_its_port() -> None:
+    (few, less), (many, more) = shared(72), shared(216)
+    assert many - few == pytest.approx(more - less, rel=1e-3)
 
 
 def ratios(design: str, model: str, seq: str, **choose: int) -> tuple[float, float]:
