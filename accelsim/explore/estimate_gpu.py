@@ -22,6 +22,7 @@ from accelsim.models import (
     gpu_linear_full,
     gpu_neighbourhood,
     gpu_passes,
+    gpu_rows,
     gpu_stream,
 )
 from accelsim.models.gpu_estimate import KernelEstimate, price
@@ -190,8 +191,8 @@ def _launches(
         case = gpu_gemm.Gemm(sizes["M"], sizes["N"], sizes["K"], kind, sizes.get("B", 1))
         return gpu_gemm.launch(gpu, kernel, case)
     if kernel.family in ("rows", "copy"):
-        of = gpu_stream.Rows(sizes["M"], sizes["N"], str(asked.get("form", "")), kind)
-        return [(gpu_stream.rows if kernel.family == "rows" else gpu_stream.copy)(gpu, kernel, of)]
+        of = gpu_rows.Rows(sizes["M"], sizes["N"], str(asked.get("form", "")), kind)
+        return [(gpu_rows.rows if kernel.family == "rows" else gpu_stream.copy)(gpu, kernel, of)]
     if kernel.family == "gemv":
         form = str(asked["format"])
         if form not in WEIGHT_BITS:

@@ -38,6 +38,7 @@ class Tile:
     fragments a warp, ``blocks`` how many its registers let
     reside together, ``cluster`` blocks that share the columns they load.
     Where positions lie on a grid, queries and keys are rectangles ``height`` high.
+    A kernel that goes about long rows in other ways than short ones names the ``way``.
     """
 
     rows: int
@@ -49,6 +50,7 @@ class Tile:
     stages: int = 2
     cluster: int = 1
     height: int = 1
+    way: str = ""
     when: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -116,6 +118,7 @@ class KernelDescriptor:
     kinds: tuple[str, ...] = ("bf16", "f16")
     passes: int = 1
     overlap: Overlap = "in phase"
+    interleaved: bool = False
     correction: Correction = "always"
     longest_first: bool = False
     persistent: bool = False
@@ -149,6 +152,16 @@ class KernelDescriptor:
             if all(sizes.get(name) == size for name, size in tile.when):
                 return tile
         return self.tiles[-1]
+
+    def counted(self, name: str, head_dim: int) -> float:
+        """Instructions counted under a name, of the nearest head dimension; 0 where none were.
+
+        >>> of = KernelDescriptor("k", "linear", (), instructions=(("states 64", 9.0),))
+        >>> of.counted("states", 96), of.counted("outputs", 64)
+        (9.0, 0.0)
+        """
+        counts = {int(k.split()[1]): n for k, n in self.instructions if k.split()[0] == name}
+        return counts[min(counts, key=lambda e: abs(e - head_dim))] if counts else 0.0
 
 
 def splits_of(heads: int, slots: int, keys: int, least: int) -> int:

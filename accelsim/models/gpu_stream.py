@@ -1,4 +1,4 @@
-"""Kernels that stream memory: row operations, copies, decoding, weight-only products.
+"""Kernels that stream memory: copies, decoding, weight-only products.
 
 Time is the largest of what memory takes, what L2 takes, and what instructions
 take; bytes begin to flow one latency after the launch.
@@ -12,18 +12,9 @@ from dataclasses import dataclass
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of
-from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, staggered, tile_cycles
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """An operation on the rows of a matrix of 16-bit numbers."""
-
-    rows: int
-    columns: int
-    form: str = ""
-    kind: str = "bf16"
+from accelsim.models.gpu_launch import Launch
+from accelsim.models.gpu_pipeline import Stage, staggered
+from accelsim.models.gpu_rows import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,97 +39,6 @@ class Decode:
 def _lead(gpu: Gpu) -> float:
     """Seconds until the first bytes of a streaming kernel arrive."""
     return gpu.waits.memory / gpu.clock_hz
-
-
-def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
-    """A block a row: it reads, reduces, computes and writes, one after the other.
-
-    Blocks of one multiprocessor overlap these phases where three or more
-    reside; one or two run in phase, and memory idles while they compute.
-    """
-    form = case.form or kernel.form
-    if len(kernel.tiles) > 1 and case.columns <= kernel.tiles[0].columns:
-        form = "held"  # a row a warp
-    counts = dict(kernel.instructions)
-    if form not in counts:
-        raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(sorted(counts)))
-    limit = gpu.multiprocessor
-    threads = row_threads(kernel, form, case.columns)
-    warps = threads / 32
-    together = max(1, min(limit.blocks, limit.threads // threads))
-    together = min(together, -(-case.rows // gpu.multiprocessors))
-    slots = together * gpu.multiprocessors
-    each = counts[form] * -(-case.columns // 8 // threads)  # instructions of a warp
-    size = 2.0 * case.columns
-    active = min(case.rows, gpu.multiprocessors)
-    share = gpu.memory.copy / gpu.clock_hz / active
-    sweeps = {"held": 1, "derived": 2}.get(form, kernel.passes)
-    again = 0.0 if together * size <= limit.shared_bytes else size / ingest(gpu, active)
-    work = warps * each / limit.schedulers
-    walk = _row(gpu, size / share, again, work, sweeps, warps)
-    waves = max(1.0, case.rows / slots)
-    numbers = size * case.rows
-    return Launch(
-        kernel.name,
-        waves * tile_cycles(walk, together, together, "in phase" if together < 2 else "staggered"),
-        numbers,
-        numbers,
-        l2_bytes=numbers * (2 + (sweeps - 1) * (again > 0)),
-        operations={
-            "ex2": 2.0 * case.rows * case.columns if "softmax" in kernel.name else 0.0,
-            "fma": case.rows * warps * each * 16,  # half of the instructions, by their energy
-        },
-        blocks=case.rows,
-        slots=slots,
-        stages=tuple((s.name, s.cycles(together), s.busiest) for s in walk),
-        shape=f"{threads} threads a row",
-        lead_s=_lead(gpu),
-    )
-
-
-def row_threads(kernel: KernelDescriptor, form: str, columns: int) -> int:
-    """Threads that share a row: as many as the tile for rows so long says, or by numbers of each.
-
-    A row that is held keeps twice the numbers a thread, and four times where
-    it is long.
-
-    >>> from accelsim.load.kernel import load_kernel
-    >>> [row_threads(load_kernel("softmax"), "held", n) for n in (1000, 5000, 32768)]
-    [32, 160, 512]
-    >>> [row_threads(load_kernel("torch-softmax"), "textbook", n) for n in (2000, 5000)]
-    [32, 1024]
-    """
-    if len(kernel.tiles) > 1:
-        tile = next((t for t in kernel.tiles if columns <= t.columns), kernel.tiles[-1])
-        return tile.threads // tile.rows
-    each = kernel.numbers * ((4 if columns > 1024 * kernel.numbers else 2) if form == "held" else 1)
-    return min(1024, -(-columns // (32 * each)) * 32)
-
-
-def _row(
-    gpu: Gpu, moved: float, again: float, work: float, sweeps: int, warps: float
-) -> list[Stage]:
-    """Stages of a block's row: ``moved`` cycles to read it, as many to write, ``work`` between.
-
-    A row that is held in registers is there before anything is done with it;
-    else each sweep reads (``again`` cycles from L2) and computes as it goes.
-    """
-    wait = gpu.waits
-    reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
-    reduction += wait.shared + warps * wait.alu
-    if sweeps == 1:
-        return [
-            Stage("read", memory=moved, wait=wait.memory),
-            Stage("compute", issue=work, wait=2 * reduction),
-            Stage("write", memory=moved),
-        ]
-    part = work / sweeps
-    middle = Stage("sweep", memory=again, issue=part, wait=wait.l2 + reduction)
-    return [
-        Stage("read", memory=moved, issue=part, wait=wait.memory + reduction),
-        *[middle] * (sweeps - 2),
-        Stage("write", memory=moved + again, issue=part, wait=wait.l2),
-    ]
 
 
 def copy(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:

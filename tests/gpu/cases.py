@@ -67,6 +67,16 @@ CANDIDATES = {
         Tile("wgmma", 128, 12, stages=3),
     ],
 }
+#: Tiles whose cycles are counted on the multiprocessor, alone and beside others.
+CLOCKED = [
+    (dim, Tile("mma", keys, warps, row_tiles=row_tiles, blocks=blocks))
+    for dim, keys, warps, row_tiles, blocks in (
+        (64, 128, 4, 2, 2), (64, 64, 4, 2, 2), (64, 32, 4, 2, 2), (96, 64, 4, 2, 2),
+        (96, 32, 4, 2, 2), (128, 64, 4, 2, 2), (128, 32, 4, 2, 2), (64, 64, 4, 1, 4),
+        (64, 128, 4, 1, 3), (128, 64, 4, 1, 2), (128, 32, 4, 1, 3), (96, 64, 4, 1, 3),
+        (64, 64, 8, 2, 1), (96, 64, 8, 2, 1), (128, 64, 8, 2, 1),
+    )
+]  # fmt: skip
 CACHES = [
     Cache(B, H, HK, M, E, bits)
     for bits in (16, 8, 4)

@@ -189,6 +189,8 @@ STEPS = {
     "judged-speedups": campaign.judged_speedups,
     "judged-energy": campaign.judged_energy,
     "tiles-short": campaign.short,
+    "tile-cycles": campaign.tile_cycles,
+    "beside": campaign.besides,
     "interpreter": interpreted.main,
     "grid-0": lambda o: campaign.grid(o, 0),
     "grid-1": lambda o: campaign.grid(o, 1),
