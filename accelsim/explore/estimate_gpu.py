@@ -198,7 +198,7 @@ def _launches(
         if form not in WEIGHT_BITS:
             raise refuse(f"{kernel.name} has no format {form!r}", one_of(WEIGHT_BITS))
         matrix = (sizes["N"], sizes["K"])
-        return [gpu_stream.gemv(gpu, kernel, tile, matrix, WEIGHT_BITS[form])]
+        return [gpu_stream.gemv(gpu, kernel, tile, matrix, form, WEIGHT_BITS[form])]
     heads, keys = _heads(sizes)
     if kernel.family == "decode":
         step = gpu_stream.Decode(

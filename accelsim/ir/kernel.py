@@ -153,6 +153,15 @@ class KernelDescriptor:
                 return tile
         return self.tiles[-1]
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bits of a number that instructions were counted for, widest first.
+
+        >>> KernelDescriptor("k", "decode", (), instructions=(("4 64", 9.0), ("16 64", 5.0))).widths
+        (16, 4)
+        """
+        return tuple(sorted({int(k.split()[0]) for k, _ in self.instructions}, reverse=True))
+
     def counted(self, name: str, head_dim: int) -> float:
         """Instructions counted under a name, of the nearest head dimension; 0 where none were.
 
@@ -179,3 +188,12 @@ def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
     }
     best = max(filled.values())
     return next(n for n, share in filled.items() if share >= 0.95 * best)
+
+
+def tiles_of(rows: int, each: int, multiprocessors: int) -> int:
+    """Tiles of ``each`` rows that a block takes: four, fewer where multiprocessors would idle.
+
+    >>> [tiles_of(n, 8, 132) for n in (28672, 4096, 512)]
+    [4, 2, 1]
+    """
+    return next((t for t in (4, 2) if each * t * multiprocessors <= rows), 1)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
-from accelsim.models.gpu_keys import Attention, Span, moved, spans
+from accelsim.models.gpu_keys import Attention, Span, heads_drawn, moved, spans
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, in_order, in_phase, lane_cycles, staggered
 from accelsim.models.gpu_schedule import ending
@@ -260,12 +260,13 @@ def launch(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, splits: int = 1
 ) -> Launch:
     """The launch of fused attention in one or two passes, keys over ``splits`` blocks."""
-    walked = spans(case, tile)
+    heads = heads_drawn(case, tile)
+    walked = spans(case, tile, heads)
     if splits > 1:
         walked = [
             Span(math.ceil(s.tiles / splits), s.masked / splits, s.unseen / splits) for s in walked
         ]
-    copies = case.B * case.H * splits
+    copies = case.B * case.H * splits // heads
     blocks = len(walked) * copies
     together = resident(gpu, tile, shared_bytes(kernel, tile, case), blocks)
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)

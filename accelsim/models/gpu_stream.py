@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
-from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of
+from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of, tiles_of
 from accelsim.models.gpu_launch import Launch
-from accelsim.models.gpu_pipeline import Stage, staggered
+from accelsim.models.gpu_pipeline import IN_STEP, Stage, staggered
 from accelsim.models.gpu_rows import Rows
 
 
@@ -56,9 +56,8 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     warps of a scheduler share its issue slots and its part of memory's
     bandwidth (processor sharing).
     """
-    counts = dict(kernel.instructions)
-    if str(case.bits) not in counts:
-        bits = ", ".join(sorted(counts, key=int))
+    if case.bits not in kernel.widths:
+        bits = ", ".join(map(str, kernel.widths))
         raise refuse(f"{kernel.name} reads no cache of {case.bits} bits", bits)
     heads = case.B * case.HK
     groups = -(-(case.H // case.HK) // 16)
@@ -69,16 +68,24 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     splits = -(-case.M // length)
     blocks = heads * splits * groups
     schedulers = gpu.multiprocessor.schedulers
-    rounds = -(-length // least)
+    rounds, rest = divmod(length, least)
     held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
-    each = counts[str(case.bits)] * tile.columns / 32 * case.E / 128
+    each = kernel.overhead + kernel.counted(str(case.bits), case.E) * tile.columns / 32
     keys = _keys(gpu, tile, case, held, each)
     walk, ending = [keys], _ending(gpu, tile, case)
 
     def lasts(active: float) -> float:
-        """Cycles of a block where so many share a multiprocessor."""
-        shared = length / least * between(walk, active * tile.warps / schedulers)
-        return max(shared, rounds * between(walk, 1.0)) + ending
+        """Cycles of a block where so many share a multiprocessor.
+
+        Few warps have a last round; where more blocks wait, these fill it.
+        """
+        warps = active * tile.warps / schedulers
+        if blocks > slots:
+            return length / least * between(walk, warps) + ending
+        found = rounds * between(walk, warps)
+        if rest:
+            found += between(walk, max(1.0, warps * -(-rest // tile.columns) / tile.warps))
+        return found + ending
 
     active = min(blocks, slots) / gpu.multiprocessors
     warps = active * tile.warps / schedulers
@@ -114,7 +121,8 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
 def _keys(gpu: Gpu, tile: Tile, case: Decode, held: float, each: float) -> Stage:
     """A warp's keys: ``held`` bytes to come, ``each`` instructions, and what a chain waits."""
     wait = gpu.waits
-    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / gpu.multiprocessor.schedulers
+    width = gpu.memory.read / gpu.tensor_clock_hz / gpu.multiprocessors
+    width /= gpu.multiprocessor.schedulers
     chain = case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
     chain += 2 * wait.ex2 + wait.mma * tile.columns / 16
     late = wait.memory  # loads are marked to be dropped from L2 first
@@ -145,42 +153,64 @@ def _merge(gpu: Gpu, case: Decode, splits: int, partial: float) -> Launch:
 
 
 def between(walk: list[Stage], warps: float) -> float:
-    """``staggered`` for a mean number of warps that is no whole number."""
+    """Cycles of a step of a mean number of warps of a scheduler, blocks apart from each other.
+
+    As in ``in_order``: ``IN_STEP`` of the way from independent warps, which find
+    memory's transfers half done, to warps in step.
+    """
     low = max(1, int(warps))
     rest = max(0.0, warps - low)
-    return staggered(walk, low, True) * (1 - rest) + staggered(walk, low + 1, True) * rest
+    apart = staggered(walk, low, True) * (1 - rest) + staggered(walk, low + 1, True) * rest
+    busiest = max(sum(float(getattr(s, pipe)) for s in walk) for pipe in ("memory", "issue"))
+    together = staggered(walk, 1, True) + (max(1.0, warps) - 1) * busiest
+    return IN_STEP * together + (1 - IN_STEP) * apart
 
 
 def gemv(
-    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, sizes: tuple[int, int], bits: float
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, sizes: tuple[int, int], form: str, bits: float
 ) -> Launch:
-    """A few vectors times rows x columns weights of ``bits`` each, scales included.
+    """A few vectors times rows x columns weights of a format, ``bits`` each with their scales.
 
-    A warp takes ``columns`` weights a round, waits for them, and works.
+    A block takes some tiles of ``rows``, its warps the groups of ``depth`` columns in turn,
+    the next group on its way; a round unpacks the vectors' part once, and every tile.
     """
-    weights = sizes[0] * sizes[1] * bits / 8
-    vectors = 2.0 * sum(sizes)
+    rows, columns = sizes
+    weights = rows * columns * bits / 8
     wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
-    total = sizes[0] * sizes[1] / tile.columns  # rounds of all warps
-    resident = gpu.multiprocessors * tile.blocks * tile.warps
-    active = min(total, resident)
-    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / schedulers
-    each = dict(kernel.instructions)["round"]
-    chain = (wait.memory + wait.mma) / max(1, tile.stages - 1)
-    walk = [Stage("weights", memory=tile.columns * bits / 8 / width, issue=each, wait=chain)]
-    warps = active / gpu.multiprocessors / schedulers
-    cycles = max(1.0, total / resident) * between(walk, warps)
-    ending = wait.memory + 2 * (wait.barrier + wait.barrier_warp * tile.warps) + wait.l2
+    tiles = tiles_of(rows, tile.rows, gpu.multiprocessors)
+    blocks = -(-rows // (tiles * tile.rows))
+    rounds = columns / tile.depth / tile.warps
+    counts = dict(kernel.instructions)
+    each = counts[form] + counts[f"{form} tile"] * tiles
+    width = gpu.memory.read / gpu.tensor_clock_hz / gpu.multiprocessors / schedulers
+    slots = gpu.multiprocessors * tile.blocks
+    chain = (1 + tiles) * tile.depth / 16 * wait.mma  # product after product
+    fresh = min(1.0, slots / blocks)  # of the vectors' parts, that no block before has read
+    chain += fresh * wait.l2 + (1 - fresh) * wait.shared
+    late = max(0.0, wait.memory - chain - each)
+    held = tiles * tile.rows * tile.depth * bits / 8
+    walk = [Stage("weights", memory=held / width, issue=each, wait=chain + late)]
+    ending = 2 * wait.memory + 2 * (wait.barrier + wait.barrier_warp * tile.warps) + wait.l2
+
+    def lasts(running: int) -> float:
+        """Cycles of a wave of so many blocks."""
+        warps = running / gpu.multiprocessors * tile.warps / schedulers
+        return rounds * between(walk, warps) + ending
+
+    waves, rest = divmod(blocks, slots)
+    cycles = waves * lasts(slots) + (lasts(rest) if rest else 0.0)
+    warps = min(blocks, slots) / gpu.multiprocessors * tile.warps / schedulers
+    total = blocks * rounds * tile.warps
     return Launch(
         kernel.name,
-        cycles + ending,
-        weights + 2.0 * sizes[1],
-        2.0 * sizes[0],
-        weights + vectors,
-        {"fma": total * each * 32},
-        blocks=math.ceil(total / tile.warps),
-        slots=gpu.multiprocessors * tile.blocks,
+        cycles,
+        weights + 2.0 * columns,
+        2.0 * rows,
+        weights + 2.0 * (rows + columns),
+        {"fma": total * each * 32, "mma.f16": 4096.0 * total * (tiles + 1) * tile.depth / 16},
+        blocks=blocks,
+        slots=slots,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in walk),
         lead_s=_lead(gpu),
-        shape=f"{bits:g} bits a weight",
+        shape=f"{bits:g} bits a weight, {tiles * tile.rows} rows a block",
     )
