@@ -72,24 +72,24 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
     each = kernel.overhead + kernel.counted(str(case.bits), case.E) * tile.columns / 32
     keys = _keys(gpu, tile, case, held, each)
-    walk, ending = [keys], _ending(gpu, tile, case)
+    ending = _ending(gpu, tile, case)
 
-    def lasts(active: float) -> float:
-        """Cycles of a block where so many share a multiprocessor.
+    def lasts(running: int, more: bool) -> float:
+        """Cycles of a wave of so many blocks.
 
         Few warps have a last round; where more blocks wait, these fill it.
         """
-        warps = active * tile.warps / schedulers
-        if blocks > slots:
-            return length / least * between(walk, warps) + ending
-        found = rounds * between(walk, warps)
+        warps = running / gpu.multiprocessors * tile.warps / schedulers
+        if more:
+            return length / least * between([keys], warps) + ending
+        found = rounds * between([keys], warps)
         if rest:
-            found += between(walk, max(1.0, warps * -(-rest // tile.columns) / tile.warps))
+            found += between([keys], max(1.0, warps * -(-rest // tile.columns) / tile.warps))
         return found + ending
 
-    active = min(blocks, slots) / gpu.multiprocessors
-    warps = active * tile.warps / schedulers
-    cycles = max(1.0, blocks / slots) * lasts(active)
+    waves, last = divmod(blocks, slots)
+    cycles = waves * lasts(slots, blocks > slots) + (lasts(last, waves > 0) if last else 0.0)
+    warps = min(blocks, slots) / gpu.multiprocessors * tile.warps / schedulers
     outputs = 2.0 * case.B * case.H * case.E
     partial = 4.0 * case.B * case.H * splits * (case.E + 2) if splits > 1 else 0.0
     found = [
