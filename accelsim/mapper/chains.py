@@ -105,9 +105,10 @@ class Chains:
         self.levels = levels_between(self.task.arch)
         self._cuts: dict[tuple[str, int], _Cut] = {}
         self._worth: dict[tuple[str, float, Served | None], list[tuple[Served, Array]]] = {}
+        self._full: dict[Served, Any] = {}
 
     def dearer(self, prices: Prices, most: float) -> Chains:
-        """The same where words cost more joules, for points whose bound is at most so many."""
+        """The same where words cost more joules, for mappings that cost at most so many here."""
         lasts = ("", *self.extents)
         worth = {served for last in lasts for served, _ in self._good(last, most, None)}
         other = object.__new__(Chains)
@@ -217,21 +218,40 @@ class Chains:
         ways = self._good(order[-1] if order else "", most, only)
         if not ways:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
-        lowest = ways[0][1] if len(ways) == 1 else np.minimum.reduce([b for _, b in ways])
-        at = np.nonzero(lowest[np.ix_(*places)] <= most)
-        inside = [p[i] for p, i in zip(places, at, strict=True)]
-        loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
-        spots = [self._spots(n, loops) for n in range(len(self.uses))]
-        best = np.full(len(at[0]), np.inf)
+        best = np.full([len(p) for p in places], np.inf)
         for served, least in ways:
-            held = self._held(spots, served, len(best))
-            close = np.flatnonzero(least[tuple(inside)] - self.least(served) + held <= most)
+            at = np.nonzero(least[np.ix_(*places)] <= most)
+            if len(at[0]):
+                inside = [p[i] for p, i in zip(places, at, strict=True)]
+                loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
+                found = self._served(served, least[tuple(inside)], inside, loops, most)
+                best[at] = np.minimum(best[at], found)
+        few = np.nonzero(best <= most)
+        rows = [c.numbers[i] for c, i in zip(cuts.values(), few, strict=True)]
+        return np.ravel_multi_index(rows, [c.of for c in cuts.values()]), best[few]
+
+    def _served(
+        self,
+        served: Served,
+        least: Array,
+        inside: Sequence[Numbers],
+        loops: Sequence[tuple[str, Any]],
+        most: float,
+    ) -> Array:
+        """Bounds of some points if the tensors are served so; infinite where above so many joules.
+
+        ``least`` are their bounds by innermost extents, of which ``inside`` gives the
+        places; ``loops`` the rank and trips of each.
+        """
+        spots = [self._spots(n, loops) for n in range(len(self.uses))]
+        found = np.full(len(least), np.inf)
+        held = self._held(spots, served, len(least))
+        close = np.flatnonzero(least - self.least(served) + held <= most)
+        if len(close):
             rhos = [np.broadcast_to(s[-1].rho, held.shape)[close] for s in spots]
             touched = self.touched.at(served, [i[close] for i in inside], rhos)
-            best[close] = np.minimum(best[close], touched + held[close])
-        few = best <= most
-        found = [c.numbers[i[few]] for c, i in zip(cuts.values(), at, strict=True)]
-        return np.ravel_multi_index(found, [c.of for c in cuts.values()]), best[few]
+            found[close] = touched + held[close]
+        return found
 
     def _good(self, last: str, most: float, only: Served | None) -> list[tuple[Served, Array]]:
         """Ways to serve the tensors, with a bound by innermost extents that is somewhere so low."""
@@ -247,6 +267,8 @@ class Chains:
 
     def _crowded(self, served: Served) -> Any:
         """Whether innermost tiles do not fit the levels that serve them, by innermost extents."""
+        if served in self._full:
+            return self._full[served]
         over: Any = np.bool_(False)
         for level in {v for v in served if v != BACKING}:
             words: Any = 0.0
@@ -256,6 +278,7 @@ class Chains:
                     tile = tile * self.touched.axis(rank, self.extents[rank])
                 words = words + (tile if at == level else 0.0)
             over = over | (words > self.task.room(level)[0])
+        self._full[served] = over
         return over
 
     def _loops(

@@ -34,7 +34,7 @@ from accelsim.mapper.goal import EQUAL, Figures, Goal, better
 from accelsim.mapper.point import Choice, Point
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.stow import Tally
-from accelsim.mapper.ties import MORE, dearer
+from accelsim.mapper.ties import dearer
 from accelsim.mapper.touched import Served
 
 #: Points that are solved for the second figure alone.
@@ -274,22 +274,21 @@ class _Chained(_Front):
     def fill(self, known: Choice | None, most: float, gap: float) -> None:
         """Let all points wait whose bound is at most so much.
 
-        Where that is so much that ties count, only those that may be faster than
-        what is known, and those that are better by more than the share ``gap``.
+        Where that is so much that ties count, of those that are no better by more
+        than the share ``gap`` only such as may be faster than what is known: the
+        points whose bound at dearer prices leaves that possible (``ties``).
         """
-        passes = [(self.chains, most, 1.0)]
         other = dearer(known) if known is not None and most > known.energy_j else None
-        if known is not None and other is not None:
-            share, less = 1 + MORE, known.energy_j * (1 - max(gap, EQUAL))
-            dear = self.chains.dearer(other.prices, other.most)
-            passes = [(dear, other.most, share)]
-            if less * share > other.most:  # what is better by more than the gap is not all there
-                passes.append((self.chains, less, 1.0))
-        for chains, limit, share in passes:
-            for order in chains.orders:
-                some = self._field(chains, order, limit)
-                if len(some.numbers):
-                    self.add(_Field(some.made, some.numbers, some.first / share))
+        dear = None if other is None else self.chains.dearer(other.prices, most)
+        for order in self.chains.orders:
+            some = self._field(self.chains, order, most)
+            if known is not None and other is not None and dear is not None:
+                good = some.first < known.energy_j * (1 - max(gap, EQUAL))
+                if not good.all():
+                    good |= np.isin(some.numbers, dear.points(order, other.most)[0])
+                some = _Field(some.made, some.numbers[good], some.first[good])
+            if len(some.numbers):
+                self.add(some)
 
     def _field(
         self, chains: Chains, order: tuple[str, ...], most: float, only: Served | None = None

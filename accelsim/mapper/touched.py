@@ -30,6 +30,9 @@ Served = tuple[int, ...]
 #: Joules to read and to write a word, by level.
 Prices = tuple[tuple[float, float], ...]
 
+#: Values of a run that are compared before all others are.
+SAMPLED = 16
+
 
 class Touched:
     """Joules of operations and of accesses by the PEs, by the extents inside all loops.
@@ -45,6 +48,7 @@ class Touched:
         self.uses = tuple(u for (u,) in base.counts.uses.values())
         self.words = [float(math.prod(sizes[r] for r in u.needs)) for u in self.uses]
         self._least: dict[tuple[Served, str], Array] = {}
+        self._sums: dict[tuple[tuple[int, bool], ...], Array] = {}
         self._sigmas: dict[tuple[int, bool], Array] = {}
 
     def priced(self, prices: Prices) -> Touched:
@@ -72,12 +76,26 @@ class Touched:
         (3, 3, 3)
         """
         if (served, last) not in self._least:
-            total: Any = self._runs[0]
-            for n, (use, level) in enumerate(zip(self.uses, served, strict=True)):
-                a, b = self._price(n, level)
-                total = total + (a * self._sigma(n, not last or last in use.needs) + b)
-            self._least[served, last] = total.min(axis=0)
+            pairs = zip(self.uses, served, strict=True)
+            ways = tuple((level, not last or last in use.needs) for use, level in pairs)
+            self._least[served, last] = self._sum(ways).min(axis=0)
         return self._least[served, last]
+
+    def _sum(self, ways: tuple[tuple[int, bool], ...]) -> Array:
+        """Joules by run and extents, with the first tensors at their levels.
+
+        ``ways`` are these levels, each with whether all loops around count.
+        """
+        if not ways:
+            return self._runs[0]
+        if ways not in self._sums:
+            n, (level, all_count) = len(ways) - 1, ways[-1]
+            a, b = self._price(n, level)
+            total = self._sum(ways[:-1]) + (a * self._sigma(n, all_count) + b)
+            if len(ways) == len(self.uses):
+                return total
+            self._sums[ways] = total
+        return self._sums[ways]
 
     def at(self, served: Served, inside: Sequence[Numbers], rhos: Sequence[Any]) -> Array:
         """Joules of the best run at some points; ``rhos`` are those of last loops needed."""
@@ -108,7 +126,10 @@ class Touched:
     def _runs(self) -> tuple[Array, list[tuple[Array, Array]]]:
         """Joules of operations by run; for each tensor several steps or not, and sigma.
 
-        Sigma is that where all loops around count.  Of runs alike there is one.
+        Sigma is that where all loops around count.  Runs that are nowhere better
+        than another are left out: neither joules of operations nor sigma of any tensor
+        are less, be it that where all loops around count or that at the least (rho, which
+        stands for sigma where the tile takes one step, is between these two).
         """
         found: dict[tuple[float, bytes], list[tuple[Any, Any]]] = {}
         for each, leaf in self._every_run():
@@ -117,11 +138,13 @@ class Touched:
         wide = (1,) * len(self.extents)
         joules = np.array([j for j, _ in found]).reshape(-1, *wide)
         leaves = list(found.values())
-        return joules, [
+        pairs = [
             (_stacked([leaf[n][0] for leaf in leaves], wide),
              _stacked([leaf[n][1] for leaf in leaves], wide))
             for n in range(len(self.uses))
         ]  # fmt: skip
+        best = _best([joules, *(v for m, s in pairs for v in (s, np.where(m, s, 1.0)))])
+        return joules[best], [(several[best], sigma[best]) for several, sigma in pairs]
 
     def _every_run(self) -> Iterator[tuple[float, list[tuple[Any, Any]]]]:
         space, einsum = self.base, self.einsum
@@ -149,6 +172,26 @@ def _stacked(some: Sequence[Any], wide: tuple[int, ...]) -> Array:
     """Arrays beside each other along a new first axis, axes of one extent as they are."""
     shape = np.broadcast_shapes(wide, *(np.shape(v) for v in some))
     return np.stack([np.broadcast_to(v, shape) for v in some])
+
+
+def _best(columns: Sequence[Array]) -> Numbers:
+    """Numbers along the first axis that no other is as good as in all values; of equals the first.
+
+    >>> _best([np.array([[1.0, 2.0], [1.0, 3.0], [0.0, 4.0]])])
+    array([0, 2])
+    """
+    flat = [v.reshape(len(v), -1) for v in columns]
+    few = np.concatenate([v[:, :: max(1, v.shape[1] // SAMPLED)] for v in flat], axis=1)
+    maybe = np.all(few[:, None] <= few[None, :], axis=2)
+    left = list(range(len(few)))
+    for n in range(len(few)):
+        for k in left:
+            if k != n and maybe[k, n] and all(np.all(v[k] <= v[n]) for v in flat):
+                if k > n and all(np.all(v[k] == v[n]) for v in flat):
+                    continue
+                left.remove(n)
+                break
+    return np.array(left)
 
 
 def _taken(values: Array, inside: Sequence[Numbers]) -> Array:
