@@ -119,7 +119,7 @@ class Chains:
 
     # -- ways to serve the tensors -----------------------------------------------------------
 
-    def _levels_of(self, use: Use) -> list[tuple[int, ...]]:
+    def levels_of(self, use: Use) -> list[tuple[int, ...]]:
         """Levels at which a tensor may be held together, outermost first."""
         asked = self.task.wishes.holds.get(use.tensor)
         names = [level.name for level in self.task.arch.levels]
@@ -140,7 +140,7 @@ class Chains:
         prices, every = self.touched.prices, []
         for use, words in zip(self.uses, self.touched.words, strict=True):
             found: dict[int, list[tuple[float, float]]] = {}
-            for some in self._levels_of(use):
+            for some in self.levels_of(use):
                 a = b = 0.0
                 for outer, level in zip((BACKING, *some), some, strict=False):
                     fill, drain = prices[outer][0] + prices[level][1], 0.0
@@ -190,7 +190,7 @@ class Chains:
         mappings = 2 * points * self._spreads
         for n, use in enumerate(self.uses):
             spots = len(self._spots(n, [(r, np.float64(1.0)) for r in order]))
-            mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self._levels_of(use))
+            mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self.levels_of(use))
         return points, mappings
 
     @cached_property
@@ -261,11 +261,11 @@ class Chains:
             for served in self.served if only is None else (only,):
                 bound = self.least(served) + self.touched.least(served, last)
                 if bound.min() <= most:
-                    bound = np.where(self._crowded(served), np.inf, bound)
+                    bound = np.where(self.crowded(served), np.inf, bound)
                     self._worth[key].append((served, bound))
         return self._worth[key]
 
-    def _crowded(self, served: Served) -> Any:
+    def crowded(self, served: Served) -> Any:
         """Whether innermost tiles do not fit the levels that serve them, by innermost extents."""
         if served in self._full:
             return self._full[served]

@@ -31,6 +31,7 @@ from accelsim.mapper.closer import Closer
 from accelsim.mapper.evaluate import Array, Numbers
 from accelsim.mapper.frame import MOST_LOOPS, frame, frames
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
+from accelsim.mapper.pace import Pace
 from accelsim.mapper.point import Choice, Point
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.stow import Tally
@@ -213,9 +214,15 @@ class _Front:
         return self._best(self.fields[self.heap[0][2]]) if self.heap else None
 
     def _best(self, some: _Field) -> tuple[Space, Closer, int]:
-        closer = Closer(some.space, some.numbers[:FIRST][np.isfinite(some.first[:FIRST])])
-        one, two = self.goal.value(*closer.bounds(self.goal))
+        few = np.flatnonzero(np.isfinite(some.first[:FIRST]))
+        closer, one, two = self._closely(some, few)
         return some.space, closer, int(np.lexsort((two, one))[0])
+
+    def _closely(self, some: _Field, few: Numbers) -> tuple[Closer, Array, Array]:
+        """A closer look at some points of a frame, with their bounds."""
+        closer = Closer(some.space, some.numbers[few])
+        one, two = self.goal.value(*closer.bounds(self.goal))
+        return closer, one if self.goal.name == "energy" else np.maximum(one, some.first[few]), two
 
     def next(self, most: float) -> tuple[float, float, Space, Closer, int] | None:
         """The next point with its bounds; None where no bound left is at most so much."""
@@ -232,10 +239,10 @@ class _Front:
     def _look(self, n: int, at: int, most: float) -> None:
         """Work out the closer bounds of the next points of a frame."""
         some = self.fields[n]
-        block = some.numbers[at : at + BLOCK][some.first[at : at + BLOCK] <= most]
-        closer = Closer(some.space, block)
-        one, two = self.goal.value(*closer.bounds(self.goal))
+        few = at + np.flatnonzero(some.first[at : at + BLOCK] <= most)
+        closer, one, two = self._closely(some, few)
         closer.forget()
+        block = some.numbers[few]
         for i, j, number in zip(one, two, block, strict=True):
             if i <= most and math.isfinite(i):
                 heapq.heappush(self.heap, (float(i), float(j), n, int(number), True))
@@ -304,17 +311,23 @@ def _itself(space: Space) -> Space:
 
 def _front(task: Task, einsums: Sequence[str], goal: Goal, found: Found, loops: int) -> _Front:
     """The points that a group is searched in; of one Einsum by energy, those of chains."""
-    if len(einsums) == 1 and goal.name == "energy" and not task.wishes.extents:
+    pace: Pace | None = None
+    if len(einsums) == 1 and not task.wishes.extents:
         base = Space(task, frame(task.cascade, einsums, ()))
         if covers(base):
             chains = Chains(base, loops)
-            for order in chains.orders:
-                points, mappings = chains.size(order)
-                found.points, found.mappings = found.points + points, found.mappings + mappings
-            return _Chained(goal, chains)
+            if goal.name == "energy":
+                for order in chains.orders:
+                    points, mappings = chains.size(order)
+                    found.points, found.mappings = found.points + points, found.mappings + mappings
+                return _Chained(goal, chains)
+            pace = Pace(chains)
     front = _Front(goal)
     for space in spaces(task, einsums, loops):
-        one, two = goal.value(*space.bounds(goal))
+        latency, energy = space.bounds(goal)
+        if pace is not None:
+            latency = np.maximum(latency, pace.of(space))
+        one, two = goal.value(latency, energy)
         found.mappings += space.size
         found.points += len(one)
         one = np.where(space.doubles, np.inf, one)

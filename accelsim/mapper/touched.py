@@ -13,13 +13,14 @@ they are rho of that loop (``chains``), which is at least 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from accelsim.mapper.evaluate import Array, Numbers, Spread, fetches, rounds
+from accelsim.analysis.work import work
+from accelsim.mapper.evaluate import Array, Counts, Numbers, Spread, cost, fetches, rounds
 from accelsim.mapper.frame import Use
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import spreads
@@ -29,6 +30,12 @@ Served = tuple[int, ...]
 
 #: Joules to read and to write a word, by level.
 Prices = tuple[tuple[float, float], ...]
+
+#: For each tensor whether its tile takes several steps, and sigma if all loops around count.
+_Leaf = list[tuple[Any, Any]]
+
+#: Costs by run, and for each tensor several steps or not, and sigma.
+_Stack = tuple[Array, list[tuple[Array, Array]]]
 
 #: Values of a run that are compared before all others are.
 SAMPLED = 16
@@ -123,38 +130,82 @@ class Touched:
         return self._sigmas[n, all_count]
 
     @cached_property
-    def _runs(self) -> tuple[Array, list[tuple[Array, Array]]]:
+    def cycles(self) -> Array:
+        """Cycles of each run that is nowhere beaten, fill included, by extents."""
+        return self._paced[0]
+
+    def visits(self, n: int, all_count: bool) -> Any:
+        """Words of a tensor that each such run touches; at the least, unless all loops count."""
+        several, sigma = self._paced[1][n]
+        return self.words[n] * (sigma if all_count else np.where(several, sigma, 1.0))
+
+    @cached_property
+    def _paced(self) -> _Stack:
+        """Cycles by run and extents, and of each tensor what ``_runs`` has."""
+        space, trips = self.base, self._trips
+        counts = Counts(space.cascade, space.frame, space.arch, trips)
+        around: Any = np.float64(1.0)
+        for rank in self.extents:
+            around = around * (space.task.sizes[rank] / trips[rank])
+        found = []
+        for spread, leaf in self._every_run:
+            unit = space.arch.unit[spread.unit]
+            each = cost(unit, work(space.cascade.steps[self.einsum]))[0]
+            steps = counts.steps(self.einsum, spread) * around
+            found.append((steps * each + unit.fill_cycles, leaf))
+        return self._distinct(found)
+
+    @cached_property
+    def _runs(self) -> _Stack:
         """Joules of operations by run; for each tensor several steps or not, and sigma.
 
-        Sigma is that where all loops around count.  Runs that are nowhere better
-        than another are left out: neither joules of operations nor sigma of any tensor
-        are less, be it that where all loops around count or that at the least (rho, which
-        stands for sigma where the tile takes one step, is between these two).
+        Sigma is that where all loops around count.
         """
-        found: dict[tuple[float, bytes], list[tuple[Any, Any]]] = {}
-        for each, leaf in self._every_run():
-            key = b"".join(np.asarray(v).tobytes() for pair in leaf for v in pair)
-            found.setdefault((each, key), leaf)
+        space, einsum = self.base, self.einsum
+        points = float(np.max(space.points[einsum]))
+        joules = {u: space.point_joules(einsum, u) * points for u in space.units[einsum]}
+        return self._distinct([(joules[spread.unit], leaf) for spread, leaf in self._every_run])
+
+    def _distinct(self, some: Sequence[tuple[Any, _Leaf]]) -> _Stack:
+        """Costs of runs beside each other, and what they touch of each tensor.
+
+        Runs that are nowhere better than another are left out: neither their cost
+        nor sigma of any tensor is less, be it that where all loops around count or
+        that at the least (rho, which stands for sigma where the tile takes one
+        step, is between these two).
+        """
+        found: dict[bytes, tuple[Any, _Leaf]] = {}
+        for each, leaf in some:
+            values = (each, *(v for pair in leaf for v in pair))
+            found.setdefault(b"".join(np.asarray(v).tobytes() for v in values), (each, leaf))
         wide = (1,) * len(self.extents)
-        joules = np.array([j for j, _ in found]).reshape(-1, *wide)
-        leaves = list(found.values())
+        costs = _stacked([each for each, _ in found.values()], wide)
+        leaves = [leaf for _, leaf in found.values()]
         pairs = [
             (_stacked([leaf[n][0] for leaf in leaves], wide),
              _stacked([leaf[n][1] for leaf in leaves], wide))
             for n in range(len(self.uses))
         ]  # fmt: skip
-        best = _best([joules, *(v for m, s in pairs for v in (s, np.where(m, s, 1.0)))])
-        return joules[best], [(several[best], sigma[best]) for several, sigma in pairs]
+        best = _best([costs, *(v for m, s in pairs for v in (s, np.where(m, s, 1.0)))])
+        return costs[best], [(several[best], sigma[best]) for several, sigma in pairs]
 
-    def _every_run(self) -> Iterator[tuple[float, list[tuple[Any, Any]]]]:
-        space, einsum = self.base, self.einsum
-        trips: dict[str, Any] = {r: np.float64(space.task.sizes[r]) for r, _ in space.frame.parts}
-        trips |= {r: self.axis(r, e) for r, e in self.extents.items()}
-        points = float(np.max(space.points[einsum]))
-        for unit in space.units[einsum]:
-            joules = space.point_joules(einsum, unit) * points
-            for spread in spreads(space.counts, einsum, unit, space.wanted(einsum)):
-                yield joules, [self._leaf(use, spread, trips) for use in self.uses]
+    @cached_property
+    def _every_run(self) -> list[tuple[Spread, _Leaf]]:
+        """Every run, and what it touches of each tensor."""
+        space = self.base
+        return [
+            (spread, [self._leaf(use, spread, self._trips) for use in self.uses])
+            for unit in space.units[self.einsum]
+            for spread in spreads(space.counts, self.einsum, unit, space.wanted(self.einsum))
+        ]
+
+    @cached_property
+    def _trips(self) -> dict[str, Any]:
+        """Extents of every rank, those that loops may cut along their axes."""
+        trips: dict[str, Any] = {
+            r: np.float64(self.base.task.sizes[r]) for r, _ in self.base.frame.parts
+        }
+        return trips | {r: self.axis(r, e) for r, e in self.extents.items()}
 
     def _leaf(self, use: Use, spread: Spread, trips: Mapping[str, Any]) -> tuple[Any, Any]:
         """Whether a tensor's tile takes several steps, and sigma if all loops around count."""

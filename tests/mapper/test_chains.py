@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import InputError
+from accelsim.explore.map import task_for
 from accelsim.ir.arch import Architecture, Level, Operation, Unit
 from accelsim.mapper import search as searching
 from accelsim.mapper.chains import Chains, covers
@@ -20,8 +21,11 @@ from accelsim.mapper.evaluate import Counts, Moved
 from accelsim.mapper.frame import frame
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
+from accelsim.mapper.pace import Pace
+from accelsim.mapper.point import Point
 from accelsim.mapper.search import Found, search
 from accelsim.mapper.space import Space, Task, Wishes
+from accelsim.mapper.stow import Tally
 from accelsim.mapper.ties import MORE, dearer
 from tests.mapper.drawn import machines
 from tests.models.nests import cascade
@@ -98,6 +102,37 @@ def test_the_bound_of_a_point_is_that_of_its_best_mapping(task: Task, data: st.D
         few, low = chains.points(order, most)
         np.testing.assert_array_equal(few, numbers[joules <= most])
         np.testing.assert_array_equal(low, joules[joules <= most])
+
+
+@settings(max_examples=8, **QUIET)
+@given(single(), st.data())
+def test_no_mapping_is_faster_than_its_pace(task: Task, data: st.DataObject) -> None:
+    if not covers(base(task)):
+        return
+    chains, goal = Chains(base(task)), Goal("latency")
+    pace = Pace(chains)
+    for order in data.draw(st.lists(st.sampled_from(chains.orders), min_size=3, max_size=3)):
+        space = chains.space(order)
+        seconds = pace.of(space)
+        numbers = np.flatnonzero(~space.doubles)
+        for number in data.draw(st.permutations(list(numbers)))[:6]:
+            closer = Closer(space, np.array([number]))
+            choice = Point(space, closer, 0, goal, Tally()).solve((math.inf, math.inf))
+            if choice is not None:
+                assert seconds[number] <= choice.latency_s * (1 + 1e-9)
+
+
+def test_the_pace_of_a_machine_that_shares_its_ports_out_is_that_of_its_best_mapping() -> None:
+    """No run keeps two operands in the PEs: one is read from the buffer, one from beyond."""
+    task, _ = task_for("matmul", arch="dram-l2-smem-x64", shape="M=64,N=64,K=64")
+    pace = Pace(Chains(Space(task, frame(task.cascade, ("C",), ()))))
+    found = search(task, ("C",), Goal("latency"))
+    assert found.choice is not None
+    assert found.shown
+    spaces = (pace.chains.space(order) for order in pace.chains.orders)
+    least = min(float(pace.of(s)[~s.doubles].min()) for s in spaces)
+    assert found.choice.latency_s == pytest.approx(least, rel=1e-9)
+    assert found.solved < 100
 
 
 @settings(max_examples=8, **QUIET)
