@@ -255,12 +255,12 @@ class Chains:
 
     def _good(self, last: str, most: float, only: Served | None) -> list[tuple[Served, Array]]:
         """Ways to serve the tensors, with a bound by innermost extents that is somewhere so low."""
-        key = last, most, only
+        key = last, most if only is None else math.inf, only
         if key not in self._worth:
             self._worth[key] = []
             for served in self.served if only is None else (only,):
                 bound = self.least(served) + self.touched.least(served, last)
-                if bound.min() <= most:
+                if only is not None or bound.min() <= most:
                     bound = np.where(self.crowded(served), np.inf, bound)
                     self._worth[key].append((served, bound))
         return self._worth[key]

@@ -268,14 +268,15 @@ class _Chained(_Front):
     def promising(self) -> tuple[Space, Closer, int] | None:
         """The best point by its closer bound of the frame of few loops with the least bound."""
         for served in self.chains.served:
-            best: _Field | None = None
+            best: tuple[str, ...] = ()
+            least = math.inf
             for order in self.chains.orders:
                 if len(order) <= FEW_LOOPS:
-                    some = self._field(self.chains, order, math.inf, served)
-                    if len(some.first) and (best is None or some.first[0] < best.first[0]):
-                        best = some
-            if best is not None and math.isfinite(best.first[0]):
-                return self._best(best)
+                    joules = self.chains.points(order, least, served)[1]
+                    if len(joules) and joules.min() < least:
+                        best, least = order, float(joules.min())
+            if math.isfinite(least):
+                return self._best(self._field(best, math.inf, served))
         return None
 
     def fill(self, known: Choice | None, most: float, gap: float) -> None:
@@ -288,7 +289,7 @@ class _Chained(_Front):
         other = dearer(known) if known is not None and most > known.energy_j else None
         dear = None if other is None else self.chains.dearer(other.prices, most)
         for order in self.chains.orders:
-            some = self._field(self.chains, order, most)
+            some = self._field(order, most)
             if known is not None and other is not None and dear is not None:
                 good = some.first < known.energy_j * (1 - max(gap, EQUAL))
                 if not good.all():
@@ -297,12 +298,10 @@ class _Chained(_Front):
             if len(some.numbers):
                 self.add(some)
 
-    def _field(
-        self, chains: Chains, order: tuple[str, ...], most: float, only: Served | None = None
-    ) -> _Field:
-        numbers, joules = chains.points(order, most, only)
+    def _field(self, order: tuple[str, ...], most: float, only: Served | None = None) -> _Field:
+        numbers, joules = self.chains.points(order, most, only)
         by = np.argsort(joules, kind="stable")
-        return _Field(lambda: chains.space(order), numbers[by], joules[by])
+        return _Field(lambda: self.chains.space(order), numbers[by], joules[by])
 
 
 def _itself(space: Space) -> Space:
