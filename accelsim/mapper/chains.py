@@ -35,9 +35,10 @@ from typing import Any
 import numpy as np
 
 from accelsim.ir.rule import divisors
+from accelsim.mapper.cuts import Cuts, tile_sizes
 from accelsim.mapper.evaluate import BACKING, Array, Numbers
 from accelsim.mapper.frame import MOST_LOOPS, Use, batch_ranks, frame, loop_ranks, sequences
-from accelsim.mapper.grid import Rows, rows
+from accelsim.mapper.grid import cuts_of
 from accelsim.mapper.holds import levels_between
 from accelsim.mapper.space import Space
 from accelsim.mapper.touched import Prices, Served, Touched
@@ -46,16 +47,30 @@ from accelsim.mapper.touched import Prices, Served, Touched
 class _Cut:
     """A rank cut by loops of more than one trip each.
 
-    ``trips`` of each loop, the places ``at`` of the innermost extents among all,
-    and ``numbers`` of the rows in a grid that has ``of``.
+    ``trips`` of each loop; ``tiles``: extents of full tiles, the whole first; the places
+    ``at`` of the innermost extents among all, and ``numbers`` of the rows in a grid
+    that has ``of``.
     """
 
-    def __init__(self, table: Rows, known: Array) -> None:
-        good = np.all(table[:, :-1] > 1, axis=1)
-        self.of = len(table)
+    def __init__(self, table: Cuts, size: int, known: Array) -> None:
+        good = np.all(table.trips[:, :-1] > 1, axis=1)
+        self.of = len(table.trips)
         self.numbers = np.flatnonzero(good)
-        self.trips = [np.ascontiguousarray(t) for t in table[good, :-1].T]
-        self.at = np.searchsorted(known, table[good, -1])
+        self.trips = [np.ascontiguousarray(t) for t in table.trips[good, :-1].T]
+        inside = np.cumprod(table.full[good, ::-1], axis=1)[:, ::-1]
+        inside[:, 0] = size
+        self.tiles = [np.ascontiguousarray(t) for t in inside.T]
+        self.at = np.searchsorted(known, inside[:, -1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """A loop at some points: its rank and trips, and a full tile of the rank around and in it."""
+
+    rank: str
+    trips: Any
+    around: Any
+    inside: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +114,7 @@ class Chains:
         self.batch = math.prod(sizes[r] for r in batch)
         ranks = [r for r, _ in base.frame.parts if r not in batch]
         self.orders = tuple(sequences(loop_ranks(cascade, (self.einsum,)), loops))
-        self.extents = {r: np.array(divisors(sizes[r]), dtype=np.float64) for r in ranks}
+        self.extents = {r: np.array(self._tile_sizes(r), dtype=np.float64) for r in ranks}
         self.touched = Touched(base, self.extents, self.task.word_joules)
         self.uses = self.touched.uses
         self.levels = levels_between(self.task.arch)
@@ -176,9 +191,17 @@ class Chains:
     def cut(self, rank: str, times: int) -> _Cut:
         """A rank cut by so many loops."""
         if (rank, times) not in self._cuts:
-            table = rows(self.task.sizes[rank], times + 1, self.task.wishes.tiles.get(rank, ()))
-            self._cuts[rank, times] = _Cut(table, self.extents[rank])
+            size, tiles = self.task.sizes[rank], self.task.wishes.tiles.get(rank, ())
+            table = cuts_of(size, times + 1, tiles, self.task.sides)
+            self._cuts[rank, times] = _Cut(table, size, self.extents[rank])
         return self._cuts[rank, times]
+
+    def _tile_sizes(self, rank: str) -> Sequence[int]:
+        """Extents that tiles of a rank may have."""
+        size = self.task.sizes[rank]
+        if self.task.sides is None or rank in self.task.wishes.tiles:
+            return divisors(size)
+        return tile_sizes(size, self.task.sides)
 
     def space(self, order: Sequence[str]) -> Space:
         """The mapspace of a frame."""
@@ -189,7 +212,7 @@ class Chains:
         points = math.prod(self.cut(r, order.count(r)).of for r in self.extents)
         mappings = 2 * points * self._spreads
         for n, use in enumerate(self.uses):
-            spots = len(self._spots(n, [(r, np.float64(1.0)) for r in order]))
+            spots = len(self._spots(n, [_Loop(r, 1.0, 1.0, 1.0) for r in order]))
             mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self.levels_of(use))
         return points, mappings
 
@@ -235,13 +258,13 @@ class Chains:
         served: Served,
         least: Array,
         inside: Sequence[Numbers],
-        loops: Sequence[tuple[str, Any]],
+        loops: Sequence[_Loop],
         most: float,
     ) -> Array:
         """Bounds of some points if the tensors are served so; infinite where above so many joules.
 
         ``least`` are their bounds by innermost extents, of which ``inside`` gives the
-        places; ``loops`` the rank and trips of each.
+        places; of ``loops``.
         """
         spots = [self._spots(n, loops) for n in range(len(self.uses))]
         found = np.full(len(least), np.inf)
@@ -283,26 +306,29 @@ class Chains:
 
     def _loops(
         self, order: Sequence[str], cuts: Mapping[str, _Cut], at: Mapping[str, Numbers]
-    ) -> list[tuple[str, Any]]:
-        """Rank and trips of each loop, outermost first, at some points."""
-        return [
-            (rank, cuts[rank].trips[order[:n].count(rank)][at[rank]])
-            for n, rank in enumerate(order)
-        ]
+    ) -> list[_Loop]:
+        """Each loop, outermost first, at some points."""
+        found = []
+        for n, rank in enumerate(order):
+            cut, depth, here = cuts[rank], order[:n].count(rank), at[rank]
+            around, inside = cut.tiles[depth][here], cut.tiles[depth + 1][here]
+            found.append(_Loop(rank, cut.trips[depth][here], around, inside))
+        return found
 
-    def _spots(self, n: int, loops: Sequence[tuple[str, Any]]) -> list[_Spot]:
+    def _spots(self, n: int, loops: Sequence[_Loop]) -> list[_Spot]:
         """The spots that may hold a tensor, outermost first."""
         needs, rho = self.uses[n].needs, np.float64(1.0)
         tile: Any = self.touched.words[n] / self.batch
         copies = self.task.wishes.buffers if self.batch > 1 else 1
         found = []
         for at in range(len(loops) + 1):
-            own = at == 0 or loops[at - 1][0] in needs
+            own = at == 0 or loops[at - 1].rank in needs
             if at and own:
-                tile, copies = tile / loops[at - 1][1], self.task.wishes.buffers
+                tile = tile * loops[at - 1].inside / loops[at - 1].around
+                copies = self.task.wishes.buffers
             elif at:
-                rho = rho * loops[at - 1][1]
-            if own and (at == len(loops) or loops[at][0] not in needs):
+                rho = rho * loops[at - 1].trips
+            if own and (at == len(loops) or loops[at].rank not in needs):
                 found.append(_Spot(rho, tile, copies))
         return found
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Numbers, Words
+from accelsim.mapper.evaluate import Array, Keep, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Goal
 from accelsim.mapper.schedule import IN_TURNS, TOGETHER, in_flight
@@ -87,8 +87,7 @@ class Closer:
     def __init__(self, space: Space, numbers: Numbers) -> None:
         self.space, self.size = space, len(numbers)
         shape = space.grid.shape
-        trips = {p: np.broadcast_to(t, shape).ravel()[numbers] for p, t in space.grid.trips.items()}
-        self.counts = Counts(space.cascade, space.frame, space.arch, trips)
+        self.counts = space.counts_at(numbers)
         self.points = {
             e: np.broadcast_to(n, shape).ravel()[numbers] for e, n in space.points.items()
         }

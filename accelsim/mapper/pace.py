@@ -65,7 +65,7 @@ class Pace:
         """
         parts, loops = dict(space.frame.parts), space.frame.spots[-1].path
         at = [
-            np.searchsorted(extents, space.grid.trips[parts[rank][-1]])
+            np.searchsorted(extents, space.counts.full[parts[rank][-1]])
             for rank, extents in self.chains.extents.items()
         ]
         last = space.frame.rank[loops[-1]] if len(space.frame.spots) > 1 else ""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.analysis.work import work
-from accelsim.mapper.evaluate import Array, Counts, Numbers, Spread, cost, fetches, rounds
+from accelsim.mapper.evaluate import Array, Counts, Numbers, Short, Spread, cost, fetches
 from accelsim.mapper.frame import Use
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import spreads
@@ -142,11 +142,10 @@ class Touched:
     @cached_property
     def _paced(self) -> _Stack:
         """Cycles by run and extents, and of each tensor what ``_runs`` has."""
-        space, trips = self.base, self._trips
-        counts = Counts(space.cascade, space.frame, space.arch, trips)
+        space, counts = self.base, self._counts
         around: Any = np.float64(1.0)
         for rank in self.extents:
-            around = around * (space.task.sizes[rank] / trips[rank])
+            around = around * self.tiles[rank]
         found = []
         for spread, leaf in self._every_run:
             unit = space.arch.unit[spread.unit]
@@ -194,28 +193,38 @@ class Touched:
         """Every run, and what it touches of each tensor."""
         space = self.base
         return [
-            (spread, [self._leaf(use, spread, self._trips) for use in self.uses])
+            (spread, [self._leaf(use, spread) for use in self.uses])
             for unit in space.units[self.einsum]
             for spread in spreads(space.counts, self.einsum, unit, space.wanted(self.einsum))
         ]
 
     @cached_property
-    def _trips(self) -> dict[str, Any]:
-        """Extents of every rank, those that loops may cut along their axes."""
-        trips: dict[str, Any] = {
-            r: np.float64(self.base.task.sizes[r]) for r, _ in self.base.frame.parts
-        }
-        return trips | {r: self.axis(r, e) for r, e in self.extents.items()}
+    def tiles(self) -> dict[str, Array]:
+        """Tiles of every rank that loops may cut, by extents."""
+        sizes = self.base.task.sizes
+        return {r: np.ceil(sizes[r] / self.axis(r, e)) for r, e in self.extents.items()}
 
-    def _leaf(self, use: Use, spread: Spread, trips: Mapping[str, Any]) -> tuple[Any, Any]:
+    @cached_property
+    def _counts(self) -> Counts:
+        """Counts of the frame without loops, each extent along its axis in place of a size."""
+        base, sizes = self.base, self.base.task.sizes
+        trips: dict[str, Any] = {r: np.float64(sizes[r]) for r, _ in base.frame.parts}
+        trips |= {r: sizes[r] / n for r, n in self.tiles.items()}
+        full = {r: self.axis(r, e) for r, e in self.extents.items()}
+        last = {r: sizes[r] - (n - 1) * full[r] for r, n in self.tiles.items()}
+        cut_short = any(np.any(last[r] != full[r]) for r in full)
+        short = Short(full, self.tiles, last, {}) if cut_short else None
+        return Counts(base.cascade, base.frame, base.arch, trips, short)
+
+    def _leaf(self, use: Use, spread: Spread) -> tuple[Any, Any]:
         """Whether a tensor's tile takes several steps, and sigma if all loops around count."""
-        loops = rounds(self.base.arch.unit[spread.unit], spread, trips)
-        loops += [(r, trips[r]) for r in spread.loops if r in self.extents]
+        loops = self._counts.rounds(self.base.arch.unit[spread.unit], spread)
+        loops += [(r, self._counts.trips[r]) for r in spread.loops if r in self.extents]
         count, different = fetches((r in use.needs, n) for r, n in loops)
         around: Any = np.float64(1.0)
         for rank in self.extents:
             if rank not in use.needs:
-                around = around * (self.base.task.sizes[rank] / trips[rank])
+                around = around * self.tiles[rank]
         return different > 1, count / different * around
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from accelsim.errors import Fault, InputError
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Access, Cascade
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, walk
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, short_ranks, walk
 from accelsim.ir.problem import Problem
-from accelsim.models.short import Sweep, checked, inside, short_ranks, steps
+from accelsim.models.short import Sweep, checked, inside, steps
 from accelsim.models.tiles import Fold, Span, fetches, line
 
 
@@ -88,7 +88,7 @@ class Nest:
         self.problem, self.mapping, self.group = problem, mapping, group
         self.cascade: Cascade = problem.cascade
         self.by_rank: dict[str, tuple[Loop, ...]] = dict(mapping.parts)
-        self.short = checked(group, self.by_rank, short_ranks(problem, mapping))
+        self.short = checked(group, self.by_rank, short_ranks(mapping, problem.extent))
         self.steps = self.cascade.steps
         self.homes: dict[str, tuple[Node, Hold] | None] = {}
         self.uses: dict[str, list[Use]] = {}

@@ -19,24 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir.mapping import Group, Leaf, Loop, Node, leaves, walk
-from accelsim.ir.mapping import Mapping as BoundMapping
-from accelsim.ir.problem import Problem
 from accelsim.models.tiles import Fold, Span
-
-
-def short_ranks(problem: Problem, mapping: BoundMapping) -> dict[str, int]:
-    """Ranks whose parts multiply to more than their size, with that size.
-
-    >>> from accelsim.explore.estimate import bind
-    >>> problem, _, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> short_ranks(problem, mapping)
-    {}
-    """
-    return {
-        rank: problem.extent(rank)
-        for rank, parts in mapping.parts
-        if math.prod(p.trips for p in parts) > problem.extent(rank)
-    }
 
 
 def checked(

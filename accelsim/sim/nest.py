@@ -16,10 +16,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from accelsim.errors import Fault, InputError, one_of
+from accelsim.errors import Fault, InputError, one_of, refuse
 from accelsim.ir.arch import Architecture, Unit
 from accelsim.ir.cascade import Access, Einsum, Index, Last, Map, maps, rank_of
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Tree, leaves, walk
+from accelsim.ir.mapping import (
+    Group,
+    Hold,
+    Leaf,
+    Loop,
+    Mapping,
+    Node,
+    Tree,
+    leaves,
+    short_ranks,
+    walk,
+)
 from accelsim.ir.ops import MAPS, REDUCTIONS
 from accelsim.ir.problem import Problem
 from accelsim.sim.tiles import Line, Round, lines
@@ -115,6 +126,11 @@ class Nest:
         self.problem, self.arch, self.mapping, self.group = problem, arch, mapping, group
         self.cascade = problem.cascade
         self.parts = dict(mapping.parts)
+        if short := short_ranks(mapping, problem.extent):
+            raise refuse(
+                f"the last tile of {one_of(short)} is short, which is not simulated",
+                "splits that divide",
+            )
         self._lines: dict[int, tuple[Line, ...]] = {}
         self.paths: dict[str, tuple[Leaf, tuple[Node, ...]]] = {
             tree.einsum: (tree, above) for tree, above in walk(group.tree) if isinstance(tree, Leaf)

@@ -10,11 +10,10 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import InputError
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage, short_ranks
 from accelsim.ir.problem import bind
 from accelsim.models.nest import Nest
 from accelsim.models.occupancy import occupancy
-from accelsim.models.short import short_ranks
 from tests.models.nests import CASCADES, Case, cases
 from tests.models.test_counts import holds
 
@@ -62,7 +61,7 @@ def test_a_tile_that_does_not_change_in_the_short_one_stays() -> None:
     mapping, group = mapped(
         leaf, Loop("I1", 3), Loop("J", 2), holds=(Hold("A", "buffer"), Hold("Z", "buffer"))
     )
-    assert short_ranks(problem, mapping) == {"I": 9}
+    assert short_ranks(mapping, problem.extent) == {"I": 9}
     nest = Nest(problem, mapping, group)
     node = group.tree
     assert nest.filled(node.holds[0], (node,)) == (45.0, 45.0)
