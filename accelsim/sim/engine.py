@@ -307,11 +307,11 @@ class Engine:
             until = max(until, (done, f"ports: words of {task.einsum}"))
             if self.recorder:
                 self.recorder.transfer(f"words of {task.einsum}", shape.flow, self.ports)
-        end = max(start + task.cycles, until[0])
-        self._book(turn, task, began, (end, until[1]))
+        end = max(start + shape.cycles, until[0])
+        self._book(turn, task, shape.cycles, began, (end, until[1]))
         if self.recorder:
             self.recorder.task(task.unit, task.einsum, step, start, end)
-        if self.execute:
+        if self.execute and shape.cycles:
             self.execute(task.einsum, self._fixed(task, step))
         upto = (step + 1) * self.program.bodies[task.depth]
         for slots in shape.closes:
@@ -338,19 +338,21 @@ class Engine:
         self._serve_until(start)
         return (start, cause), until
 
-    def _book(self, turn: Turn, task: Task, began: tuple[int, str], ended: tuple[int, str]) -> None:
+    def _book(
+        self, turn: Turn, task: Task, cycles: int, began: tuple[int, str], ended: tuple[int, str]
+    ) -> None:
         """Count a task's cycles, and its waits before and within."""
         start, cause = began
         end, slow = ended
         if start > turn.time:
             turn.waits.append((cause, start - turn.time))
-        if end > start + task.cycles:
-            turn.waits.append((slow, end - start - task.cycles))
-        turn.busy += task.cycles
+        if end > start + cycles:
+            turn.waits.append((slow, end - start - cycles))
+        turn.busy += cycles
         turn.time = self.ended[task.einsum] = end
-        self.add(f"busy {task.unit}", task.cycles)
-        self.add(f"einsum {task.einsum}", task.cycles)
-        self.add(SERIAL, task.cycles)
+        self.add(f"busy {task.unit}", cycles)
+        self.add(f"einsum {task.einsum}", cycles)
+        self.add(SERIAL, cycles)
         self.add(TASKS, 1)
 
     def _fixed(self, task: Task, step: int) -> dict[str, int]:

@@ -15,8 +15,9 @@ from accelsim.sim.program import Program, Task
 
 @dataclass(slots=True)
 class Shape:
-    """What one kind of step asks of a task: operands, and buffers whose tiles begin or end."""
+    """What one kind of step asks of a task: cycles, words, and buffers whose tiles begin or end."""
 
+    cycles: int
     flow: Request | None
     opens: tuple[Slots, ...]
     closes: tuple[Slots, ...]
@@ -71,4 +72,6 @@ class Shapes:
             if within == inner - 1 and slots.changes(instance + 1):
                 closes.append(slots)
         closes.sort(key=Slots.urgency)
-        return Shape(self.ports.request(moved), tuple(opens), tuple(closes), tuple(needs))
+        cycles = task.cycles if task.length is None else task.length.cycles(at)
+        flow = self.ports.request(moved)
+        return Shape(cycles, flow, tuple(opens), tuple(closes), tuple(needs))
