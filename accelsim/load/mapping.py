@@ -226,10 +226,11 @@ class _Binder:
             if product != size:
                 self.fault(("split", name), f"{shown} is {product}, but {name} is {size}")
             return
-        tile = product // parts[0].trips if parts[0].trips else 0
+        first = next((p for p in parts if p.trips > 1), parts[0])
+        tile = product // first.trips if product else 0
         if not product - tile < size <= product:
             trips = -(-size // tile) if tile else 1
-            allowed = f"{parts[0].part} = {trips}: tiles of {tile}, the last one short"
+            allowed = f"{first.part} = {trips}: tiles of {tile}, the last one short"
             self.fault(("split", name), f"{shown} is {product}, but {name} is {size}", allowed)
 
     def _true(self, text: bool | str | None, path: Iterable[Step], default: bool) -> bool:

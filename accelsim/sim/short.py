@@ -4,8 +4,8 @@ Iterations that would begin beyond the end of such a rank are not there, and a t
 at its end holds fewer elements.  Step loops keep all their trips, so that steps have
 the same numbers as in a mapping that divides: one that is not there takes no cycles
 and needs no words.  What a step has depends on whether each loop stands at its first
-or last index or between; of a rank's inner loops, whose last index may never come,
-on the index itself, so that those are run step by step.
+or last index or between; of loops whose last index may never come, as those of a
+rank's inner parts, on the index itself, so that these are run step by step.
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ class Ends:
         found = []
         for n, loop in enumerate(steps):
             outer = {x.part for x in steps[:n]}
-            found.append(
-                any(loop.part in strides and outer & strides.keys() for strides, _ in self.ranks)
-            )
-        return tuple(found)
+            found.append(any(
+                loop.part in own
+                and (outer & own.keys() or (loop.trips - 1) * own[loop.part] >= size)
+                for own, size in self.ranks
+            ))  # fmt: skip
+        return tuple(map(bool, found))
 
 
 def along(strides: Mapping[str, int], inside: Sequence[Round]) -> Words:
