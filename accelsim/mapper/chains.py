@@ -26,11 +26,11 @@ tiles of spots further out are no less.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -64,13 +64,17 @@ class _Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loop:
+class Loop:
     """A loop at some points: its rank and trips, and a full tile of the rank around and in it."""
 
     rank: str
     trips: Any
     around: Any
     inside: Any
+
+
+#: What some points come to: of their bounds, places of innermost extents, and loops.
+Figure: TypeAlias = Callable[[Array, Sequence[Numbers], Sequence[Loop]], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,7 @@ class Chains:
         points = math.prod(self.cut(r, order.count(r)).of for r in self.extents)
         mappings = 2 * points * self._spreads
         for n, use in enumerate(self.uses):
-            spots = len(self._spots(n, [_Loop(r, 1.0, 1.0, 1.0) for r in order]))
+            spots = len(self._spots(n, [Loop(r, 1.0, 1.0, 1.0) for r in order]))
             mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self.levels_of(use))
         return points, mappings
 
@@ -236,18 +240,28 @@ class Chains:
         >>> len(numbers), chains.size(("M",))[0]
         (2, 3)
         """
+        ways = self._good(order[-1] if order else "", most, only)
+        return self.among(order, [(b, partial(self._served, s, most)) for s, b in ways], most)
+
+    def among(
+        self, order: Sequence[str], ways: Sequence[tuple[Array, Figure]], most: float
+    ) -> tuple[Numbers, Array]:
+        """Numbers of points of a frame with a figure of at most so much, and their figures.
+
+        That is the least of several ways: of each a bound by innermost extents, and
+        what it comes to at some points, given their bounds, places of extents and loops.
+        """
         cuts = {r: self.cut(r, order.count(r)) for r in self.extents}
         places = [c.at for c in cuts.values()]
-        ways = self._good(order[-1] if order else "", most, only)
         if not ways:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
         best = np.full([len(p) for p in places], np.inf)
-        for served, least in ways:
+        for least, figure in ways:
             at = np.nonzero(least[np.ix_(*places)] <= most)
             if len(at[0]):
                 inside = [p[i] for p, i in zip(places, at, strict=True)]
                 loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
-                found = self._served(served, least[tuple(inside)], inside, loops, most)
+                found = figure(least[tuple(inside)], inside, loops)
                 best[at] = np.minimum(best[at], found)
         few = np.nonzero(best <= most)
         rows = [c.numbers[i] for c, i in zip(cuts.values(), few, strict=True)]
@@ -256,15 +270,15 @@ class Chains:
     def _served(
         self,
         served: Served,
+        most: float,
         least: Array,
         inside: Sequence[Numbers],
-        loops: Sequence[_Loop],
-        most: float,
+        loops: Sequence[Loop],
     ) -> Array:
         """Bounds of some points if the tensors are served so; infinite where above so many joules.
 
         ``least`` are their bounds by innermost extents, of which ``inside`` gives the
-        places; of ``loops``.
+        places, of ``loops``.
         """
         spots = [self._spots(n, loops) for n in range(len(self.uses))]
         found = np.full(len(least), np.inf)
@@ -275,6 +289,11 @@ class Chains:
             touched = self.touched.at(served, [i[close] for i in inside], rhos)
             found[close] = touched + held[close]
         return found
+
+    def more(self, served: Served, loops: Sequence[Loop], count: int) -> Array:
+        """Joules of holds at some points, beyond ``least``, if the tensors are served so."""
+        spots = [self._spots(n, loops) for n in range(len(self.uses))]
+        return self._held(spots, served, count) - self.least(served)
 
     def _good(self, last: str, most: float, only: Served | None) -> list[tuple[Served, Array]]:
         """Ways to serve the tensors, with a bound by innermost extents that is somewhere so low."""
@@ -306,16 +325,16 @@ class Chains:
 
     def _loops(
         self, order: Sequence[str], cuts: Mapping[str, _Cut], at: Mapping[str, Numbers]
-    ) -> list[_Loop]:
+    ) -> list[Loop]:
         """Each loop, outermost first, at some points."""
         found = []
         for n, rank in enumerate(order):
             cut, depth, here = cuts[rank], order[:n].count(rank), at[rank]
             around, inside = cut.tiles[depth][here], cut.tiles[depth + 1][here]
-            found.append(_Loop(rank, cut.trips[depth][here], around, inside))
+            found.append(Loop(rank, cut.trips[depth][here], around, inside))
         return found
 
-    def _spots(self, n: int, loops: Sequence[_Loop]) -> list[_Spot]:
+    def _spots(self, n: int, loops: Sequence[Loop]) -> list[_Spot]:
         """The spots that may hold a tensor, outermost first."""
         needs, rho = self.uses[n].needs, np.float64(1.0)
         tile: Any = self.touched.words[n] / self.batch

@@ -188,10 +188,13 @@ class Closer:
         4e-09
         """
         space = self.space
-        alone = len(self.touched) == 1 and goal.name == "energy"
+        alone = len(self.touched) == 1
+        exact: Any = 0.0
         if alone and math.prod(map(len, self.rows.values())) <= MOST_TOGETHER:
             self._for(self.leanest)
-            return self.seconds[TOGETHER], self._together() + np.zeros(self.size)
+            exact = self._together() + np.zeros(self.size)
+            if goal.name == "energy":
+                return self.seconds[TOGETHER], exact
         joules: Any = 0.0
         for e in space.units:
             joules = joules + space.least_joules(e) * self.points[e]
@@ -202,7 +205,7 @@ class Closer:
             seconds, moved = self._apart(goal)
             latency = np.minimum(latency, np.maximum(seconds, busy))
             energy = np.minimum(energy, joules + moved)
-        return latency, energy
+        return latency, np.maximum(energy, exact)
 
     @property
     def leanest(self) -> str:

@@ -17,19 +17,25 @@ The time of a port is no less than that of these words, and the mapping's no les
 than that of its busiest port and of its steps.  So the least over all runs and all
 ways to serve the tensors whose innermost tiles fit is below every mapping with
 these extents.
+
+*Product.*  So is the least of that time by the joules of the same run with the
+tensors served in the same way.  At a point holds take more joules than with every
+tile brought once, and those take at least the time of the fastest run: product and
+what is more by that time together are below every mapping of the point.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from accelsim.mapper.chains import Chains
-from accelsim.mapper.evaluate import BACKING, Array
+from accelsim.mapper.chains import Chains, Figure, Loop
+from accelsim.mapper.evaluate import BACKING, Array, Numbers
 from accelsim.mapper.space import Space
 from accelsim.mapper.touched import Served
 
@@ -50,6 +56,7 @@ class Pace:
     def __init__(self, chains: Chains) -> None:
         self.chains, self.touched = chains, chains.touched
         self._tables: dict[str, Array] = {}
+        self._known: dict[tuple[Served, str], tuple[Array, Array]] = {}
 
     def of(self, space: Space) -> Array:
         """Seconds that no mapping is below, for every point of a frame's grid.
@@ -75,16 +82,56 @@ class Pace:
     def seconds(self, last: str) -> Array:
         """The same by innermost extents, where the last loop is over a rank (none: empty)."""
         if last not in self._tables:
-            best: Any = np.inf
+            best: Array = np.full([len(e) for e in self.chains.extents.values()], np.inf)
             for served in self.chains.served:
-                crowded = self.chains.crowded(served)
-                best = np.minimum(best, np.where(crowded, np.inf, self._served(served, last)))
-            shape = [len(e) for e in self.chains.extents.values()]
-            self._tables[last] = np.broadcast_to(best, shape)
+                best = np.minimum(best, self._figures(served, last)[0])
+            self._tables[last] = best
         return self._tables[last]
 
+    def points(
+        self, order: Sequence[str], most: float, only: Served | None = None
+    ) -> tuple[Numbers, Array]:
+        """Numbers of points of a frame with a bound on seconds by joules of at most so much.
+
+        And these bounds.  With ``only`` they are on mappings that serve the tensors so.
+        """
+        last = order[-1] if order else ""
+        ways: list[tuple[Array, Figure]] = []
+        for served in self.chains.served if only is None else (only,):
+            seconds, product = self._figures(served, last)
+            if only is not None or product.min() <= most:
+                ways.append((product, partial(self._product, served, seconds)))
+        return self.chains.among(order, ways, most)
+
+    def _product(
+        self,
+        served: Served,
+        seconds: Array,
+        least: Array,
+        inside: Sequence[Numbers],
+        loops: Sequence[Loop],
+    ) -> Array:
+        """Bounds on the product at some points if the tensors are served so."""
+        fastest = seconds[tuple(inside)]
+        more = self.chains.more(served, loops, len(least))
+        return np.asarray(least + more * np.where(np.isfinite(fastest), fastest, 1.0))
+
+    def _figures(self, served: Served, last: str) -> tuple[Array, Array]:
+        """Least seconds, and seconds by joules, if the tensors are served so, by extents."""
+        if (served, last) not in self._known:
+            seconds = self._served(served, last)
+            joules = self.chains.least(served) + self.touched.joules(served, last)
+            shape = [len(e) for e in self.chains.extents.values()]
+            crowded = self.chains.crowded(served)
+            one, two = (
+                np.broadcast_to(np.where(crowded, np.inf, some.min(axis=0)), shape)
+                for some in (seconds, seconds * joules)
+            )
+            self._known[served, last] = one, two
+        return self._known[served, last]
+
     def _served(self, served: Served, last: str) -> Any:
-        """Seconds of the best run where the tensors are served so."""
+        """Seconds of each run where the tensors are served so."""
         longest = self.touched.cycles / self.chains.task.arch.clock_hz
         for n, port in enumerate(self._ports):
             total: Any = sum(self._held[at, level][n] for at, level in enumerate(served))
@@ -95,7 +142,7 @@ class Pace:
                     passing = port.reads * again + (port.writes * words if use.writes else 0.0)
                     total = total + passing * port.seconds
             longest = np.maximum(longest, total)
-        return longest.min(axis=0)
+        return longest
 
     @cached_property
     def _ports(self) -> list[_Port]:

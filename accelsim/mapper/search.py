@@ -164,11 +164,15 @@ def _slack(worst: Figures, least: float, gap: float) -> float:
 
 @dataclass
 class _Field:
-    """Points of one frame that wait, in the order of their bounds."""
+    """Points of one frame that wait, in the order of their bounds.
+
+    ``pace``: seconds that no mapping of each is below, if known (``pace.Pace``).
+    """
 
     made: Callable[[], Space]
     numbers: Numbers
     first: Array
+    pace: Array | None = None
 
     @cached_property
     def space(self) -> Space:
@@ -221,8 +225,13 @@ class _Front:
     def _closely(self, some: _Field, few: Numbers) -> tuple[Closer, Array, Array]:
         """A closer look at some points of a frame, with their bounds."""
         closer = Closer(some.space, some.numbers[few])
-        one, two = self.goal.value(*closer.bounds(self.goal))
-        return closer, one if self.goal.name == "energy" else np.maximum(one, some.first[few]), two
+        latency, energy = closer.bounds(self.goal)
+        if some.pace is not None:
+            latency = np.maximum(latency, some.pace[few])
+        one, two = self.goal.value(latency, energy)
+        if self.goal.name == "edp":
+            one = np.maximum(one, some.first[few])
+        return closer, one, two
 
     def next(self, most: float) -> tuple[float, float, Space, Closer, int] | None:
         """The next point with its bounds; None where no bound left is at most so much."""
@@ -259,11 +268,15 @@ class _Front:
 
 
 class _Chained(_Front):
-    """Points of one Einsum by energy; only those with good bounds are ever written down."""
+    """Points of one Einsum by energy, or by the product of latency and energy.
+
+    Only those with good bounds are ever written down.
+    """
 
     def __init__(self, goal: Goal, chains: Chains) -> None:
         super().__init__(goal)
         self.chains = chains
+        self.points = chains.points if goal.name == "energy" else Pace(chains).points
 
     def promising(self) -> tuple[Space, Closer, int] | None:
         """The best point by its closer bound of the frame of few loops with the least bound."""
@@ -272,9 +285,9 @@ class _Chained(_Front):
             least = math.inf
             for order in self.chains.orders:
                 if len(order) <= FEW_LOOPS:
-                    joules = self.chains.points(order, least, served)[1]
-                    if len(joules) and joules.min() < least:
-                        best, least = order, float(joules.min())
+                    bounds = self.points(order, least, served)[1]
+                    if len(bounds) and bounds.min() < least:
+                        best, least = order, float(bounds.min())
             if math.isfinite(least):
                 return self._best(self._field(best, math.inf, served))
         return None
@@ -282,11 +295,13 @@ class _Chained(_Front):
     def fill(self, known: Choice | None, most: float, gap: float) -> None:
         """Let all points wait whose bound is at most so much.
 
-        Where that is so much that ties count, of those that are no better by more
+        Where energies are so much that ties count, of those that are no better by more
         than the share ``gap`` only such as may be faster than what is known: the
         points whose bound at dearer prices leaves that possible (``ties``).
         """
-        other = dearer(known) if known is not None and most > known.energy_j else None
+        other = None
+        if known is not None and self.goal.name == "energy" and most > known.energy_j:
+            other = dearer(known)
         dear = None if other is None else self.chains.dearer(other.prices, most)
         for order in self.chains.orders:
             some = self._field(order, most)
@@ -299,9 +314,9 @@ class _Chained(_Front):
                 self.add(some)
 
     def _field(self, order: tuple[str, ...], most: float, only: Served | None = None) -> _Field:
-        numbers, joules = self.chains.points(order, most, only)
-        by = np.argsort(joules, kind="stable")
-        return _Field(lambda: self.chains.space(order), numbers[by], joules[by])
+        numbers, bounds = self.points(order, most, only)
+        by = np.argsort(bounds, kind="stable")
+        return _Field(lambda: self.chains.space(order), numbers[by], bounds[by])
 
 
 def _itself(space: Space) -> Space:
@@ -309,13 +324,13 @@ def _itself(space: Space) -> Space:
 
 
 def _front(task: Task, einsums: Sequence[str], goal: Goal, found: Found, loops: int) -> _Front:
-    """The points that a group is searched in; of one Einsum by energy, those of chains."""
+    """The points that a group is searched in; of one Einsum those of chains, or with its pace."""
     pace: Pace | None = None
     if len(einsums) == 1 and not task.wishes.extents:
         base = Space(task, frame(task.cascade, einsums, ()))
         if covers(base):
             chains = Chains(base, loops)
-            if goal.name == "energy":
+            if goal.name != "latency":
                 for order in chains.orders:
                     points, mappings = chains.size(order)
                     found.points, found.mappings = found.points + points, found.mappings + mappings
@@ -324,12 +339,14 @@ def _front(task: Task, einsums: Sequence[str], goal: Goal, found: Found, loops: 
     front = _Front(goal)
     for space in spaces(task, einsums, loops):
         latency, energy = space.bounds(goal)
-        if pace is not None:
-            latency = np.maximum(latency, pace.of(space))
+        paced = None if pace is None else pace.of(space)
+        if paced is not None:
+            latency = np.maximum(latency, paced)
         one, two = goal.value(latency, energy)
         found.mappings += space.size
         found.points += len(one)
         one = np.where(space.doubles, np.inf, one)
         by = np.lexsort((np.asarray(two), one))
-        front.add(_Field(partial(_itself, space), by, one[by]))
+        paced = None if paced is None else paced[by]
+        front.add(_Field(partial(_itself, space), by, one[by], paced))
     return front

@@ -35,7 +35,7 @@ Prices = tuple[tuple[float, float], ...]
 _Leaf = list[tuple[Any, Any]]
 
 #: Costs by run, and for each tensor several steps or not, and sigma.
-_Stack = tuple[Array, list[tuple[Array, Array]]]
+_Stack = tuple[list[Array], list[tuple[Array, Array]]]
 
 #: Values of a run that are compared before all others are.
 SAMPLED = 16
@@ -94,7 +94,7 @@ class Touched:
         ``ways`` are these levels, each with whether all loops around count.
         """
         if not ways:
-            return self._runs[0]
+            return self._runs[0][0]
         if ways not in self._sums:
             n, (level, all_count) = len(ways) - 1, ways[-1]
             a, b = self._price(n, level)
@@ -106,7 +106,7 @@ class Touched:
 
     def at(self, served: Served, inside: Sequence[Numbers], rhos: Sequence[Any]) -> Array:
         """Joules of the best run at some points; ``rhos`` are those of last loops needed."""
-        total: Any = self._runs[0].reshape(-1, 1)
+        total: Any = self._runs[0][0].reshape(-1, 1)
         for n, (level, rho) in enumerate(zip(served, rhos, strict=True)):
             a, b = self._price(n, level)
             several, sigma = (_taken(v, inside) for v in self._runs[1][n])
@@ -132,7 +132,16 @@ class Touched:
     @cached_property
     def cycles(self) -> Array:
         """Cycles of each run that is nowhere beaten, fill included, by extents."""
-        return self._paced[0]
+        return self._paced[0][0]
+
+    def joules(self, served: Served, last: str) -> Any:
+        """Joules of each such run if the tensors are served so, by extents (see ``least``)."""
+        total: Any = self._paced[0][1]
+        for n, (use, level) in enumerate(zip(self.uses, served, strict=True)):
+            a, b = self._price(n, level)
+            visits = self.visits(n, not last or last in use.needs)
+            total = total + (a * (visits / self.words[n]) + b)
+        return total
 
     def visits(self, n: int, all_count: bool) -> Any:
         """Words of a tensor that each such run touches; at the least, unless all loops count."""
@@ -141,7 +150,7 @@ class Touched:
 
     @cached_property
     def _paced(self) -> _Stack:
-        """Cycles by run and extents, and of each tensor what ``_runs`` has."""
+        """Cycles and joules by run and extents, and of each tensor what ``_runs`` has."""
         space, counts = self.base, self._counts
         around: Any = np.float64(1.0)
         for rank in self.extents:
@@ -151,8 +160,16 @@ class Touched:
             unit = space.arch.unit[spread.unit]
             each = cost(unit, work(space.cascade.steps[self.einsum]))[0]
             steps = counts.steps(self.einsum, spread) * around
-            found.append((steps * each + unit.fill_cycles, leaf))
+            cycles = steps * each + unit.fill_cycles
+            found.append(((cycles, self._operations[spread.unit]), leaf))
         return self._distinct(found)
+
+    @cached_property
+    def _operations(self) -> dict[str, float]:
+        """Joules of all operations by unit."""
+        space, einsum = self.base, self.einsum
+        points = float(np.max(space.points[einsum]))
+        return {u: space.point_joules(einsum, u) * points for u in space.units[einsum]}
 
     @cached_property
     def _runs(self) -> _Stack:
@@ -160,33 +177,32 @@ class Touched:
 
         Sigma is that where all loops around count.
         """
-        space, einsum = self.base, self.einsum
-        points = float(np.max(space.points[einsum]))
-        joules = {u: space.point_joules(einsum, u) * points for u in space.units[einsum]}
-        return self._distinct([(joules[spread.unit], leaf) for spread, leaf in self._every_run])
+        found = [((self._operations[spread.unit],), leaf) for spread, leaf in self._every_run]
+        return self._distinct(found)
 
-    def _distinct(self, some: Sequence[tuple[Any, _Leaf]]) -> _Stack:
+    def _distinct(self, some: Sequence[tuple[tuple[Any, ...], _Leaf]]) -> _Stack:
         """Costs of runs beside each other, and what they touch of each tensor.
 
-        Runs that are nowhere better than another are left out: neither their cost
+        Runs that are nowhere better than another are left out: neither a cost of theirs
         nor sigma of any tensor is less, be it that where all loops around count or
         that at the least (rho, which stands for sigma where the tile takes one
         step, is between these two).
         """
-        found: dict[bytes, tuple[Any, _Leaf]] = {}
+        found: dict[bytes, tuple[tuple[Any, ...], _Leaf]] = {}
         for each, leaf in some:
-            values = (each, *(v for pair in leaf for v in pair))
+            values = (*each, *(v for pair in leaf for v in pair))
             found.setdefault(b"".join(np.asarray(v).tobytes() for v in values), (each, leaf))
         wide = (1,) * len(self.extents)
-        costs = _stacked([each for each, _ in found.values()], wide)
+        costs = [_stacked(each, wide) for each in zip(*(e for e, _ in found.values()), strict=True)]
         leaves = [leaf for _, leaf in found.values()]
         pairs = [
             (_stacked([leaf[n][0] for leaf in leaves], wide),
              _stacked([leaf[n][1] for leaf in leaves], wide))
             for n in range(len(self.uses))
         ]  # fmt: skip
-        best = _best([costs, *(v for m, s in pairs for v in (s, np.where(m, s, 1.0)))])
-        return costs[best], [(several[best], sigma[best]) for several, sigma in pairs]
+        best = _best([*costs, *(v for m, s in pairs for v in (s, np.where(m, s, 1.0)))])
+        pairs = [(several[best], sigma[best]) for several, sigma in pairs]
+        return [each[best] for each in costs], pairs
 
     @cached_property
     def _every_run(self) -> list[tuple[Spread, _Leaf]]:

@@ -110,17 +110,25 @@ def test_the_bound_of_a_point_is_that_of_its_best_mapping(task: Task, data: st.D
 def test_no_mapping_is_faster_than_its_pace(task: Task, data: st.DataObject) -> None:
     if not covers(base(task)):
         return
-    chains, goal = Chains(base(task)), Goal("latency")
+    chains = Chains(base(task))
     pace = Pace(chains)
     for order in data.draw(st.lists(st.sampled_from(chains.orders), min_size=3, max_size=3)):
         space = chains.space(order)
         seconds = pace.of(space)
-        numbers = np.flatnonzero(~space.doubles)
-        for number in data.draw(st.permutations(list(numbers)))[:6]:
-            closer = Closer(space, np.array([number]))
-            choice = Point(space, closer, 0, goal, Tally()).solve((math.inf, math.inf))
-            if choice is not None:
-                assert seconds[number] <= choice.latency_s * (1 + 1e-9)
+        numbers, products = pace.points(order, math.inf)
+        assert set(numbers) == set(np.flatnonzero(~space.doubles))
+        for n in data.draw(st.permutations(range(len(numbers))))[:6]:
+            closer = Closer(space, numbers[n : n + 1])
+            for goal in (Goal("latency"), Goal("edp")):
+                choice = Point(space, closer, 0, goal, Tally()).solve((math.inf, math.inf))
+                if choice is not None:
+                    assert seconds[numbers[n]] <= choice.latency_s * (1 + 1e-9)
+                    assert products[n] <= choice.latency_s * choice.energy_j * (1 + 1e-9)
+        finite = products[np.isfinite(products)]
+        most = float(np.median(finite)) if len(finite) else 1.0
+        few, low = pace.points(order, most)
+        np.testing.assert_array_equal(few, numbers[products <= most])
+        np.testing.assert_array_equal(low, products[products <= most])
 
 
 def test_the_pace_of_a_machine_that_shares_its_ports_out_is_that_of_its_best_mapping() -> None:
@@ -134,6 +142,26 @@ def test_the_pace_of_a_machine_that_shares_its_ports_out_is_that_of_its_best_map
     least = min(float(pace.of(s)[~s.doubles].min()) for s in spaces)
     assert found.choice.latency_s == pytest.approx(least, rel=1e-9)
     assert found.solved < 100
+
+
+@settings(max_examples=8, **QUIET)
+@given(single(), st.sampled_from([0.0, 1e-5]), LOOPS, st.sampled_from(["latency", "edp"]))
+def test_the_search_with_a_pace_finds_what_it_finds_without(
+    task: Task, gap: float, loops: int, objective: str
+) -> None:
+    def found(covered: bool) -> Found:
+        with patch.object(searching, "covers", lambda space: covered and covers(space)):
+            return search(task, (name(task),), Goal(objective), gap=gap, loops=loops)
+
+    one, other = found(True), found(False)
+    assert (one.points, one.mappings) == (other.points, other.mappings)
+    assert (one.choice is None) == (other.choice is None)
+    if one.choice is None or other.choice is None or not (one.shown and other.shown):
+        return
+    value, reference = (
+        Goal(objective).value(c.latency_s, c.energy_j)[0] for c in (one.choice, other.choice)
+    )
+    assert value == pytest.approx(reference, rel=max(gap, 1e-9))
 
 
 @settings(max_examples=8, **QUIET)
