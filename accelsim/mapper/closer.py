@@ -5,8 +5,8 @@ its Einsum touches, and every tensor with the cheapest of its sets of holds, eac
 by itself but for a price on the room that it takes (``_fitting``).  Words of
 different tensors add up, so no mapping at the point is below the sum.
 
-*Of one Einsum, where energy counts.*  Holds and spreads are then all there is,
-and the bound is what the best of them takes, for holds that fit together: joules
+*Of one Einsum, its energy.*  Holds and spreads are then all there is, and the
+bound is what the best of them takes, for holds that fit together: joules
 of a set of holds do not depend on the spread, and what the spread touches
 depends on a set only through the level that serves the access.  So the cheapest
 sets that fit are found once for every combination of serving levels, and each

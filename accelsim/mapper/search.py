@@ -1,8 +1,8 @@
 """The best mapping of one fused group over all its frames: best-first branch and bound.
 
 Every point of every frame's grid gets a bound that holds for all mappings there
-(``Space.bounds``; of one Einsum, where energy counts, ``chains``), and a closer
-one when its turn comes (``Closer.bounds``).
+(``Space.bounds``; of one Einsum ``chains`` by energy, and ``pace`` by latency and
+by the product), and a closer one when its turn comes (``Closer.bounds``).
 Points are solved in the order of their bounds; one whose bound is no better than
 the best mapping found is given up, and since all after it have no better bounds
 either, so are they.  What is found is then the best of the space, unless a point
