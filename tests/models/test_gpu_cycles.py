@@ -1,4 +1,4 @@
-"""Cycles of a key tile that were counted on the multiprocessor, beside what the model makes of it."""
+"""Cycles of a key tile that were counted, beside what the model makes of it."""
 
 from __future__ import annotations
 
