@@ -63,6 +63,7 @@ def _measured(keep: Path, tell: Callable[[str], None]) -> list[tuple[Path, Recor
         found = [
             *microbench.ceiling_rows(),
             *waits.wait_rows(),
+            *waits.beside_rows(),
             *waits.brief_rows(),
             waits.train_row(),
         ]

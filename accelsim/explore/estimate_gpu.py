@@ -22,6 +22,7 @@ from accelsim.models import (
     gpu_linear_full,
     gpu_neighbourhood,
     gpu_passes,
+    gpu_rows,
     gpu_stream,
 )
 from accelsim.models.gpu_estimate import KernelEstimate, price
@@ -190,14 +191,14 @@ def _launches(
         case = gpu_gemm.Gemm(sizes["M"], sizes["N"], sizes["K"], kind, sizes.get("B", 1))
         return gpu_gemm.launch(gpu, kernel, case)
     if kernel.family in ("rows", "copy"):
-        of = gpu_stream.Rows(sizes["M"], sizes["N"], str(asked.get("form", "")), kind)
-        return [(gpu_stream.rows if kernel.family == "rows" else gpu_stream.copy)(gpu, kernel, of)]
+        of = gpu_rows.Rows(sizes["M"], sizes["N"], str(asked.get("form", "")), kind)
+        return [(gpu_rows.rows if kernel.family == "rows" else gpu_stream.copy)(gpu, kernel, of)]
     if kernel.family == "gemv":
         form = str(asked["format"])
         if form not in WEIGHT_BITS:
             raise refuse(f"{kernel.name} has no format {form!r}", one_of(WEIGHT_BITS))
         matrix = (sizes["N"], sizes["K"])
-        return [gpu_stream.gemv(gpu, kernel, tile, matrix, WEIGHT_BITS[form])]
+        return [gpu_stream.gemv(gpu, kernel, tile, matrix, form, WEIGHT_BITS[form])]
     heads, keys = _heads(sizes)
     if kernel.family == "decode":
         step = gpu_stream.Decode(

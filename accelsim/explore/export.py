@@ -17,7 +17,7 @@ from accelsim.explore.canonical import yaml_text
 from accelsim.explore.estimate import bind
 from accelsim.ir.arch import Architecture, Level, Unit
 from accelsim.ir.cascade import Access, Einsum, Index, Map, rank_of
-from accelsim.ir.mapping import Group, Leaf, Loop, Mapping, Node
+from accelsim.ir.mapping import Group, Leaf, Loop, Mapping, Node, short_ranks
 from accelsim.ir.problem import Problem
 
 LATCH: Final = "latch"
@@ -63,6 +63,9 @@ def specification(problem: Problem, machine: Architecture, mapping: Mapping) -> 
     simple = all(_lone(group) is not None for group in mapping.groups)
     document: dict[str, Any] = {"arch": {"nodes": _architecture(machine)}}
     document["workload"] = _workload(problem, machine.word_bytes)
+    if short := short_ranks(mapping, problem.extent):
+        message = f"the last tile of {', '.join(short)} is short, which AccelForge does not have"
+        raise refuse(message, "splits that divide")
     if simple:
         document["mapping"] = {"nodes": _mapping(problem, machine, mapping, notes)}
     else:

@@ -201,11 +201,11 @@ def product_kernel(gpu: Gpu) -> KernelDescriptor:
 
     >>> from accelsim.load.gpu import load_gpu
     >>> [len(product_kernel(load_gpu(name)).tiles) for name in ("h100-sxm", "rtx4090")]
-    [7, 2]
+    [5, 3]
     """
     kernel = load_kernel("cublas-gemm")
     if not gpu.tensor_rate(kernel.path, "bf16"):
-        kernel = replace(kernel, path="mma")
+        kernel = load_kernel("cublas-gemm-ampere")
     found = products(gpu, replace(kernel, column_step=0))
     if not any(c.refused is None for c in found):
         raise nothing_fits(found, gpu.name)

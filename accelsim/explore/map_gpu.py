@@ -125,7 +125,7 @@ class GpuMapped:
             if len(single) != 1 or len(self.products) != 1:
                 message = f"{self.cascade.name} runs in {len(self.estimate.launches)} launches"
                 raise refuse(f"{message}, which are no single kernel", "a cascade of one")
-            found = _descriptor("cublas-gemm")
+            found = _descriptor(product_kernel(self.gpu).name)
             found.pop("column_step", None)
             found["tiles"] = [single[0]["tile"]]
         found["kernel"] = f"{self.cascade.name}-{self.gpu.name}"

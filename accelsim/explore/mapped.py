@@ -99,7 +99,7 @@ class Mapped:
 
     def yaml(self) -> str:
         """The mapping as a mapping file that ``estimate --mapping`` takes."""
-        return yaml_text(document(self.mapping, self.task.cascade))
+        return yaml_text(document(self.mapping, self.problem))
 
     @cached_property
     def grown(self) -> tuple[dict[str, Any], ...]:
@@ -188,11 +188,11 @@ class Mapped:
                 },
                 "shown": self.result.shown,
             },
-            "nest": outline(self.task.cascade, self.task.arch, self.mapping),
+            "nest": outline(self.problem, self.task.arch, self.mapping),
             "unstated_bandwidth": self.unstated,
             "grow": list(self.grown),
             "beside": list(self.beside),
-            "document": document(self.mapping, self.task.cascade),
+            "document": document(self.mapping, self.problem),
         }
 
 

@@ -42,7 +42,7 @@ def stored(mapped: GpuMapped) -> KernelEstimate:
     widths = {int(width) for width in narrow.values()}
     if kernel.family == "decode" and {"K", "V"} <= narrow.keys() and len(widths) == 1:
         (width,) = widths
-        if str(width) in dict(kernel.instructions):
+        if width in kernel.widths:
             options = dict(dict(found.problem)["options"]) | {"bits": width}
             return predict(gpu, kernel, sizes, options)
     saved = sum(problem.tensor_elements(n) * (WORD - width) / 8 for n, width in narrow.items())

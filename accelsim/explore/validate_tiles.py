@@ -109,7 +109,7 @@ def _chosen(gpu: Gpu, key: tuple[Any, ...], tiles: list[tuple[Case, float]]) -> 
     values = []
     for case, seconds in tiles:
         kernel = load_kernel(case.kernel)
-        tile = replace(kernel.tile(dict(case.sizes)), **dict(case.tile), when=())
+        tile = replace(kernel.tile(dict(case.sizes)), **dict[str, Any](case.tile), when=())
         found = predict(gpu, kernel, dict(case.sizes), dict(case.options), dict(case.tile))
         values.append((Candidate(kernel, tile), found.latency_s, seconds))
     taken = plainest([(candidate, value) for candidate, value, _ in values])

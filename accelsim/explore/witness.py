@@ -41,8 +41,10 @@ def simulated(found: Mapped) -> float | None:
 def misplaced(choice: Choice) -> tuple[tuple[str, str], ...]:
     """Einsums of a group that another unit would do in far fewer cycles, the longest first."""
     space = choice.space
-    trips = {part: np.asarray(float(n)) for part, n in choice.trips.items()}
-    counts = Counts(space.cascade, space.frame, space.arch, trips)
+    counts = choice.counts
+    if counts is None:
+        trips = {part: np.asarray(float(n)) for part, n in choice.trips.items()}
+        counts = Counts(space.cascade, space.frame, space.arch, trips)
     found: list[tuple[float, str, str]] = []
     for einsum, run in choice.runs.items():
         for unit in space.units[einsum]:

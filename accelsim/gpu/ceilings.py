@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Final
 
 from accelsim.gpu.device import GpuError, slug
@@ -153,6 +154,14 @@ def waits(found: Found) -> dict[str, Any]:
         if rows:
             cycles = rounded(min(float(r["cycles_each"]) for r in rows))
             text[name] = sourced(cycles, "ceilings (one chain, one warp)")
+    beside = [
+        float(row["lost_cycles"])
+        for row in found.rows("mma.beside")
+        if row["cycles_each"] < 2 * row["alone_cycles_each"]
+    ]
+    if beside:
+        which = "what an instruction takes from it; the median of those that leave it half its rate"
+        text["mma_issue"] = sourced(rounded(median(beside)), f"ceilings (mma.beside: {which})")
     lone = found.rows("wgmma.m64n128k16.bf16.shared", lambda r: r["threads"] == 128)
     if lone:
         row = lone[0]

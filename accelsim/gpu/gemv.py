@@ -10,6 +10,7 @@ from typing import Any, Final
 from accelsim.gpu import halves
 from accelsim.gpu.device import GpuError, cupy, device
 from accelsim.gpu.kernel import Kernel, load
+from accelsim.ir.kernel import tiles_of
 
 #: Warps of a block; vectors that one launch takes.
 WARPS: Final = 8
@@ -184,8 +185,7 @@ def tiling_of(weights: Weights, multiprocessors: int) -> Tiling:
     >>> [tiling_of(Weights(n, 128), 132).tiles for n in (28672, 2048, 512)]
     [4, 1, 1]
     """
-    tiles = next((t for t in (4, 2) if 8 * t * multiprocessors <= weights.N), 1)
-    return Tiling(tiles, blocks=1 if weights.batch > 8 else 2)
+    return Tiling(tiles_of(weights.N, 8, multiprocessors), blocks=1 if weights.batch > 8 else 2)
 
 
 def macros(weights: Weights, tiling: Tiling) -> dict[str, int]:

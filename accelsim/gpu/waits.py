@@ -42,6 +42,47 @@ def wait_rows() -> list[dict[str, Any]]:
     ]
 
 
+#: Instructions that run beside mma: their names and numbers in ``microbench.cu``.
+BESIDE: Final = {
+    "ex2.approx.f32": 5, "fma.f32": 6, "max.f32": 7, "add.f32": 8, "shfl.idx": 10, "lop3.b32": 22,
+}  # fmt: skip
+
+
+def _beside(number: int, warps_of_mma: int, warps: int, ticks: int = 200_000) -> tuple[float, ...]:
+    """Instructions a cycle of a scheduler: mma, and others of its other warps."""
+    module, blocks, threads = cupy(), device().multiprocessors, 128 * warps
+    defines = {
+        "OP": number, "ILP": 8, "REPEAT": 1, "THREADS": threads, "WARPS_OF_MMA": warps_of_mma
+    }  # fmt: skip
+    out = module.zeros((blocks, 4 * warps, 2), dtype=module.uint64)
+    load("microbench.cu", "beside", defines, threads)((blocks,), module.uint64(ticks), out)
+    counted = out.get().astype(float)
+    rates = (counted[..., 0] / counted[..., 1]).mean(axis=0)
+    return float(rates[: 4 * warps_of_mma].sum()) / 4, float(rates[4 * warps_of_mma :].sum()) / 4
+
+
+def beside_rows() -> list[dict[str, Any]]:
+    """What each other instruction of a scheduler takes from its tensor core under mma.sync.
+
+    Two warps of a scheduler multiply, one does something else as fast as it
+    can; the rate of mma is compared with that of the two alone.
+    """
+    if float(device().capability) < 8.0:
+        return []
+    found = []
+    for name, number in BESIDE.items():
+        alone = _beside(number, 2, 2)[0]
+        mma, others = _beside(number, 2, 3)
+        found.append({
+            "what": "mma.beside", "op": name, "alone_cycles_each": 1 / alone,
+            "cycles_each": 1 / mma, "others_per_cycle": others,
+            "lost_cycles": (1 - mma / alone) / others,
+            "how": "two warps of a scheduler issue mma.sync.m16n8k16, a third the operation; cycles"
+            " of mma's time that go to each operation",
+        })  # fmt: skip
+    return found
+
+
 def train_row(seconds: float = 0.4, rest_s: float = 1.0) -> dict[str, Any]:
     """Rate of tensor work launched back to back after a rest, launch by launch.
 

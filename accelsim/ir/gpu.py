@@ -39,10 +39,12 @@ class Waits:
     """Latencies in cycles: of a dependent instruction, of a load, of a barrier.
 
     ``barrier`` is what a block of no warps would take; each warp adds
-    ``barrier_warp``.  ``mma`` is from an mma to one that adds to its result.
+    ``barrier_warp``.  ``mma`` is from an mma to one that adds to its result,
+    ``mma_issue`` how long another instruction of its scheduler keeps the tensor core from it.
     """
 
     mma: float = 0.0
+    mma_issue: float = 0.0
     wgmma: float = 0.0
     shared: float = 0.0
     shuffle: float = 0.0

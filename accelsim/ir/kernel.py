@@ -38,6 +38,7 @@ class Tile:
     fragments a warp, ``blocks`` how many its registers let
     reside together, ``cluster`` blocks that share the columns they load.
     Where positions lie on a grid, queries and keys are rectangles ``height`` high.
+    A kernel that goes about long rows in other ways than short ones names the ``way``.
     """
 
     rows: int
@@ -49,6 +50,7 @@ class Tile:
     stages: int = 2
     cluster: int = 1
     height: int = 1
+    way: str = ""
     when: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -116,6 +118,7 @@ class KernelDescriptor:
     kinds: tuple[str, ...] = ("bf16", "f16")
     passes: int = 1
     overlap: Overlap = "in phase"
+    interleaved: bool = False
     correction: Correction = "always"
     longest_first: bool = False
     persistent: bool = False
@@ -150,6 +153,25 @@ class KernelDescriptor:
                 return tile
         return self.tiles[-1]
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bits of a number that instructions were counted for, widest first.
+
+        >>> KernelDescriptor("k", "decode", (), instructions=(("4 64", 9.0), ("16 64", 5.0))).widths
+        (16, 4)
+        """
+        return tuple(sorted({int(k.split()[0]) for k, _ in self.instructions}, reverse=True))
+
+    def counted(self, name: str, head_dim: int) -> float:
+        """Instructions counted under a name, of the nearest head dimension; 0 where none were.
+
+        >>> of = KernelDescriptor("k", "linear", (), instructions=(("states 64", 9.0),))
+        >>> of.counted("states", 96), of.counted("outputs", 64)
+        (9.0, 0.0)
+        """
+        counts = {int(k.split()[1]): n for k, n in self.instructions if k.split()[0] == name}
+        return counts[min(counts, key=lambda e: abs(e - head_dim))] if counts else 0.0
+
 
 def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
     """Parts of the keys: the fewest that fill rounds of all ``slots`` nearly as well as any number.
@@ -166,3 +188,12 @@ def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
     }
     best = max(filled.values())
     return next(n for n, share in filled.items() if share >= 0.95 * best)
+
+
+def tiles_of(rows: int, each: int, multiprocessors: int) -> int:
+    """Tiles of ``each`` rows that a block takes: four, fewer where multiprocessors would idle.
+
+    >>> [tiles_of(n, 8, 132) for n in (28672, 4096, 512)]
+    [4, 2, 1]
+    """
+    return next((t for t in (4, 2) if each * t * multiprocessors <= rows), 1)

@@ -8,7 +8,8 @@ numbers are bound: a mapping belongs to one problem on one architecture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
@@ -99,7 +100,8 @@ class Mapping:
     """A bound mapping.
 
     ``parts`` lists, for every rank, its parts and their extents, outermost
-    first; ``partial_sums`` says whether partial sums that leave for an outer
+    first, which may multiply to more than the rank's size: then its last tile is
+    short (``short_ranks``); ``partial_sums`` says whether partial sums that leave for an outer
     level are counted (FLAT's own model does not count them); ``spill_adds``
     says whether a spilled tensor keeps all of its own traffic besides the
     spilled accesses (FLAT's own model) or only the share that is kept.
@@ -122,6 +124,20 @@ class Mapping:
     def rank(self) -> dict[str, str]:
         """Rank (of the cascade: a part of a cascade split is a rank here) of every part."""
         return {p.part: r for r, parts in self.parts for p in parts}
+
+
+def short_ranks(mapping: Mapping, size: Callable[[str], int]) -> dict[str, int]:
+    """Ranks whose parts multiply to more than their size, with that size: their last tile is short.
+
+    >>> mapping = Mapping("t", (), (("M", (Loop("M1", 4), Loop("M0", 3))),))
+    >>> short_ranks(mapping, {"M": 10}.__getitem__), short_ranks(mapping, {"M": 12}.__getitem__)
+    ({'M': 10}, {})
+    """
+    return {
+        rank: size(rank)
+        for rank, parts in mapping.parts
+        if math.prod(p.trips for p in parts) > size(rank)
+    }
 
 
 def walk(tree: Tree, above: tuple[Node, ...] = ()) -> Iterator[tuple[Tree, tuple[Node, ...]]]:

@@ -25,6 +25,9 @@ class WaitsText(Record):
     """Latencies in cycles."""
 
     mma: Number | None = Field(None, description="from an mma.sync to one that adds to its result")
+    mma_issue: Number | None = Field(
+        None, description="how long another instruction keeps the tensor core from mma.sync"
+    )
     wgmma: Number | None = Field(None, description="from issue of a lone wgmma to its result")
     shared: Number | None = Field(None, description="a load from shared memory")
     shuffle: Number | None = None

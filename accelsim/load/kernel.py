@@ -29,6 +29,9 @@ class TileText(Record):
     stages: int = Field(2, ge=1, description="tiles in flight")
     cluster: int = Field(1, ge=1, description="blocks that share the columns they load")
     height: int = Field(1, ge=1, description="rows of the grid that a rectangle of queries spans")
+    way: Literal["", "warp", "registers", "shared", "again"] = Field(
+        "", description="who holds a row, and where; again: it is read for each statistic"
+    )
 
 
 class RealisedText(Record):
@@ -52,6 +55,9 @@ class KernelText(Record):
     kinds: list[str] = Field(default_factory=lambda: ["bf16", "f16"])
     passes: int = Field(1, ge=1, le=3)
     overlap: Literal["in phase", "staggered"] = "in phase"
+    interleaved: bool = Field(
+        False, description="a warp's own stages run beside each other, as far as pipes allow"
+    )
     correction: Literal["always", "when moved", "never"] = "always"
     longest_first: bool = Field(False, description="longest blocks of a head are dealt first")
     persistent: bool = Field(False, description="one block a multiprocessor takes tile after tile")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -199,6 +199,9 @@ class _Binder:
         for name in splits:
             if name not in used:
                 self.fault(("split", name), f"{name} is no rank of the cascade", one_of(used))
+        for i, name in enumerate(self.source.text.imperfect):
+            if name not in splits:
+                self.fault(("imperfect", i), f"{name} is not split", one_of(splits))
         for name in sorted(used):
             size = problem.extent(name)
             parts = []
@@ -208,14 +211,27 @@ class _Binder:
                     self.fault(("split", name), f"no rule for {part}", f"let: {{{part}: ...}}")
                     continue
                 parts.append(Loop(part, value))
-            product = math.prod(p.trips for p in parts)
-            if product != size and len(parts) == len(splits.get(name, [name])):
-                shown = " x ".join(f"{p.part} = {p.trips}" for p in parts)
-                self.fault(("split", name), f"{shown} is {product}, but {name} is {size}")
+            if len(parts) == len(splits.get(name, [name])):
+                self._fits(name, parts, size)
             found.append((name, tuple(parts)))
             self.extent.update({p.part: p.trips for p in parts})
             self.rank.update({p.part: name for p in parts})
         return tuple(found)
+
+    def _fits(self, name: str, parts: Sequence[Loop], size: int) -> None:
+        """Fault parts that do not make up a rank; a short last tile may reach beyond its end."""
+        product = math.prod(p.trips for p in parts)
+        shown = " x ".join(f"{p.part} = {p.trips}" for p in parts)
+        if name not in self.source.text.imperfect:
+            if product != size:
+                self.fault(("split", name), f"{shown} is {product}, but {name} is {size}")
+            return
+        first = next((p for p in parts if p.trips > 1), parts[0])
+        tile = product // first.trips if product else 0
+        if not product - tile < size <= product:
+            trips = -(-size // tile) if tile else 1
+            allowed = f"{first.part} = {trips}: tiles of {tile}, the last one short"
+            self.fault(("split", name), f"{shown} is {product}, but {name} is {size}", allowed)
 
     def _true(self, text: bool | str | None, path: Iterable[Step], default: bool) -> bool:
         if text is None:

@@ -89,6 +89,9 @@ class MappingText(_Record):
     choices: str | None = Field(None, description="file of published choices")
     let: dict[str, Scalar] = Field(default_factory=dict, description="rules, in order")
     split: dict[str, list[str]] = Field(default_factory=dict)
+    imperfect: list[str] = Field(
+        default_factory=list, description="ranks that their parts need not divide: short last tiles"
+    )
     groups: list[GroupText] = Field(min_length=1)
 
 

@@ -26,18 +26,19 @@ tiles of spots further out are no less.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from accelsim.ir.rule import divisors
+from accelsim.mapper.cuts import Cuts, tile_sizes
 from accelsim.mapper.evaluate import BACKING, Array, Numbers
 from accelsim.mapper.frame import MOST_LOOPS, Use, batch_ranks, frame, loop_ranks, sequences
-from accelsim.mapper.grid import Rows, rows
+from accelsim.mapper.grid import cuts_of
 from accelsim.mapper.holds import levels_between
 from accelsim.mapper.space import Space
 from accelsim.mapper.touched import Prices, Served, Touched
@@ -46,16 +47,34 @@ from accelsim.mapper.touched import Prices, Served, Touched
 class _Cut:
     """A rank cut by loops of more than one trip each.
 
-    ``trips`` of each loop, the places ``at`` of the innermost extents among all,
-    and ``numbers`` of the rows in a grid that has ``of``.
+    ``trips`` of each loop; ``tiles``: extents of full tiles, the whole first; the places
+    ``at`` of the innermost extents among all, and ``numbers`` of the rows in a grid
+    that has ``of``.
     """
 
-    def __init__(self, table: Rows, known: Array) -> None:
-        good = np.all(table[:, :-1] > 1, axis=1)
-        self.of = len(table)
+    def __init__(self, table: Cuts, size: int, known: Array) -> None:
+        good = np.all(table.trips[:, :-1] > 1, axis=1)
+        self.of = len(table.trips)
         self.numbers = np.flatnonzero(good)
-        self.trips = [np.ascontiguousarray(t) for t in table[good, :-1].T]
-        self.at = np.searchsorted(known, table[good, -1])
+        self.trips = [np.ascontiguousarray(t) for t in table.trips[good, :-1].T]
+        inside = np.cumprod(table.full[good, ::-1], axis=1)[:, ::-1]
+        inside[:, 0] = size
+        self.tiles = [np.ascontiguousarray(t) for t in inside.T]
+        self.at = np.searchsorted(known, inside[:, -1])
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop at some points: its rank and trips, and a full tile of the rank around and in it."""
+
+    rank: str
+    trips: Any
+    around: Any
+    inside: Any
+
+
+#: What some points come to: of their bounds, places of innermost extents, and loops.
+Figure: TypeAlias = Callable[[Array, Sequence[Numbers], Sequence[Loop]], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +118,16 @@ class Chains:
         self.batch = math.prod(sizes[r] for r in batch)
         ranks = [r for r, _ in base.frame.parts if r not in batch]
         self.orders = tuple(sequences(loop_ranks(cascade, (self.einsum,)), loops))
-        self.extents = {r: np.array(divisors(sizes[r]), dtype=np.float64) for r in ranks}
+        self.extents = {r: np.array(self._tile_sizes(r), dtype=np.float64) for r in ranks}
         self.touched = Touched(base, self.extents, self.task.word_joules)
         self.uses = self.touched.uses
         self.levels = levels_between(self.task.arch)
         self._cuts: dict[tuple[str, int], _Cut] = {}
         self._worth: dict[tuple[str, float, Served | None], list[tuple[Served, Array]]] = {}
+        self._full: dict[Served, Any] = {}
 
     def dearer(self, prices: Prices, most: float) -> Chains:
-        """The same where words cost more joules, for points whose bound is at most so many."""
+        """The same where words cost more joules, for mappings that cost at most so many here."""
         lasts = ("", *self.extents)
         worth = {served for last in lasts for served, _ in self._good(last, most, None)}
         other = object.__new__(Chains)
@@ -118,7 +138,7 @@ class Chains:
 
     # -- ways to serve the tensors -----------------------------------------------------------
 
-    def _levels_of(self, use: Use) -> list[tuple[int, ...]]:
+    def levels_of(self, use: Use) -> list[tuple[int, ...]]:
         """Levels at which a tensor may be held together, outermost first."""
         asked = self.task.wishes.holds.get(use.tensor)
         names = [level.name for level in self.task.arch.levels]
@@ -139,7 +159,7 @@ class Chains:
         prices, every = self.touched.prices, []
         for use, words in zip(self.uses, self.touched.words, strict=True):
             found: dict[int, list[tuple[float, float]]] = {}
-            for some in self._levels_of(use):
+            for some in self.levels_of(use):
                 a = b = 0.0
                 for outer, level in zip((BACKING, *some), some, strict=False):
                     fill, drain = prices[outer][0] + prices[level][1], 0.0
@@ -175,9 +195,17 @@ class Chains:
     def cut(self, rank: str, times: int) -> _Cut:
         """A rank cut by so many loops."""
         if (rank, times) not in self._cuts:
-            table = rows(self.task.sizes[rank], times + 1, self.task.wishes.tiles.get(rank, ()))
-            self._cuts[rank, times] = _Cut(table, self.extents[rank])
+            size, tiles = self.task.sizes[rank], self.task.wishes.tiles.get(rank, ())
+            table = cuts_of(size, times + 1, tiles, self.task.sides)
+            self._cuts[rank, times] = _Cut(table, size, self.extents[rank])
         return self._cuts[rank, times]
+
+    def _tile_sizes(self, rank: str) -> Sequence[int]:
+        """Extents that tiles of a rank may have."""
+        size = self.task.sizes[rank]
+        if self.task.sides is None or rank in self.task.wishes.tiles:
+            return divisors(size)
+        return tile_sizes(size, self.task.sides)
 
     def space(self, order: Sequence[str]) -> Space:
         """The mapspace of a frame."""
@@ -188,8 +216,8 @@ class Chains:
         points = math.prod(self.cut(r, order.count(r)).of for r in self.extents)
         mappings = 2 * points * self._spreads
         for n, use in enumerate(self.uses):
-            spots = len(self._spots(n, [(r, np.float64(1.0)) for r in order]))
-            mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self._levels_of(use))
+            spots = len(self._spots(n, [Loop(r, 1.0, 1.0, 1.0) for r in order]))
+            mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self.levels_of(use))
         return points, mappings
 
     @cached_property
@@ -212,41 +240,77 @@ class Chains:
         >>> len(numbers), chains.size(("M",))[0]
         (2, 3)
         """
+        ways = self._good(order[-1] if order else "", most, only)
+        return self.among(order, [(b, partial(self._served, s, most)) for s, b in ways], most)
+
+    def among(
+        self, order: Sequence[str], ways: Sequence[tuple[Array, Figure]], most: float
+    ) -> tuple[Numbers, Array]:
+        """Numbers of points of a frame with a figure of at most so much, and their figures.
+
+        That is the least of several ways: of each a bound by innermost extents, and
+        what it comes to at some points, given their bounds, places of extents and loops.
+        """
         cuts = {r: self.cut(r, order.count(r)) for r in self.extents}
         places = [c.at for c in cuts.values()]
-        ways = self._good(order[-1] if order else "", most, only)
         if not ways:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
-        lowest = ways[0][1] if len(ways) == 1 else np.minimum.reduce([b for _, b in ways])
-        at = np.nonzero(lowest[np.ix_(*places)] <= most)
-        inside = [p[i] for p, i in zip(places, at, strict=True)]
-        loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
+        best = np.full([len(p) for p in places], np.inf)
+        for least, figure in ways:
+            at = np.nonzero(least[np.ix_(*places)] <= most)
+            if len(at[0]):
+                inside = [p[i] for p, i in zip(places, at, strict=True)]
+                loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
+                found = figure(least[tuple(inside)], inside, loops)
+                best[at] = np.minimum(best[at], found)
+        few = np.nonzero(best <= most)
+        rows = [c.numbers[i] for c, i in zip(cuts.values(), few, strict=True)]
+        return np.ravel_multi_index(rows, [c.of for c in cuts.values()]), best[few]
+
+    def _served(
+        self,
+        served: Served,
+        most: float,
+        least: Array,
+        inside: Sequence[Numbers],
+        loops: Sequence[Loop],
+    ) -> Array:
+        """Bounds of some points if the tensors are served so; infinite where above so many joules.
+
+        ``least`` are their bounds by innermost extents, of which ``inside`` gives the
+        places, of ``loops``.
+        """
         spots = [self._spots(n, loops) for n in range(len(self.uses))]
-        best = np.full(len(at[0]), np.inf)
-        for served, least in ways:
-            held = self._held(spots, served, len(best))
-            close = np.flatnonzero(least[tuple(inside)] - self.least(served) + held <= most)
+        found = np.full(len(least), np.inf)
+        held = self._held(spots, served, len(least))
+        close = np.flatnonzero(least - self.least(served) + held <= most)
+        if len(close):
             rhos = [np.broadcast_to(s[-1].rho, held.shape)[close] for s in spots]
             touched = self.touched.at(served, [i[close] for i in inside], rhos)
-            best[close] = np.minimum(best[close], touched + held[close])
-        few = best <= most
-        found = [c.numbers[i[few]] for c, i in zip(cuts.values(), at, strict=True)]
-        return np.ravel_multi_index(found, [c.of for c in cuts.values()]), best[few]
+            found[close] = touched + held[close]
+        return found
+
+    def more(self, served: Served, loops: Sequence[Loop], count: int) -> Array:
+        """Joules of holds at some points, beyond ``least``, if the tensors are served so."""
+        spots = [self._spots(n, loops) for n in range(len(self.uses))]
+        return self._held(spots, served, count) - self.least(served)
 
     def _good(self, last: str, most: float, only: Served | None) -> list[tuple[Served, Array]]:
         """Ways to serve the tensors, with a bound by innermost extents that is somewhere so low."""
-        key = last, most, only
+        key = last, most if only is None else math.inf, only
         if key not in self._worth:
             self._worth[key] = []
             for served in self.served if only is None else (only,):
                 bound = self.least(served) + self.touched.least(served, last)
-                if bound.min() <= most:
-                    bound = np.where(self._crowded(served), np.inf, bound)
+                if only is not None or bound.min() <= most:
+                    bound = np.where(self.crowded(served), np.inf, bound)
                     self._worth[key].append((served, bound))
         return self._worth[key]
 
-    def _crowded(self, served: Served) -> Any:
+    def crowded(self, served: Served) -> Any:
         """Whether innermost tiles do not fit the levels that serve them, by innermost extents."""
+        if served in self._full:
+            return self._full[served]
         over: Any = np.bool_(False)
         for level in {v for v in served if v != BACKING}:
             words: Any = 0.0
@@ -256,30 +320,34 @@ class Chains:
                     tile = tile * self.touched.axis(rank, self.extents[rank])
                 words = words + (tile if at == level else 0.0)
             over = over | (words > self.task.room(level)[0])
+        self._full[served] = over
         return over
 
     def _loops(
         self, order: Sequence[str], cuts: Mapping[str, _Cut], at: Mapping[str, Numbers]
-    ) -> list[tuple[str, Any]]:
-        """Rank and trips of each loop, outermost first, at some points."""
-        return [
-            (rank, cuts[rank].trips[order[:n].count(rank)][at[rank]])
-            for n, rank in enumerate(order)
-        ]
+    ) -> list[Loop]:
+        """Each loop, outermost first, at some points."""
+        found = []
+        for n, rank in enumerate(order):
+            cut, depth, here = cuts[rank], order[:n].count(rank), at[rank]
+            around, inside = cut.tiles[depth][here], cut.tiles[depth + 1][here]
+            found.append(Loop(rank, cut.trips[depth][here], around, inside))
+        return found
 
-    def _spots(self, n: int, loops: Sequence[tuple[str, Any]]) -> list[_Spot]:
+    def _spots(self, n: int, loops: Sequence[Loop]) -> list[_Spot]:
         """The spots that may hold a tensor, outermost first."""
         needs, rho = self.uses[n].needs, np.float64(1.0)
         tile: Any = self.touched.words[n] / self.batch
         copies = self.task.wishes.buffers if self.batch > 1 else 1
         found = []
         for at in range(len(loops) + 1):
-            own = at == 0 or loops[at - 1][0] in needs
+            own = at == 0 or loops[at - 1].rank in needs
             if at and own:
-                tile, copies = tile / loops[at - 1][1], self.task.wishes.buffers
+                tile = tile * loops[at - 1].inside / loops[at - 1].around
+                copies = self.task.wishes.buffers
             elif at:
-                rho = rho * loops[at - 1][1]
-            if own and (at == len(loops) or loops[at][0] not in needs):
+                rho = rho * loops[at - 1].trips
+            if own and (at == len(loops) or loops[at].rank not in needs):
                 found.append(_Spot(rho, tile, copies))
         return found
 

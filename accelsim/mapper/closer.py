@@ -5,8 +5,8 @@ its Einsum touches, and every tensor with the cheapest of its sets of holds, eac
 by itself but for a price on the room that it takes (``_fitting``).  Words of
 different tensors add up, so no mapping at the point is below the sum.
 
-*Of one Einsum, where energy counts.*  Holds and spreads are then all there is,
-and the bound is what the best of them takes, for holds that fit together: joules
+*Of one Einsum, its energy.*  Holds and spreads are then all there is, and the
+bound is what the best of them takes, for holds that fit together: joules
 of a set of holds do not depend on the spread, and what the spread touches
 depends on a set only through the level that serves the access.  So the cheapest
 sets that fit are found once for every combination of serving levels, and each
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Numbers, Words
+from accelsim.mapper.evaluate import Array, Keep, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Goal
 from accelsim.mapper.schedule import IN_TURNS, TOGETHER, in_flight
@@ -87,8 +87,7 @@ class Closer:
     def __init__(self, space: Space, numbers: Numbers) -> None:
         self.space, self.size = space, len(numbers)
         shape = space.grid.shape
-        trips = {p: np.broadcast_to(t, shape).ravel()[numbers] for p, t in space.grid.trips.items()}
-        self.counts = Counts(space.cascade, space.frame, space.arch, trips)
+        self.counts = space.counts_at(numbers)
         self.points = {
             e: np.broadcast_to(n, shape).ravel()[numbers] for e, n in space.points.items()
         }
@@ -189,10 +188,13 @@ class Closer:
         4e-09
         """
         space = self.space
-        alone = len(self.touched) == 1 and goal.name == "energy"
+        alone = len(self.touched) == 1
+        exact: Any = 0.0
         if alone and math.prod(map(len, self.rows.values())) <= MOST_TOGETHER:
             self._for(self.leanest)
-            return self.seconds[TOGETHER], self._together() + np.zeros(self.size)
+            exact = self._together() + np.zeros(self.size)
+            if goal.name == "energy":
+                return self.seconds[TOGETHER], exact
         joules: Any = 0.0
         for e in space.units:
             joules = joules + space.least_joules(e) * self.points[e]
@@ -203,7 +205,7 @@ class Closer:
             seconds, moved = self._apart(goal)
             latency = np.minimum(latency, np.maximum(seconds, busy))
             energy = np.minimum(energy, joules + moved)
-        return latency, energy
+        return latency, np.maximum(energy, exact)
 
     @property
     def leanest(self) -> str:

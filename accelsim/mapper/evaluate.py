@@ -12,7 +12,7 @@ quotients); a test holds the two equal wherever both apply.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -73,6 +73,34 @@ class Moved:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Short:
+    """What average trips do not say of ranks whose last tile is short (``cuts``).
+
+    ``full`` are the trips of their parts in full tiles, of the innermost ones the
+    elements; ``tiles`` and ``last`` give of each innermost part how many of its tiles
+    there are and the elements of the last one; ``sizes`` are those of the ranks.
+    """
+
+    full: Trips
+    tiles: Trips
+    last: Trips
+    sizes: Mapping[str, int]
+
+    def at(self, chosen: Callable[[Any], Any]) -> Short:
+        """The same with some of the mappings chosen from each array."""
+        full, tiles, last = (
+            {p: chosen(v) for p, v in some.items()} for some in (self.full, self.tiles, self.last)
+        )
+        return Short(full, tiles, last, self.sizes)
+
+    def rounds(self, part: str, side: int) -> Any:
+        """Rounds in time of an innermost part over a side, on the average of its tiles."""
+        full, tiles, last = self.full[part], self.tiles[part], self.last[part]
+        many = np.ceil(full / np.minimum(full, side)) * (tiles - 1)
+        return (many + np.ceil(last / np.minimum(last, side))) / tiles
+
+
 def rounds(unit: Unit, spread: Spread, trips: Trips) -> list[tuple[str, Any]]:
     """Rounds in time of each part that is spread, rows first; 1 where it finds PEs enough.
 
@@ -112,13 +140,32 @@ def fetches(loops: Iterable[tuple[bool, Any]]) -> tuple[Any, Any]:
 class Counts:
     """One frame with trips: every method answers for all mappings of the grid at once."""
 
-    def __init__(self, cascade: Cascade, frame: Frame, arch: Architecture, trips: Trips) -> None:
+    def __init__(
+        self,
+        cascade: Cascade,
+        frame: Frame,
+        arch: Architecture,
+        trips: Trips,
+        short: Short | None = None,
+    ) -> None:
         self.cascade, self.frame, self.arch, self.trips = cascade, frame, arch, trips
+        self.short = short
         self.uses = uses(cascade, frame)
         self.levels = len(arch.levels)
         self.ranks = {e: ranks_of(cascade.steps[e]) for e in frame.einsums}
         self._held: dict[tuple[str, int], Words] = {}
         self._parts = dict(frame.parts)
+
+    def at(self, chosen: Callable[[Any], Any]) -> Counts:
+        """The same for some of the mappings, chosen from each array."""
+        trips = {part: chosen(n) for part, n in self.trips.items()}
+        short = None if self.short is None else self.short.at(chosen)
+        return Counts(self.cascade, self.frame, self.arch, trips, short)
+
+    @property
+    def full(self) -> Trips:
+        """Trips of every part in full tiles."""
+        return self.trips if self.short is None else {**self.trips, **self.short.full}
 
     # -- tiles and fetches -------------------------------------------------------------------
 
@@ -130,8 +177,24 @@ class Counts:
         return found
 
     def tile(self, ranks: Sequence[str], path: Sequence[str]) -> Any:
-        """Elements of a tile over some ranks inside the loops of a path."""
-        return self.product(p for r in ranks for p in self._parts[r] if p not in path)
+        """Elements of a full tile over some ranks inside the loops of a path."""
+        return self._elements(ranks, path, self.full)
+
+    def mean(self, ranks: Sequence[str], path: Sequence[str]) -> Any:
+        """Elements of such a tile on the average over all of its places."""
+        return self._elements(ranks, path, self.trips)
+
+    def _elements(self, ranks: Sequence[str], path: Sequence[str], trips: Trips) -> Any:
+        found: Any = ONE
+        for rank in ranks:
+            inside = [part for part in self._parts[rank] if part not in path]
+            uncut = self.short is not None and len(inside) == len(self._parts[rank])
+            if self.short is not None and uncut and rank in self.short.sizes:
+                found = found * float(self.short.sizes[rank])  # averages give it up to rounding
+                continue
+            for part in inside:
+                found = found * trips[part]
+        return found
 
     def uses_by_einsum(self, einsum: str) -> tuple[Use, ...]:
         """Accesses of one Einsum, in a fixed order."""
@@ -151,10 +214,13 @@ class Counts:
             words: Any = ONE
             for tile in dict.fromkeys(u.tile for u in below):
                 words = np.maximum(words, self.tile(tile, path))
+            mean = words
+            if self.short is not None:  # then tiles of a tensor have the same ranks everywhere
+                mean = self.mean(below[0].tile, path)
             needs = frozenset[str]().union(*(u.needs for u in below))
             rank = self.frame.rank
             count, different = fetches((rank[p] in needs, self.trips[p]) for p in path)
-            known = self._held[tensor, spot] = Words(words, count * words, different * words)
+            known = self._held[tensor, spot] = Words(words, count * mean, different * mean)
         return known
 
     def stays(self, tensor: str, spot: int, depth: int) -> Any:
@@ -178,16 +244,27 @@ class Counts:
         unit = self.arch.unit[spread.unit]
         path = self.frame.spots[self.frame.at[einsum]].path
         found = self.product((*path, *spread.loops))
-        for _, n in rounds(unit, spread, self.trips):
+        for _, n in self.rounds(unit, spread):
             found = found * n
         return found
+
+    def rounds(self, unit: Unit, spread: Spread) -> list[tuple[str, Any]]:
+        """Rounds in time of each part that is spread, rows first; averages over its tiles."""
+        found = rounds(unit, spread, self.trips)
+        if self.short is None:
+            return found
+        sides = [*(unit.rows for _ in spread.rows), *(unit.cols for _ in spread.cols)]
+        return [
+            (part, self.short.rounds(part, side) if part in self.short.tiles else n)
+            for (part, n), side in zip(found, sides, strict=True)
+        ]
 
     def leaf(self, use: Use, spread: Spread) -> Words:
         """What an Einsum's PEs touch of a tensor: words of a step, of all steps, different ones."""
         unit = self.arch.unit[spread.unit]
         path = self.frame.spots[use.spot].path
         rank = self.frame.rank
-        folds = rounds(unit, spread, self.trips)
+        folds = self.rounds(unit, spread)
         words: Any = ONE
         for part, n in folds:
             if rank[part] in use.tile:
@@ -209,7 +286,8 @@ class Counts:
         """
         held = self.held(use.tensor, use.spot)
         tile = self.tile(use.tile, self.frame.spots[use.spot].path)
-        every = tile * self.product(self.frame.spots[use.spot].path)
+        path = self.frame.spots[use.spot].path
+        every = (tile if self.short is None else self.mean(use.tile, path)) * self.product(path)
         visits = np.where(tile > pes, every, np.minimum(held.visits, every))
         return Words(tile, visits, np.minimum(held.first, visits))
 

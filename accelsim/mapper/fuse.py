@@ -158,7 +158,8 @@ def fuse(task: Task, goal: Goal, progress: Progress | None = None, gap: float = 
     if path is None:
         raise _nothing(task, cuts)
     choices = tuple(c for edge in path if (c := cuts.found[edge].choice) is not None)
-    shown = all(cuts.found[edge].shown for edge in cuts.found) and goal.name != "edp"
+    sums = goal.name != "edp" or len(cuts.einsums) == 1  # a product of sums is no sum of products
+    shown = sums and all(found.shown for found in cuts.found.values())
     result = Result(choices, goal, floor(task, cuts.einsums), shown=shown, stopped=cuts.stopped)
     result.groups = {cuts.names(edge): found for edge, found in cuts.found.items()}
     return _together(result, task, cuts, path)

@@ -88,7 +88,7 @@ def products(gpu: Gpu, kernel: KernelDescriptor) -> list[Candidate]:
     >>> from accelsim.load.kernel import load_kernel
     >>> found = products(load_gpu("rtx4090"), load_kernel("cublas-gemm"))
     >>> len(found), found[0].refused
-    (39, Refusal(resource='shared memory', need=196608.0, room=101376.0))
+    (69, Refusal(resource='shared memory', need=188416.0, room=101376.0))
     """
     found: dict[tuple[int, int], Tile] = {}
     for tile in kernel.tiles:

@@ -1,4 +1,4 @@
-"""Grids of trips: every way to cut the ranks of a frame into parts with perfect factors."""
+"""Grids of trips: every way to cut the ranks of a frame into parts (``cuts``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.rule import divisors
-from accelsim.mapper.evaluate import Array
+from accelsim.mapper.cuts import Cuts, cuts, sparse
+from accelsim.mapper.evaluate import Array, Short
 from accelsim.mapper.frame import Frame
 
 
@@ -47,12 +48,35 @@ def rows(size: int, parts: int, tiles: tuple[int, ...] = ()) -> Rows:
     return table[good]
 
 
+def perfect(table: Rows) -> Cuts:
+    """Ways to cut a rank by perfect factors, one a row."""
+    ones = np.ones(len(table))
+    return Cuts(table, table, ones * np.prod(table[:, :-1], axis=1), table[:, -1], False)
+
+
+def cuts_of(
+    size: int, parts: int, tiles: tuple[int, ...] = (), sides: tuple[int, ...] | None = None
+) -> Cuts:
+    """The ways to cut a rank: ``rows``, or with ``sides`` of arrays those of ``cuts.cuts``.
+
+    >>> cuts_of(7, 2).trips.tolist(), cuts_of(7, 2, (), (4,)).full.tolist()
+    ([[1.0, 7.0], [7.0, 1.0]], [[7.0, 1.0], [2.0, 4.0], [1.0, 7.0]])
+    """
+    if sides is None or tiles or not sparse(size):
+        return perfect(rows(size, parts, tiles))
+    return cuts(size, parts, sides)
+
+
 @dataclass(frozen=True)
 class Grid:
-    """Trips of every part of a frame; arrays broadcast over one axis for each rank that is cut."""
+    """Trips of every part of a frame; arrays broadcast over one axis for each rank that is cut.
+
+    They are averages where ranks have a short last tile, of which ``short`` tells more.
+    """
 
     trips: dict[str, Array]
     shape: tuple[int, ...]
+    short: Short | None = None
 
     @property
     def size(self) -> int:
@@ -85,12 +109,14 @@ def grid(
     sizes: Mapping[str, int],
     fixed: Mapping[str, int] | None = None,
     tiles: Mapping[str, tuple[int, ...]] | None = None,
+    sides: tuple[int, ...] | None = None,
 ) -> Grid:
     """The grid of a frame for rank sizes; ``fixed`` gives extents of parts that are decided.
 
     Parts of a cascade's own split whose size is given count as decided.
     ``tiles`` gives extents that a tile of a rank must divide or be divided by.
-    Raises InputError where nothing is left.
+    With ``sides`` of arrays ranks may have a short last tile.  Raises InputError
+    where nothing is left.
 
     >>> from accelsim.load.cascade import load_cascade
     >>> from accelsim.mapper.frame import frame
@@ -100,7 +126,7 @@ def grid(
     """
     wanted = dict(fixed or {})
     parts = dict(found.parts)
-    cut: list[tuple[tuple[str, ...], list[tuple[int, ...]]]] = []
+    cut: list[tuple[str, tuple[str, ...], Cuts]] = []
     for rank, size in extents(cascade, found, sizes):
         own = [r for r in cascade.parts.get(rank, (rank,)) if r in parts]
         names = tuple(p for r in own for p in parts[r])
@@ -112,30 +138,42 @@ def grid(
             raise InputError(
                 [Fault(Place("<mapping>"), f"{rank} is not cut into {one_of(missing)} here")]
             )
-        rows = [
-            row
-            for row in factors(size, len(names))
-            if _fits(names, row, own, parts, wanted, tiles or {})
-        ]
-        if not rows:
-            said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in (*names, *own))
-            raise InputError(
-                [Fault(Place("<mapping>"), f"{rank} = {size} does not split with {said}")]
-            )
-        cut.append((names, rows))
-    axes = [rows for names, rows in cut if len(rows) > 1]
-    shape = tuple(len(rows) for rows in axes)
-    trips: dict[str, Array] = {}
+        table = cuts_of(size, len(names), (tiles or {}).get(rank, ()), sides)
+        if own != [rank] or any(n in wanted for n in (*names, *own)) or (tiles or {}).get(rank):
+            rows = [
+                row
+                for row in factors(size, len(names))
+                if _fits(names, row, own, parts, wanted, tiles or {})
+            ]
+            if not rows:
+                said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in (*names, *own))
+                raise InputError(
+                    [Fault(Place("<mapping>"), f"{rank} = {size} does not split with {said}")]
+                )
+            table = perfect(np.array(rows, dtype=np.float64))
+        cut.append((rank, names, table))
+    return _laid_out(cut, sizes)
+
+
+def _laid_out(cut: list[tuple[str, tuple[str, ...], Cuts]], sizes: Mapping[str, int]) -> Grid:
+    """The grid of ways to cut each rank: an axis for each that there are several ways for."""
+    shape = tuple(len(table.trips) for _, _, table in cut if len(table.trips) > 1)
+    trips, full = dict[str, Array](), dict[str, Array]()
+    tiles, last, cut_short = dict[str, Array](), dict[str, Array](), dict[str, int]()
     axis = 0
-    for names, rows in cut:
-        table = np.array(rows, dtype=np.float64)
+    for rank, names, table in cut:
         view = [1] * len(shape)
-        if len(rows) > 1:
-            view[axis] = len(rows)
+        if len(table.trips) > 1:
+            view[axis] = len(table.trips)
             axis += 1
         for n, name in enumerate(names):
-            trips[name] = table[:, n].reshape(view)
-    return Grid(trips, shape)
+            trips[name] = table.trips[:, n].reshape(view)
+            if table.short:
+                full[name] = table.full[:, n].reshape(view)
+        if table.short:
+            tiles[names[-1]], last[names[-1]] = table.tiles.reshape(view), table.last.reshape(view)
+            cut_short[rank] = sizes[rank]
+    return Grid(trips, shape, Short(full, tiles, last, cut_short) if cut_short else None)
 
 
 def names_of(rank: str, own: Iterable[str]) -> frozenset[str]:

@@ -6,20 +6,21 @@ import math
 from typing import Any
 
 from accelsim.ir.arch import Architecture
-from accelsim.ir.cascade import Cascade
-from accelsim.ir.mapping import Hold, Leaf, Loop, Mapping, Node, Tree, leaves
+from accelsim.ir.mapping import Hold, Leaf, Loop, Mapping, Node, Tree, leaves, short_ranks
+from accelsim.ir.problem import Problem
 from accelsim.ir.show import show_einsum
 
 
-def outline(cascade: Cascade, arch: Architecture, mapping: Mapping) -> list[dict[str, Any]]:
+def outline(problem: Problem, arch: Architecture, mapping: Mapping) -> list[dict[str, Any]]:
     """For each group its name, its nest (loops, tiles held, Einsums) and its stages.
 
-    Tiles have their bytes, all copies included; loops are pairs of part and trips.
+    Tiles have their bytes, all copies included; loops are pairs of part and trips,
+    which are those of full tiles.
     """
     return [
         {
             "group": group.name,
-            "nest": _tree(cascade, arch, mapping, group.tree, ()),
+            "nest": _tree(problem, arch, mapping, group.tree, ()),
             "stages": [list(stage.einsums) for stage in group.stages],
         }
         for group in mapping.groups
@@ -31,12 +32,12 @@ def _pairs(loops: tuple[Loop, ...]) -> list[list[Any]]:
 
 
 def _tree(
-    cascade: Cascade, arch: Architecture, mapping: Mapping, tree: Tree, path: tuple[str, ...]
+    problem: Problem, arch: Architecture, mapping: Mapping, tree: Tree, path: tuple[str, ...]
 ) -> dict[str, Any]:
     if isinstance(tree, Leaf):
         return {
             "einsum": tree.einsum,
-            "text": show_einsum(cascade.steps[tree.einsum]),
+            "text": show_einsum(problem.cascade.steps[tree.einsum]),
             "unit": tree.unit,
             "rows": _pairs(tree.rows),
             "cols": _pairs(tree.cols),
@@ -49,31 +50,34 @@ def _tree(
             {
                 "tensor": hold.tensor,
                 "level": hold.level,
-                "tile": _tile(cascade, mapping, tree, hold, inside),
+                "tile": _tile(problem, mapping, tree, hold, inside),
                 "bytes": arch.word_bytes
                 * hold.copies
-                * math.prod(n for _, n in _tile(cascade, mapping, tree, hold, inside)),
+                * math.prod(n for _, n in _tile(problem, mapping, tree, hold, inside)),
                 "copies": hold.copies,
                 "shares": hold.shares,
             }
             for hold in tree.holds
         ],
-        "inside": [_tree(cascade, arch, mapping, child, inside) for child in tree.children],
+        "inside": [_tree(problem, arch, mapping, child, inside) for child in tree.children],
     }
 
 
 def _tile(
-    cascade: Cascade, mapping: Mapping, node: Node, hold: Hold, path: tuple[str, ...]
+    problem: Problem, mapping: Mapping, node: Node, hold: Hold, path: tuple[str, ...]
 ) -> list[list[Any]]:
     """Ranks and extents of a held tile: the largest that an Einsum below the node uses."""
     parts = dict(mapping.parts)
+    most = {r: math.prod(p.trips for p in some) for r, some in mapping.parts}
+    most |= short_ranks(mapping, problem.extent)
     found: list[list[list[Any]]] = []
     for leaf in leaves(node):
-        step = cascade.steps[leaf.einsum]
+        step = problem.cascade.steps[leaf.einsum]
         for access in (*step.reads, step.output):
             if access.tensor == hold.tensor:
-                ranks = [rank for rank, _ in cascade.geometry[id(access)].positions]
+                ranks = [rank for rank, _ in problem.cascade.geometry[id(access)].positions]
                 found.append([
-                    [r, math.prod(p.trips for p in parts[r] if p.part not in path)] for r in ranks
+                    [r, min(most[r], math.prod(p.trips for p in parts[r] if p.part not in path))]
+                    for r in ranks
                 ])  # fmt: skip
     return max(found, key=lambda tile: math.prod(n for _, n in tile))

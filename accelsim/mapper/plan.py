@@ -14,8 +14,9 @@ from typing import Any
 
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir.cascade import Cascade
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Node, Stage, Tree
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Node, Stage, Tree, short_ranks
 from accelsim.ir.mapping import Mapping as BoundMapping
+from accelsim.ir.problem import Problem
 from accelsim.mapper.point import Choice
 from accelsim.mapper.schedule import BY_SEGMENT, TOGETHER, segments
 
@@ -183,8 +184,9 @@ def bound_mapping(choices: Sequence[Choice], name: str, about: str = SOURCE) -> 
     )
 
 
-def document(mapping: BoundMapping, cascade: Cascade) -> dict[str, Any]:
+def document(mapping: BoundMapping, problem: Problem) -> dict[str, Any]:
     """A mapping as the plain value of a mapping file, which loads as the same mapping."""
+    cascade = problem.cascade
     own = {p for _, parts in cascade.splits for p in parts}
     cut = {r: [p.part for p in parts] for r, parts in mapping.parts if len(parts) > 1}
     let = {
@@ -199,6 +201,8 @@ def document(mapping: BoundMapping, cascade: Cascade) -> dict[str, Any]:
         found["let"] = let
     if cut:
         found["split"] = cut
+    if short := short_ranks(mapping, problem.extent):
+        found["imperfect"] = list(short)
     found["groups"] = [
         {
             "group": group.name,

@@ -39,7 +39,10 @@ MOST_RUNS = 4096
 
 @dataclass(frozen=True)
 class Choice:
-    """A complete mapping of a group: trips, runs, holds, schedule, and its figures."""
+    """A complete mapping of a group: trips, runs, holds, schedule, and its figures.
+
+    ``trips`` are those of full tiles; ``counts`` are those of its point.
+    """
 
     space: Space = field(repr=False)
     trips: Mapping[str, int]
@@ -48,6 +51,7 @@ class Choice:
     way: str
     latency_s: float
     energy_j: float
+    counts: Counts | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,7 @@ class Point:
     def __init__(self, space: Space, closer: Closer, number: int, goal: Goal, tally: Tally) -> None:
         self.space, self.goal, self.tally = space, goal, tally
         self.task, self.arch = space.task, space.arch
-        self.trips = {
-            p: t if np.ndim(t) == 0 else t[number] for p, t in closer.counts.trips.items()
-        }
-        self.counts = Counts(space.cascade, space.frame, space.arch, self.trips)
+        self.counts = closer.counts.at(lambda v: v if np.ndim(v) == 0 else v[number])
         self.einsums = space.frame.einsums
         self.uses = {e: self.counts.uses_by_einsum(e) for e in self.einsums}
         self.seconds = {way: float(s[number]) for way, s in closer.seconds.items()}
@@ -312,10 +313,9 @@ class Point:
                     e: self.lists[n][int(self.picks.table[n, pick])]
                     for n, e in enumerate(self.einsums)
                 }
-                trips = {p: int(n) for p, n in self.trips.items()}
-                return Choice(
-                    self.space, trips, some, kept, way, float(latency[i]), float(energy[i])
-                )
+                trips = {p: int(n) for p, n in self.counts.full.items()}
+                figures = float(latency[i]), float(energy[i])
+                return Choice(self.space, trips, some, kept, way, *figures, self.counts)
         return None
 
     def _lagging(self, pick: int, way: str) -> int:

@@ -1,8 +1,8 @@
 """The best mapping of one fused group over all its frames: best-first branch and bound.
 
 Every point of every frame's grid gets a bound that holds for all mappings there
-(``Space.bounds``; of one Einsum, where energy counts, ``chains``), and a closer
-one when its turn comes (``Closer.bounds``).
+(``Space.bounds``; of one Einsum ``chains`` by energy, and ``pace`` by latency and
+by the product), and a closer one when its turn comes (``Closer.bounds``).
 Points are solved in the order of their bounds; one whose bound is no better than
 the best mapping found is given up, and since all after it have no better bounds
 either, so are they.  What is found is then the best of the space, unless a point
@@ -31,10 +31,11 @@ from accelsim.mapper.closer import Closer
 from accelsim.mapper.evaluate import Array, Numbers
 from accelsim.mapper.frame import MOST_LOOPS, frame, frames
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
+from accelsim.mapper.pace import Pace
 from accelsim.mapper.point import Choice, Point
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.stow import Tally
-from accelsim.mapper.ties import MORE, dearer
+from accelsim.mapper.ties import dearer
 from accelsim.mapper.touched import Served
 
 #: Points that are solved for the second figure alone.
@@ -163,11 +164,15 @@ def _slack(worst: Figures, least: float, gap: float) -> float:
 
 @dataclass
 class _Field:
-    """Points of one frame that wait, in the order of their bounds."""
+    """Points of one frame that wait, in the order of their bounds.
+
+    ``pace``: seconds that no mapping of each is below, if known (``pace.Pace``).
+    """
 
     made: Callable[[], Space]
     numbers: Numbers
     first: Array
+    pace: Array | None = None
 
     @cached_property
     def space(self) -> Space:
@@ -213,9 +218,20 @@ class _Front:
         return self._best(self.fields[self.heap[0][2]]) if self.heap else None
 
     def _best(self, some: _Field) -> tuple[Space, Closer, int]:
-        closer = Closer(some.space, some.numbers[:FIRST][np.isfinite(some.first[:FIRST])])
-        one, two = self.goal.value(*closer.bounds(self.goal))
+        few = np.flatnonzero(np.isfinite(some.first[:FIRST]))
+        closer, one, two = self._closely(some, few)
         return some.space, closer, int(np.lexsort((two, one))[0])
+
+    def _closely(self, some: _Field, few: Numbers) -> tuple[Closer, Array, Array]:
+        """A closer look at some points of a frame, with their bounds."""
+        closer = Closer(some.space, some.numbers[few])
+        latency, energy = closer.bounds(self.goal)
+        if some.pace is not None:
+            latency = np.maximum(latency, some.pace[few])
+        one, two = self.goal.value(latency, energy)
+        if self.goal.name == "edp":
+            one = np.maximum(one, some.first[few])
+        return closer, one, two
 
     def next(self, most: float) -> tuple[float, float, Space, Closer, int] | None:
         """The next point with its bounds; None where no bound left is at most so much."""
@@ -232,10 +248,10 @@ class _Front:
     def _look(self, n: int, at: int, most: float) -> None:
         """Work out the closer bounds of the next points of a frame."""
         some = self.fields[n]
-        block = some.numbers[at : at + BLOCK][some.first[at : at + BLOCK] <= most]
-        closer = Closer(some.space, block)
-        one, two = self.goal.value(*closer.bounds(self.goal))
+        few = at + np.flatnonzero(some.first[at : at + BLOCK] <= most)
+        closer, one, two = self._closely(some, few)
         closer.forget()
+        block = some.numbers[few]
         for i, j, number in zip(one, two, block, strict=True):
             if i <= most and math.isfinite(i):
                 heapq.heappush(self.heap, (float(i), float(j), n, int(number), True))
@@ -252,51 +268,55 @@ class _Front:
 
 
 class _Chained(_Front):
-    """Points of one Einsum by energy; only those with good bounds are ever written down."""
+    """Points of one Einsum by energy, or by the product of latency and energy.
+
+    Only those with good bounds are ever written down.
+    """
 
     def __init__(self, goal: Goal, chains: Chains) -> None:
         super().__init__(goal)
         self.chains = chains
+        self.points = chains.points if goal.name == "energy" else Pace(chains).points
 
     def promising(self) -> tuple[Space, Closer, int] | None:
         """The best point by its closer bound of the frame of few loops with the least bound."""
         for served in self.chains.served:
-            best: _Field | None = None
+            best: tuple[str, ...] = ()
+            least = math.inf
             for order in self.chains.orders:
                 if len(order) <= FEW_LOOPS:
-                    some = self._field(self.chains, order, math.inf, served)
-                    if len(some.first) and (best is None or some.first[0] < best.first[0]):
-                        best = some
-            if best is not None and math.isfinite(best.first[0]):
-                return self._best(best)
+                    bounds = self.points(order, least, served)[1]
+                    if len(bounds) and bounds.min() < least:
+                        best, least = order, float(bounds.min())
+            if math.isfinite(least):
+                return self._best(self._field(best, math.inf, served))
         return None
 
     def fill(self, known: Choice | None, most: float, gap: float) -> None:
         """Let all points wait whose bound is at most so much.
 
-        Where that is so much that ties count, only those that may be faster than
-        what is known, and those that are better by more than the share ``gap``.
+        Where energies are so much that ties count, of those that are no better by more
+        than the share ``gap`` only such as may be faster than what is known: the
+        points whose bound at dearer prices leaves that possible (``ties``).
         """
-        passes = [(self.chains, most, 1.0)]
-        other = dearer(known) if known is not None and most > known.energy_j else None
-        if known is not None and other is not None:
-            share, less = 1 + MORE, known.energy_j * (1 - max(gap, EQUAL))
-            dear = self.chains.dearer(other.prices, other.most)
-            passes = [(dear, other.most, share)]
-            if less * share > other.most:  # what is better by more than the gap is not all there
-                passes.append((self.chains, less, 1.0))
-        for chains, limit, share in passes:
-            for order in chains.orders:
-                some = self._field(chains, order, limit)
-                if len(some.numbers):
-                    self.add(_Field(some.made, some.numbers, some.first / share))
+        other = None
+        if known is not None and self.goal.name == "energy" and most > known.energy_j:
+            other = dearer(known)
+        dear = None if other is None else self.chains.dearer(other.prices, most)
+        for order in self.chains.orders:
+            some = self._field(order, most)
+            if known is not None and other is not None and dear is not None:
+                good = some.first < known.energy_j * (1 - max(gap, EQUAL))
+                if not good.all():
+                    good |= np.isin(some.numbers, dear.points(order, other.most)[0])
+                some = _Field(some.made, some.numbers[good], some.first[good])
+            if len(some.numbers):
+                self.add(some)
 
-    def _field(
-        self, chains: Chains, order: tuple[str, ...], most: float, only: Served | None = None
-    ) -> _Field:
-        numbers, joules = chains.points(order, most, only)
-        by = np.argsort(joules, kind="stable")
-        return _Field(lambda: chains.space(order), numbers[by], joules[by])
+    def _field(self, order: tuple[str, ...], most: float, only: Served | None = None) -> _Field:
+        numbers, bounds = self.points(order, most, only)
+        by = np.argsort(bounds, kind="stable")
+        return _Field(lambda: self.chains.space(order), numbers[by], bounds[by])
 
 
 def _itself(space: Space) -> Space:
@@ -304,21 +324,29 @@ def _itself(space: Space) -> Space:
 
 
 def _front(task: Task, einsums: Sequence[str], goal: Goal, found: Found, loops: int) -> _Front:
-    """The points that a group is searched in; of one Einsum by energy, those of chains."""
-    if len(einsums) == 1 and goal.name == "energy" and not task.wishes.extents:
+    """The points that a group is searched in; of one Einsum those of chains, or with its pace."""
+    pace: Pace | None = None
+    if len(einsums) == 1 and not task.wishes.extents:
         base = Space(task, frame(task.cascade, einsums, ()))
         if covers(base):
             chains = Chains(base, loops)
-            for order in chains.orders:
-                points, mappings = chains.size(order)
-                found.points, found.mappings = found.points + points, found.mappings + mappings
-            return _Chained(goal, chains)
+            if goal.name != "latency":
+                for order in chains.orders:
+                    points, mappings = chains.size(order)
+                    found.points, found.mappings = found.points + points, found.mappings + mappings
+                return _Chained(goal, chains)
+            pace = Pace(chains)
     front = _Front(goal)
     for space in spaces(task, einsums, loops):
-        one, two = goal.value(*space.bounds(goal))
+        latency, energy = space.bounds(goal)
+        paced = None if pace is None else pace.of(space)
+        if paced is not None:
+            latency = np.maximum(latency, paced)
+        one, two = goal.value(latency, energy)
         found.mappings += space.size
         found.points += len(one)
         one = np.where(space.doubles, np.inf, one)
         by = np.lexsort((np.asarray(two), one))
-        front.add(_Field(partial(_itself, space), by, one[by]))
+        paced = None if paced is None else paced[by]
+        front.add(_Field(partial(_itself, space), by, one[by], paced))
     return front

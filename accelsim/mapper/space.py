@@ -1,6 +1,6 @@
 """The mapspace of one frame of a fused group on a machine.
 
-A mapping of the space is: trips of every part (perfect factors); for each
+A mapping of the space is: trips of every part (``cuts``); for each
 Einsum a unit that can do it and a spread over that unit's sides; for each
 tensor a set of holds; and whether the units overlap from step to step or work
 in turns.  ``frame`` and ``holds`` say which frames and sets of holds there are
@@ -20,11 +20,11 @@ import numpy as np
 from accelsim.analysis.work import work
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.arch import Architecture
-from accelsim.ir.cascade import Cascade
+from accelsim.ir.cascade import Cascade, Index
 from accelsim.ir.problem import Problem, bind, relevant
 from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Words, cost
 from accelsim.mapper.frame import Frame, Use
-from accelsim.mapper.goal import Goal
+from accelsim.mapper.goal import EQUAL, Goal
 from accelsim.mapper.grid import Grid, grid
 from accelsim.mapper.holds import Registers, options, registers, shares
 from accelsim.mapper.schedule import (
@@ -72,6 +72,22 @@ class Task:
     def inner(self) -> Registers | None:
         """The machine's registers."""
         return registers(self.arch)
+
+    @cached_property
+    def sides(self) -> tuple[int, ...] | None:
+        """Sides of the arrays, where ranks may have a short last tile; None where they may not.
+
+        They may where one Einsum is all there is, it reads each tensor in one way
+        and by plain indices, and no extent is asked for.
+        """
+        steps = [e for e in self.cascade.einsums if e.reads]
+        if len(steps) != 1 or len(self.cascade.einsums) != 1 or self.wishes.extents:
+            return None
+        accesses = [*dict.fromkeys(steps[0].reads), steps[0].output]
+        plain = all(isinstance(i, Index) and i.plain for a in accesses for i in a.indices)
+        if not plain or len({a.tensor for a in accesses}) < len(accesses) or self.cascade.splits:
+            return None
+        return tuple(sorted({n for u in self.arch.units for n in (u.rows, u.cols) if n > 1}))
 
     def room(self, level: int) -> tuple[float, float]:
         """Words that a level takes in all, and of one tile."""
@@ -132,8 +148,10 @@ class Space:
         self.task, self.frame = task, frame
         self.cascade, self.arch = task.cascade, task.arch
         wishes = task.wishes
-        self.grid: Grid = grid(task.cascade, frame, task.sizes, wishes.extents, wishes.tiles)
-        self.counts = Counts(task.cascade, frame, task.arch, self.grid.trips)
+        self.grid: Grid = grid(
+            task.cascade, frame, task.sizes, wishes.extents, wishes.tiles, task.sides
+        )
+        self.counts = Counts(task.cascade, frame, task.arch, self.grid.trips, self.grid.short)
         self.units = {
             e: units_for(task.cascade, e, task.arch, task.wishes.units) for e in frame.einsums
         }
@@ -167,6 +185,11 @@ class Space:
         for e in self.units:
             found *= self.spreads_of(e)
         return found * math.prod(len(sets) for sets in self.options.values())
+
+    def counts_at(self, numbers: Any) -> Counts:
+        """The counts of some points of the grid, or of one, by number."""
+        shape = self.grid.shape
+        return self.counts.at(lambda v: np.broadcast_to(v, shape).ravel()[numbers])
 
     def spreads_of(self, einsum: str) -> int:
         """Ways to spread an Einsum over the units that can do it."""
@@ -368,5 +391,5 @@ class Space:
         if keep == counts.home(tensor, keeps) or (inner is not None and keep.level == inner.level):
             return flying
         tile = counts.held(tensor, keep.spot)
-        again = tile.visits > tile.tile
+        again = tile.visits > tile.tile * (1 + EQUAL)
         return np.maximum(flying, np.where(again, float(self.task.wishes.buffers), 1.0))

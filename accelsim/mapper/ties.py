@@ -83,8 +83,10 @@ def _busiest(choice: Choice) -> tuple[int, tuple[float, float]] | None:
 def _moved(choice: Choice) -> Moved:
     """Words moved at every level by a mapping."""
     space = choice.space
-    trips = {part: np.asarray(float(n)) for part, n in choice.trips.items()}
-    counts = Counts(space.cascade, space.frame, space.arch, trips)
+    counts = choice.counts
+    if counts is None:
+        trips = {part: np.asarray(float(n)) for part, n in choice.trips.items()}
+        counts = Counts(space.cascade, space.frame, space.arch, trips)
     none = (0.0,) * counts.levels
     total = Moved(none, none)
     for tensor, uses in counts.uses.items():

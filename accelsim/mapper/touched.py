@@ -13,13 +13,14 @@ they are rho of that loop (``chains``), which is at least 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from accelsim.mapper.evaluate import Array, Numbers, Spread, fetches, rounds
+from accelsim.analysis.work import work
+from accelsim.mapper.evaluate import Array, Counts, Numbers, Short, Spread, cost, fetches
 from accelsim.mapper.frame import Use
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import spreads
@@ -29,6 +30,15 @@ Served = tuple[int, ...]
 
 #: Joules to read and to write a word, by level.
 Prices = tuple[tuple[float, float], ...]
+
+#: For each tensor whether its tile takes several steps, and sigma if all loops around count.
+_Leaf = list[tuple[Any, Any]]
+
+#: Costs by run, and for each tensor several steps or not, and sigma.
+_Stack = tuple[list[Array], list[tuple[Array, Array]]]
+
+#: Values of a run that are compared before all others are.
+SAMPLED = 16
 
 
 class Touched:
@@ -45,6 +55,7 @@ class Touched:
         self.uses = tuple(u for (u,) in base.counts.uses.values())
         self.words = [float(math.prod(sizes[r] for r in u.needs)) for u in self.uses]
         self._least: dict[tuple[Served, str], Array] = {}
+        self._sums: dict[tuple[tuple[int, bool], ...], Array] = {}
         self._sigmas: dict[tuple[int, bool], Array] = {}
 
     def priced(self, prices: Prices) -> Touched:
@@ -72,16 +83,30 @@ class Touched:
         (3, 3, 3)
         """
         if (served, last) not in self._least:
-            total: Any = self._runs[0]
-            for n, (use, level) in enumerate(zip(self.uses, served, strict=True)):
-                a, b = self._price(n, level)
-                total = total + (a * self._sigma(n, not last or last in use.needs) + b)
-            self._least[served, last] = total.min(axis=0)
+            pairs = zip(self.uses, served, strict=True)
+            ways = tuple((level, not last or last in use.needs) for use, level in pairs)
+            self._least[served, last] = self._sum(ways).min(axis=0)
         return self._least[served, last]
+
+    def _sum(self, ways: tuple[tuple[int, bool], ...]) -> Array:
+        """Joules by run and extents, with the first tensors at their levels.
+
+        ``ways`` are these levels, each with whether all loops around count.
+        """
+        if not ways:
+            return self._runs[0][0]
+        if ways not in self._sums:
+            n, (level, all_count) = len(ways) - 1, ways[-1]
+            a, b = self._price(n, level)
+            total = self._sum(ways[:-1]) + (a * self._sigma(n, all_count) + b)
+            if len(ways) == len(self.uses):
+                return total
+            self._sums[ways] = total
+        return self._sums[ways]
 
     def at(self, served: Served, inside: Sequence[Numbers], rhos: Sequence[Any]) -> Array:
         """Joules of the best run at some points; ``rhos`` are those of last loops needed."""
-        total: Any = self._runs[0].reshape(-1, 1)
+        total: Any = self._runs[0][0].reshape(-1, 1)
         for n, (level, rho) in enumerate(zip(served, rhos, strict=True)):
             a, b = self._price(n, level)
             several, sigma = (_taken(v, inside) for v in self._runs[1][n])
@@ -105,43 +130,117 @@ class Touched:
         return self._sigmas[n, all_count]
 
     @cached_property
-    def _runs(self) -> tuple[Array, list[tuple[Array, Array]]]:
+    def cycles(self) -> Array:
+        """Cycles of each run that is nowhere beaten, fill included, by extents."""
+        return self._paced[0][0]
+
+    def joules(self, served: Served, last: str) -> Any:
+        """Joules of each such run if the tensors are served so, by extents (see ``least``)."""
+        total: Any = self._paced[0][1]
+        for n, (use, level) in enumerate(zip(self.uses, served, strict=True)):
+            a, b = self._price(n, level)
+            visits = self.visits(n, not last or last in use.needs)
+            total = total + (a * (visits / self.words[n]) + b)
+        return total
+
+    def visits(self, n: int, all_count: bool) -> Any:
+        """Words of a tensor that each such run touches; at the least, unless all loops count."""
+        several, sigma = self._paced[1][n]
+        return self.words[n] * (sigma if all_count else np.where(several, sigma, 1.0))
+
+    @cached_property
+    def _paced(self) -> _Stack:
+        """Cycles and joules by run and extents, and of each tensor what ``_runs`` has."""
+        space, counts = self.base, self._counts
+        around: Any = np.float64(1.0)
+        for rank in self.extents:
+            around = around * self.tiles[rank]
+        found = []
+        for spread, leaf in self._every_run:
+            unit = space.arch.unit[spread.unit]
+            each = cost(unit, work(space.cascade.steps[self.einsum]))[0]
+            steps = counts.steps(self.einsum, spread) * around
+            cycles = steps * each + unit.fill_cycles
+            found.append(((cycles, self._operations[spread.unit]), leaf))
+        return self._distinct(found)
+
+    @cached_property
+    def _operations(self) -> dict[str, float]:
+        """Joules of all operations by unit."""
+        space, einsum = self.base, self.einsum
+        points = float(np.max(space.points[einsum]))
+        return {u: space.point_joules(einsum, u) * points for u in space.units[einsum]}
+
+    @cached_property
+    def _runs(self) -> _Stack:
         """Joules of operations by run; for each tensor several steps or not, and sigma.
 
-        Sigma is that where all loops around count.  Of runs alike there is one.
+        Sigma is that where all loops around count.
         """
-        found: dict[tuple[float, bytes], list[tuple[Any, Any]]] = {}
-        for each, leaf in self._every_run():
-            key = b"".join(np.asarray(v).tobytes() for pair in leaf for v in pair)
-            found.setdefault((each, key), leaf)
+        found = [((self._operations[spread.unit],), leaf) for spread, leaf in self._every_run]
+        return self._distinct(found)
+
+    def _distinct(self, some: Sequence[tuple[tuple[Any, ...], _Leaf]]) -> _Stack:
+        """Costs of runs beside each other, and what they touch of each tensor.
+
+        Runs that are nowhere better than another are left out: neither a cost of theirs
+        nor sigma of any tensor is less, be it that where all loops around count or
+        that at the least (rho, which stands for sigma where the tile takes one
+        step, is between these two).
+        """
+        found: dict[bytes, tuple[tuple[Any, ...], _Leaf]] = {}
+        for each, leaf in some:
+            values = (*each, *(v for pair in leaf for v in pair))
+            found.setdefault(b"".join(np.asarray(v).tobytes() for v in values), (each, leaf))
         wide = (1,) * len(self.extents)
-        joules = np.array([j for j, _ in found]).reshape(-1, *wide)
-        leaves = list(found.values())
-        return joules, [
+        costs = [_stacked(each, wide) for each in zip(*(e for e, _ in found.values()), strict=True)]
+        leaves = [leaf for _, leaf in found.values()]
+        pairs = [
             (_stacked([leaf[n][0] for leaf in leaves], wide),
              _stacked([leaf[n][1] for leaf in leaves], wide))
             for n in range(len(self.uses))
         ]  # fmt: skip
+        best = _best([*costs, *(v for m, s in pairs for v in (s, np.where(m, s, 1.0)))])
+        pairs = [(several[best], sigma[best]) for several, sigma in pairs]
+        return [each[best] for each in costs], pairs
 
-    def _every_run(self) -> Iterator[tuple[float, list[tuple[Any, Any]]]]:
-        space, einsum = self.base, self.einsum
-        trips: dict[str, Any] = {r: np.float64(space.task.sizes[r]) for r, _ in space.frame.parts}
-        trips |= {r: self.axis(r, e) for r, e in self.extents.items()}
-        points = float(np.max(space.points[einsum]))
-        for unit in space.units[einsum]:
-            joules = space.point_joules(einsum, unit) * points
-            for spread in spreads(space.counts, einsum, unit, space.wanted(einsum)):
-                yield joules, [self._leaf(use, spread, trips) for use in self.uses]
+    @cached_property
+    def _every_run(self) -> list[tuple[Spread, _Leaf]]:
+        """Every run, and what it touches of each tensor."""
+        space = self.base
+        return [
+            (spread, [self._leaf(use, spread) for use in self.uses])
+            for unit in space.units[self.einsum]
+            for spread in spreads(space.counts, self.einsum, unit, space.wanted(self.einsum))
+        ]
 
-    def _leaf(self, use: Use, spread: Spread, trips: Mapping[str, Any]) -> tuple[Any, Any]:
+    @cached_property
+    def tiles(self) -> dict[str, Array]:
+        """Tiles of every rank that loops may cut, by extents."""
+        sizes = self.base.task.sizes
+        return {r: np.ceil(sizes[r] / self.axis(r, e)) for r, e in self.extents.items()}
+
+    @cached_property
+    def _counts(self) -> Counts:
+        """Counts of the frame without loops, each extent along its axis in place of a size."""
+        base, sizes = self.base, self.base.task.sizes
+        trips: dict[str, Any] = {r: np.float64(sizes[r]) for r, _ in base.frame.parts}
+        trips |= {r: sizes[r] / n for r, n in self.tiles.items()}
+        full = {r: self.axis(r, e) for r, e in self.extents.items()}
+        last = {r: sizes[r] - (n - 1) * full[r] for r, n in self.tiles.items()}
+        cut_short = any(np.any(last[r] != full[r]) for r in full)
+        short = Short(full, self.tiles, last, {}) if cut_short else None
+        return Counts(base.cascade, base.frame, base.arch, trips, short)
+
+    def _leaf(self, use: Use, spread: Spread) -> tuple[Any, Any]:
         """Whether a tensor's tile takes several steps, and sigma if all loops around count."""
-        loops = rounds(self.base.arch.unit[spread.unit], spread, trips)
-        loops += [(r, trips[r]) for r in spread.loops if r in self.extents]
+        loops = self._counts.rounds(self.base.arch.unit[spread.unit], spread)
+        loops += [(r, self._counts.trips[r]) for r in spread.loops if r in self.extents]
         count, different = fetches((r in use.needs, n) for r, n in loops)
         around: Any = np.float64(1.0)
         for rank in self.extents:
             if rank not in use.needs:
-                around = around * (self.base.task.sizes[rank] / trips[rank])
+                around = around * self.tiles[rank]
         return different > 1, count / different * around
 
 
@@ -149,6 +248,26 @@ def _stacked(some: Sequence[Any], wide: tuple[int, ...]) -> Array:
     """Arrays beside each other along a new first axis, axes of one extent as they are."""
     shape = np.broadcast_shapes(wide, *(np.shape(v) for v in some))
     return np.stack([np.broadcast_to(v, shape) for v in some])
+
+
+def _best(columns: Sequence[Array]) -> Numbers:
+    """Numbers along the first axis that no other is as good as in all values; of equals the first.
+
+    >>> _best([np.array([[1.0, 2.0], [1.0, 3.0], [0.0, 4.0]])])
+    array([0, 2])
+    """
+    flat = [v.reshape(len(v), -1) for v in columns]
+    few = np.concatenate([v[:, :: max(1, v.shape[1] // SAMPLED)] for v in flat], axis=1)
+    maybe = np.all(few[:, None] <= few[None, :], axis=2)
+    left = list(range(len(few)))
+    for n in range(len(few)):
+        for k in left:
+            if k != n and maybe[k, n] and all(np.all(v[k] <= v[n]) for v in flat):
+                if k > n and all(np.all(v[k] == v[n]) for v in flat):
+                    continue
+                left.remove(n)
+                break
+    return np.array(left)
 
 
 def _taken(values: Array, inside: Sequence[Numbers]) -> Array:

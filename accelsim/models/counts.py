@@ -22,8 +22,7 @@ from typing import NamedTuple
 
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Hold
-from accelsim.models.nest import Nest, Use, loops_of
-from accelsim.models.tiles import fetches
+from accelsim.models.nest import Nest, Use
 
 
 class Transfer(NamedTuple):
@@ -101,9 +100,9 @@ def _count_leaf(nest: Nest, ledger: Ledger, arch: Architecture, tensor: str, use
     span, time = nest.span(use.access), nest.time(use.leaf, use.above, arch)
     words = time.words(span)
     chain = nest.chain(tensor, use.above)
-    count, different = fetches(span, time.loops)
     share = nest.share(use.leaf.einsum, use.above)
-    visits, first = count * words * share, different * words
+    visits, first = nest.visits(span, time.loops, words)
+    visits *= share
     if not use.writes:
         ledger.move(chain, tensor, use.leaf.einsum, visits, 0.0)
         return
@@ -124,11 +123,10 @@ def _count_holds(nest: Nest, ledger: Ledger, tensor: str, uses: list[Use]) -> No
                 continue
             seen.add((id(node), id(hold)))
             path = use.above[: depth + 1]
-            words = nest.words(hold, path)
-            count, different = fetches(nest.held_span(hold, node), loops_of(path))
             below = nest.below[id(node), tensor]
             share = max(nest.share(u.leaf.einsum, path) for u in below)
-            visits, first = count * words * share, different * words
+            visits, first = nest.filled(hold, path)
+            visits *= share
             written = any(u.writes for u in below)
             recurrent = tensor in nest.cascade.iterative
             fills = 0.0 if written and not recurrent else visits

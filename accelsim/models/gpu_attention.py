@@ -16,42 +16,50 @@ from dataclasses import replace
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
-from accelsim.models.gpu_keys import Attention, Span, moved, spans
+from accelsim.models.gpu_keys import Attention, Span, heads_drawn, moved, spans
 from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, staggered, tile_cycles
-from accelsim.models.gpu_schedule import makespan, sharing
+from accelsim.models.gpu_pipeline import Stage, in_order, in_phase, lane_cycles, staggered
+from accelsim.models.gpu_schedule import ending
 
 #: Shared memory that the driver keeps for itself in a block (CUDA programming guide, 9.0).
 DRIVER_BYTES = 1024
 #: Paths whose products take operands from shared memory themselves, one copy for a warpgroup.
 ASYNCHRONOUS = ("wgmma", "tcgen05")
+#: Accumulators of a lane, three quarters of its 255 registers, beyond which no two rows' chains
+#: have room beside each other.
+FULL_REGISTERS = 192
 
 
 def stages(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, corrected: float, half: int = 0
 ) -> list[Stage]:
     """Stages of a tile for one warp; ``half`` 1 and 2 are the first and second of two passes."""
+    made = _asynchronous if kernel.path in ASYNCHRONOUS else _synchronous
+    return made(gpu, kernel, tile, case, corrected, half)
+
+
+def _asynchronous(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, corrected: float, half: int
+) -> list[Stage]:
+    """Warpgroups whose products take operands from shared memory; ``issue`` is multiply-adds."""
     rows, columns = 16 * tile.row_tiles, tile.columns
     scores = rows * columns / 32  # of a lane
     wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
     rate = (gpu.tensor_rate(kernel.path, case.kind) or 0.0) / schedulers
     port = gpu.shared_bandwidth / schedulers
-    shared_tile = 4.0 if kernel.path in ASYNCHRONOUS else 1.0  # warps that read one copy of K and V
-    alone = (gpu.tensor_alone_rate(kernel.path, case.kind) or rate) / schedulers
     pad = kernel.padded_columns if kernel.padded_work else 1
     widths = (-(-width // pad) * pad for width in (case.E, case.F))
     first, second = (2.0 * rows * columns * width for width in widths)
-    lead = wait.wgmma if kernel.path in ASYNCHRONOUS else wait.mma + wait.shared
-    slower = 0.0 if kernel.path in ASYNCHRONOUS else 1 / alone - 1 / rate
+    read = columns / 4  # four warps of a warpgroup read one copy of K and V
+    row_parts = rows / 8  # rows that a lane has a part of
     found = [
         Stage(
             "scores",
             tensor=first / rate,
-            shared=2.0 * case.E * (columns / shared_tile + rows) / port,
-            wait=lead + first * slower,
+            shared=2.0 * case.E * (read + rows) / port,
+            wait=wait.wgmma,
         )
     ]
-    row_parts = rows / 8  # rows that a lane has a part of
     if half != 2:
         found.append(
             Stage(
@@ -77,11 +85,79 @@ def stages(
                 "product",
                 tensor=second / rate,
                 alu=lane_cycles(gpu, "cvt", scores / 2),
-                shared=2.0 * case.F * columns / shared_tile / port,
-                wait=second * slower + (0.0 if kernel.path in ASYNCHRONOUS else wait.mma),
+                shared=2.0 * case.F * read / port,
                 beside=kernel.ahead,
             )
         )
+    found.append(synchronised(gpu, kernel, tile, case, half))
+    return found
+
+
+def _synchronous(
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, corrected: float, half: int
+) -> list[Stage]:
+    """Warps that issue their own mma; ``issue`` is every other instruction.
+
+    Fragments come four 8 x 8 matrices at a time (ldmatrix.x4).  A lane has parts
+    of two rows of each 16; their maxima and exponentials run beside each other
+    unless accumulators fill the registers.
+    """
+    rows, columns = 16 * tile.row_tiles, tile.columns
+    scores = rows * columns / 32  # of a lane
+    wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
+    rate = (gpu.tensor_rate(kernel.path, case.kind) or 0.0) / schedulers
+    alone = (gpu.tensor_alone_rate(kernel.path, case.kind) or rate) / schedulers
+    slower = 1 / alone - 1 / rate
+    port = gpu.shared_bandwidth / schedulers
+    first, second = (2.0 * rows * columns * width for width in (case.E, case.F))
+    row_parts = rows / 8  # rows that a lane has a part of
+    full = scores + rows * case.F / 32 >= FULL_REGISTERS
+    chains = row_parts if full else 1.0  # rows one after the other
+    found = [
+        Stage(
+            "scores",
+            tensor=first / rate,
+            issue=case.E / 16 * (rows + columns) / 16,
+            shared=2.0 * case.E * (columns + rows) / port,
+            wait=wait.mma + wait.shared + first * slower,
+        )
+    ]
+    if half != 2:
+        found.append(
+            Stage(
+                "maximum",
+                alu=lane_cycles(gpu, "max", scores + 2 * row_parts),
+                issue=scores + 4 * row_parts,
+                wait=chains * 2 * (wait.shuffle + wait.alu),
+            )
+        )
+    exponents = Stage(
+        "exponential",
+        ex2=lane_cycles(gpu, "ex2", scores + row_parts),
+        issue=3 * scores + 3 * row_parts,
+        wait=chains * (wait.ex2 + 2 * wait.alu),
+    )
+    product = Stage(
+        "product",
+        tensor=second / rate,
+        issue=scores / 2 + case.F / 16 * columns / 16,
+        shared=2.0 * case.F * columns / port,
+        wait=wait.mma + second * slower,
+    )
+    if half == 2:  # no row waits for its maximum: keys are weighed beside the product of others
+        found.append(
+            replace(
+                product,
+                ex2=lane_cycles(gpu, "ex2", scores),
+                issue=product.issue + 2 * scores,
+                wait=product.wait + wait.ex2 + wait.alu,
+            )
+        )
+    else:
+        found.append(exponents)
+    if half == 0:
+        found.append(Stage("correction", issue=rows * case.F / 32 * corrected))
+        found.append(product)
     found.append(synchronised(gpu, kernel, tile, case, half))
     return found
 
@@ -90,7 +166,7 @@ def synchronised(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, half: int
 ) -> Stage:
     """Barriers, addresses and the instructions of copies, of one warp and tile."""
-    each = kernel.overhead
+    each = kernel.counted("overhead", case.E) or kernel.overhead
     if kernel.load_bytes:
         widths = case.E if half == 1 else case.E + case.F
         each += 1.5 * 2.0 * tile.columns * widths / (kernel.load_bytes * 32 * tile.warps)
@@ -99,11 +175,12 @@ def synchronised(
     return Stage("barriers", issue=each, wait=wait)
 
 
-def masking(gpu: Gpu, tile: Tile, case: Attention) -> Stage:
+def masking(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> Stage:
     """Comparing every score of a tile with the bounds, and choosing."""
     bounds = 1 + case.causal + (case.window > 0)
     each = 16 * tile.row_tiles * tile.columns / 32 * (bounds + 1)
-    return Stage("mask", alu=lane_cycles(gpu, "alu", each))
+    issue = 0.0 if kernel.path in ASYNCHRONOUS else each
+    return Stage("mask", alu=lane_cycles(gpu, "alu", each), issue=issue)
 
 
 def resident(gpu: Gpu, tile: Tile, shared_bytes: float, blocks: int) -> int:
@@ -183,12 +260,13 @@ def launch(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, splits: int = 1
 ) -> Launch:
     """The launch of fused attention in one or two passes, keys over ``splits`` blocks."""
-    walked = spans(case, tile)
+    heads = heads_drawn(case, tile)
+    walked = spans(case, tile, heads)
     if splits > 1:
         walked = [
             Span(math.ceil(s.tiles / splits), s.masked / splits, s.unseen / splits) for s in walked
         ]
-    copies = case.B * case.H * splits
+    copies = case.B * case.H * splits // heads
     blocks = len(walked) * copies
     together = resident(gpu, tile, shared_bytes(kernel, tile, case), blocks)
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
@@ -205,7 +283,7 @@ def launch(
     tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
     durations = _durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share)
     causal = case.causal
-    total = _makespan(gpu, kernel.longest_first, causal, durations, together, copies)
+    total = ending(durations, copies, gpu.multiprocessors, together, causal, kernel.longest_first)
     score_tiles = sum(s.tiles for s in walked) * copies
     slots = gpu.multiprocessors * together
     read, written = case.compulsory
@@ -239,14 +317,14 @@ def _durations(
     share: float,
 ) -> Callable[[int], list[float]]:
     """Cycles of the blocks of a head, as a function of how many reside on a multiprocessor."""
-    mask = masking(gpu, tile, case)
+    mask = masking(gpu, kernel, tile, case)
+    beside = gpu.waits.mma_issue
 
     def walk(part: list[Stage], warps: int, residents: int) -> float:
-        """Cycles of a tile; two blocks of two passes are in different ones half of the time."""
-        together = tile_cycles(part, warps, residents, kernel.overlap)
-        if kernel.passes == 1 or residents == 1 or kernel.overlap == "staggered":
-            return together
-        return (together + staggered(part, warps)) / 2
+        """Cycles of a tile."""
+        if kernel.overlap == "staggered":
+            return staggered(part, warps)
+        return in_order(part, warps, residents, beside, kernel.interleaved)
 
     def durations(residents: int) -> list[float]:
         """Cycles of the blocks of a head, ``residents`` of them on a multiprocessor."""
@@ -287,33 +365,6 @@ def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int) -> float:
     passed = at_work + 2.0 * slots * tile.rows * (case.E + case.F)
     lost = max(0.0, 1 - gpu.l2_reach_bytes / 2 / passed)
     return (rounds - 1) * shared * case.keys_bytes * lost
-
-
-def _makespan(
-    gpu: Gpu,
-    longest_first: bool,
-    causal: bool,
-    durations: Callable[[int], list[float]],
-    together: int,
-    copies: int,
-) -> float:
-    """When the last block ends; equal blocks of a last round share with fewer and run faster."""
-    full, units = durations(together), gpu.multiprocessors
-    if longest_first and causal:
-        full.reverse()
-    if causal and together > 1:
-        shared = [durations(n) for n in range(1, together)] + [full]
-        for alone in shared[:-1] if longest_first else ():
-            alone.reverse()
-        found = sharing(shared, copies, units)
-        if found is not None:
-            return found
-    total = makespan(full, copies, units * together)
-    rest = len(full) * copies % (units * together)
-    last = -(-rest // units)
-    if not causal and rest and last < together:  # the last round has room to itself
-        total += durations(last)[0] - full[0]
-    return total
 
 
 def _around(

@@ -9,7 +9,16 @@ from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_launch import Launch, ingest, shared_ingest
 
+#: Numbers of equal parts of a side that are tried beyond the fewest that a tile allows.
+PARTS = 12
+#: Accumulators of a warpgroup, in numbers of a tile: what takes no more is computed by one, while
+#: the other stores the tile before (ping-pong); larger tiles are shared by both.
+OWN = 22528
+#: Bytes that L2 hands out together: two sectors.
+GRAIN = 64.0
 #: Parts that the contraction may be split into where there are few tiles.
+#: It is split only where tiles of so many rows and columns leave half of a GPU idle.
+FEWEST = 64
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
@@ -46,14 +55,16 @@ class Plan:
 
 def launch(gpu: Gpu, kernel: KernelDescriptor, case: Gemm) -> list[Launch]:
     """The launches with the tile and split that end first: what the library's choice aims at."""
+    few = -(-case.M // FEWEST) * -(-case.N // FEWEST) * case.batch
+    splits = SPLITS if 2 * few <= gpu.multiprocessors else SPLITS[:1]
     plans = [
-        _plan(gpu, kernel, tile, case, splits)
+        _plan(gpu, kernel, tile, case, parts)
         for tile in _tiles(kernel, case)
-        for splits in SPLITS
-        if splits == 1
+        for parts in splits
+        if parts == 1
         or (
-            4 * splits * tile.depth <= case.K
-            and splits * _blocks(tile, case) <= 2 * gpu.multiprocessors
+            4 * parts * tile.depth <= case.K
+            and parts * _blocks(tile, case) <= 2 * gpu.multiprocessors
         )
     ]
     another = gpu.launch.next_s * gpu.clock_hz
@@ -65,13 +76,23 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, case: Gemm) -> list[Launch]:
 
 
 def _tiles(kernel: KernelDescriptor, case: Gemm) -> list[Tile]:
-    """Tiles of the library: its shapes, and narrower ones where a step is given."""
+    """Tiles of the library: its shapes, and where a step is given any narrower ones, either way up.
+
+    Of the narrower ones those that cut the other side into equal parts are
+    enough: a wider one of as many parts does more work in as many blocks.
+    """
+    if not kernel.column_step:
+        return list(kernel.tiles)
     found: dict[tuple[int, int], Tile] = {}
     for tile in kernel.tiles:
-        step = kernel.column_step or tile.columns
-        widest = min(tile.columns, -(-case.N // step) * step)
-        for columns in range(widest, min(widest - 1, tile.columns // 2), -step):
-            found.setdefault((tile.rows, columns), replace(tile, columns=columns))
+        for side, turned in ((case.N, False), (case.M, True)):
+            fewest = -(-side // tile.columns)
+            for parts in range(fewest, fewest + PARTS):
+                step = kernel.column_step
+                columns = max(step, -(-side // (parts * step)) * step)
+                made = replace(tile, rows=columns, columns=tile.rows) if turned else tile
+                made = made if turned else replace(tile, columns=columns)
+                found.setdefault((made.rows, made.columns), made)
     return list(found.values())
 
 
@@ -86,8 +107,10 @@ def _plan(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Gemm, splits: in
     share = shared_ingest(gpu, min(blocks, gpu.multiprocessors)) / together
     rate = gpu.tensor_rate(kernel.path, case.kind) or 1.0
     flops = 2.0 * tile.rows * tile.columns * tile.depth
-    product = together * flops / rate
+    fed = case.number_bytes * tile.depth * _read(tile) / gpu.shared_bandwidth
+    product = together * max(flops / rate, fed if kernel.path == "wgmma" else 0.0)
     load = case.number_bytes * tile.depth * (tile.rows + tile.columns / tile.cluster) / share
+    load *= straddled(case.number_bytes * case.K, case.number_bytes * tile.depth)
     steps = math.ceil(math.ceil(case.K / tile.depth) / splits)
     written = 2.0 * tile.rows * tile.columns / share
     wait = gpu.waits
@@ -99,8 +122,37 @@ def _plan(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Gemm, splits: in
         moved = 2.0 * case.batch * case.M * case.N * (2 * splits + 1)
         reduction = wait.memory + moved / gpu.multiprocessors / ingest(gpu, gpu.multiprocessors)
     slots = gpu.multiprocessors * together
-    cycles = -(-blocks // slots) * (around + steps * max(product, load))
+    rounds, main = -(-blocks // slots), steps * max(product, load)
+    cycles = rounds * (around + main)
+    if kernel.persistent:  # the next tile's operands come while this one is stored
+        size = 2.0 * tile.rows * tile.columns * together
+        stored = 2 * size / gpu.shared_bandwidth + size / ingest(gpu, min(blocks, slots))
+        own = tile.rows * tile.columns <= OWN
+        each = max(main, stored) if own else main + stored + wait.shared + wait.barrier
+        cycles = around + main + (rounds - 1) * each
     return Plan(tile, splits, blocks, slots, steps, product, load, cycles, reduction)
+
+
+def straddled(pitch: float, size: float) -> float:
+    """Grains of L2 that pieces of ``size`` bytes touch, over the fewest; rows are ``pitch`` apart.
+
+    >>> straddled(8192, 128), straddled(8208, 128)
+    (1.0, 1.375)
+    """
+    starts = {pitch * row % GRAIN for row in range(int(GRAIN))}
+    touched = [math.ceil((start + size) / GRAIN) for start in starts]
+    return sum(touched) / len(touched) * GRAIN / size
+
+
+def _read(tile: Tile) -> float:
+    """Numbers of a step's depth that come from shared memory: A and B of every 64 rows of wgmma.
+
+    The side in whole 64s is that of the accumulators' rows.
+    """
+    rows, columns = tile.rows, tile.columns
+    if rows % 64:
+        rows, columns = columns, rows
+    return rows / 64 * (64.0 + columns)
 
 
 def _launches(kernel: KernelDescriptor, case: Gemm, plan: Plan) -> list[Launch]:

@@ -13,6 +13,8 @@ from accelsim.ir.kernel import Tile
 
 #: Multiples of the golden ratio's fraction lie evenly and in no order (Weyl, 1916).
 _GOLDEN = 0.6180339887498949
+#: Blocks that are drawn one by one at most.
+DRAWN = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,21 @@ class Span:
     unseen: float = 0.0
 
 
-def spans(case: Attention, tile: Tile) -> list[Span]:
-    """The key tiles of every query tile of a head, first query tile first.
+def heads_drawn(case: Attention, tile: Tile) -> int:
+    """Heads that differ: all that a block list draws for, as far as their blocks are few.
+
+    >>> heads_drawn(Attention(1, 16, 16, 1024, 1024, 64, 64, kept=0.5), Tile(128, 128, 4))
+    16
+    """
+    heads = case.B * case.H
+    if case.kept == 1 or case.causal:
+        return 1
+    most = max(1, DRAWN // -(-case.P // tile.rows))
+    return next(n for n in range(min(heads, most), 0, -1) if heads % n == 0)
+
+
+def spans(case: Attention, tile: Tile, heads: int = 1) -> list[Span]:
+    """The key tiles of every query tile of a head, first query tile first, of so many heads.
 
     >>> [s.tiles for s in spans(Attention(1, 1, 1, 256, 256, 64, 64, True), Tile(128, 128, 4))]
     [1.0, 2.0]
@@ -76,7 +91,8 @@ def spans(case: Attention, tile: Tile) -> list[Span]:
         edge = 1.0 if case.M % tile.columns else 0.0
         blocks = -(-case.P // tile.rows)
         if case.kept < 1:
-            return [Span(count, edge * case.kept) for count in _drawn(tiles, case.kept, blocks)]
+            drawn = _drawn(tiles, case.kept, blocks * heads)
+            return [Span(count, edge * case.kept) for count in drawn]
         return [Span(float(tiles), edge)] * blocks
     start = np.arange(0, case.P, tile.rows)
     end = np.minimum(case.M, start + tile.rows + case.offset)

@@ -67,7 +67,7 @@ def left_in_l2(gpu: Gpu, launch: Launch) -> float:
     return min(launch.write_bytes, min(share, 0.5) * gpu.l2_reach_bytes)
 
 
-def ingest(gpu: Gpu, active: int) -> float:
+def ingest(gpu: Gpu, active: float) -> float:
     """Bytes a cycle that a multiprocessor takes from L2 while ``active`` of them do.
 
     >>> from accelsim.load.gpu import load_gpu

@@ -20,7 +20,7 @@ from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_attention import resident, shared_bytes, stages
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, lane_cycles, tile_cycles
+from accelsim.models.gpu_pipeline import Stage, in_order, lane_cycles
 from accelsim.models.gpu_schedule import makespan
 
 
@@ -143,11 +143,12 @@ def launch(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Grid) -> Launch
     mask = masking(gpu, tile)
     schedulers = gpu.multiprocessor.schedulers
     warps = max(1, together * tile.warps // schedulers)
-    crowded = tile_cycles(parts, warps, together, kernel.overlap)
-    alone = tile_cycles(parts, max(1, warps // together), 1, kernel.overlap)
-    masked = tile_cycles([*parts, mask], warps, together, kernel.overlap) - crowded
+    beside = gpu.waits.mma_issue
+    crowded = in_order(parts, warps, together, beside)
+    alone = in_order(parts, max(1, warps // together), 1, beside)
+    masked = in_order([*parts, mask], warps, together, beside) - crowded
     least = together * size / share
-    around = _around(gpu, tile, case, together, warps, share)
+    around = _around(gpu, kernel, tile, case, together, warps, share)
     each = [
         [around + _block(y, x, crowded, alone, masked, least) for x in across[0]] for y in down[0]
     ]
@@ -197,7 +198,7 @@ def masking(gpu: Gpu, tile: Tile) -> Stage:
     """
     scores = 16.0 * tile.row_tiles * tile.columns / 32  # of a lane
     each = 3.0 if tile.height == 1 else 2.0
-    return Stage("mask", alu=lane_cycles(gpu, "alu", each * scores))
+    return Stage("mask", alu=lane_cycles(gpu, "alu", each * scores), issue=each * scores)
 
 
 def _check(kernel: KernelDescriptor, tile: Tile, case: Grid) -> None:
@@ -220,14 +221,25 @@ def _check(kernel: KernelDescriptor, tile: Tile, case: Grid) -> None:
         )
 
 
-def _around(gpu: Gpu, tile: Tile, case: Grid, together: int, warps: int, share: float) -> float:
-    """Cycles before a block's first tile and after its last: Q and K come, the output goes."""
+def _around(
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    tile: Tile,
+    case: Grid,
+    together: int,
+    warps: int,
+    share: float,
+) -> float:
+    """Cycles before a block's first tile and after its last: Q and K come, the output goes.
+
+    Where windows start is found once, by divisions; instructions as counted.
+    """
     first = together * 2.0 * case.E * (tile.rows + tile.columns) / share
     numbers = 16.0 * tile.row_tiles * case.F / 32  # of a lane, of the output
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
     last = Stage(
         "output",
-        issue=lane_cycles(gpu, "fma", numbers),
+        issue=kernel.counted("around", case.E) or numbers,
         alu=lane_cycles(gpu, "cvt", numbers / 2),
         shared=2 * 2.0 * 16 * tile.row_tiles * case.F / port,
         wait=2 * gpu.waits.shuffle + gpu.waits.shared,

@@ -8,9 +8,9 @@ from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest, shared_ingest
-from accelsim.models.gpu_pipeline import Stage, in_phase, lane_cycles, staggered
+from accelsim.models.gpu_pipeline import Stage, in_order, lane_cycles, staggered
+from accelsim.models.gpu_rows import Rows, rows
 from accelsim.models.gpu_schedule import makespan
-from accelsim.models.gpu_stream import Rows, rows
 
 #: Keys of a step of the product with V, positions of a chunk of linear attention.
 STEP = 64
@@ -45,6 +45,7 @@ def unfused(
         cycles=middle.cycles * share,
         read_bytes=read,
         write_bytes=written,
+        held_bytes=written,  # in place
         l2_bytes=read + written,
     )
     return [first, middle, _values(gpu, kernel, kernel.tiles[-1], case, columns, written)]
@@ -70,6 +71,7 @@ def _product(
     return Stage(
         "product",
         tensor=flops / rate,
+        issue=depth / 16 * (rows_ + columns) / 16,
         shared=2.0 * depth * (rows_ + columns) / (gpu.shared_bandwidth / schedulers),
         wait=gpu.waits.mma + gpu.waits.shared + flops * (1 / alone - 1 / rate),
     )
@@ -78,10 +80,12 @@ def _product(
 def _stepped(
     gpu: Gpu, tile: Tile, product: Stage, rows_: float, columns: float, depth: int
 ) -> Stage:
-    """A product whose warp has few registers: no next step of 16 is fetched ahead.
+    """A product whose warp has few registers: with two stages no next step of 16 is fetched ahead.
 
-    With one stage not even the next fragment of a step is.
+    With one not even the next fragment of a step is; with three both are.
     """
+    if tile.stages > 2:
+        return product
     steps = depth // 16
     late = (steps - 1) * (gpu.waits.shared + gpu.waits.mma)
     if tile.stages == 1:
@@ -89,12 +93,12 @@ def _stepped(
     return replace(product, wait=product.wait + late)
 
 
-def _stored(gpu: Gpu, numbers: float) -> Stage:
-    """A warp's accumulators scaled, rounded, through shared memory and out."""
+def _stored(gpu: Gpu, numbers: float, counted: float) -> Stage:
+    """A warp's accumulators scaled, rounded, through shared memory and out; all it issues."""
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
     return Stage(
         "output",
-        issue=lane_cycles(gpu, "fma", 2 * numbers),
+        issue=counted,
         alu=lane_cycles(gpu, "cvt", numbers / 2),
         shared=2 * 2.0 * 32 * numbers / port,
         wait=gpu.waits.shared,
@@ -117,15 +121,16 @@ def _scores(
     numbers = 16 * tile.row_tiles * tile.columns / 32
     wait = gpu.waits
     product = _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, tile.columns, case.E)
+    counted = kernel.counted("scores", case.E) + 2 * case.causal * numbers  # a comparison, a choice
     parts = [
         Stage("load", memory=2.0 * case.E * tile.columns / read),
         _stepped(gpu, tile, product, 16.0 * tile.row_tiles, tile.columns, case.E),
         Stage("barriers", wait=wait.barrier + wait.barrier_warp * tile.warps),
-        _stored(gpu, numbers),
+        _stored(gpu, numbers, counted - product.issue),
         Stage("store", memory=2.0 * tile.rows * tile.columns / share),
     ]
     first = 2.0 * case.E * tile.rows * together / read
-    one = in_phase(parts, warps)
+    one = in_order(parts, warps, together, gpu.waits.mma_issue)
     slots = gpu.multiprocessors * together
     if blocks <= 4 * slots:  # a row of tiles leaves a short block at its end
         walks = [min(walked, n - done) for n in steps for done in range(0, n, walked)]
@@ -147,27 +152,42 @@ def _scores(
     )
 
 
+def later(one: float, other: float) -> float:
+    """Mean of the later of two times that each vary as the sum of two exponential ones.
+
+    Copies that are two steps ahead average over both what others ask for meanwhile.
+
+    >>> later(8.0, 8.0), later(8.0, 0.0)
+    (11.0, 8.0)
+    """
+    if not one or not other:
+        return max(one, other)
+    a, b = 2 / one, 2 / other
+    return one + other - 2 / (a + b) - 2 * a * b / (a + b) ** 3
+
+
 def _values(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, columns: list[int], read: float
 ) -> Launch:
     """Weights times V: a block a query tile walks over its keys in steps, copies ahead."""
     heads = case.B * case.H
     blocks = len(columns) * heads
-    share = ingest(gpu, min(blocks, gpu.multiprocessors))
     together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
-    warps = together * tile.warps // gpu.multiprocessor.schedulers
-    copies = 2.0 * STEP * (tile.rows + case.F) / 16 / 32 / tile.warps
+    running = min(blocks, gpu.multiprocessors * together)
     product = _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, case.F, STEP)
     one = [
         _stepped(gpu, tile, product, 16.0 * tile.row_tiles, case.F, STEP),
         Stage(
             "barriers",
-            issue=3 * copies + 20,
+            issue=kernel.counted("values", case.F) - product.issue,
             wait=gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps,
         ),
     ]
+
+    warps = together * tile.warps // gpu.multiprocessor.schedulers
+    share = ingest(gpu, running / together)  # every block has its part of L2
     moved = together * 2.0 * STEP * (tile.rows + case.F) / share
-    step = max(in_phase(one, warps), moved)
+    step = later(in_order(one, warps, together, gpu.waits.mma_issue), moved)
     around = gpu.waits.memory + moved + 2.0 * together * tile.rows * case.F / share
     durations = [around + step * -(-c // STEP) for c in reversed(columns)]
     steps = sum(-(-c // STEP) for c in columns) * heads
@@ -217,19 +237,6 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
     return [states, prefix, outputs]
 
 
-def counted_instructions(kernel: KernelDescriptor, name: str, head_dim: int) -> float:
-    """Instructions of a warp and chunk, of the nearest head dimension counted; 0 where none was.
-
-    >>> from accelsim.load.kernel import load_kernel
-    >>> counted_instructions(load_kernel("linear-attention"), "outputs", 128)
-    1505.0
-    """
-    counts = {int(k.split()[1]): n for k, n in kernel.instructions if k.split()[0] == name}
-    if not counts:
-        return 0.0
-    return float(counts[min(counts, key=lambda e: abs(e - head_dim))])
-
-
 def _of_a_chunk(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, output: bool
 ) -> list[Stage]:
@@ -240,7 +247,7 @@ def _of_a_chunk(
     products = [(quarter, width, CHUNK)]  # rows, columns and depth of a warp
     if output:
         products += [(16.0, CHUNK + width, case.E), (16.0, width, CHUNK)]
-    counted = counted_instructions(kernel, "outputs" if output else "states", case.E)
+    counted = kernel.counted("outputs" if output else "states", case.E)
     of_products = sum(r * c * d / 2048 + d / 16 * (r + c) / 16 for r, c, d in products)
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
     stored = 2 * 2.0 * (quarter + 16) * width / port if output else 0.0  # state and output
@@ -292,13 +299,12 @@ def _chunks(
         larger of two exponential times).
         """
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
-        step, late = in_phase(parts, warps), residents * from_memory.memory
-        if residents > 1:
-            step = (
-                step + late - step * late / (step + late)
-                if output
-                else staggered([*parts, from_memory], warps, True)
-            )
+        step = in_order(parts, warps, residents, gpu.waits.mma_issue)
+        late = residents * from_memory.memory
+        if output:
+            step = max(step, late)
+        elif residents > 1:
+            step = staggered([*parts, from_memory], warps, True)
         return around + each * max(step, residents * moved)
 
     rounds, rest = divmod(blocks, gpu.multiprocessors * together)

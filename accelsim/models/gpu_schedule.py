@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 #: Rounds of all slots that are simulated; what comes before keeps every slot busy.
 ROUNDS = 4
@@ -80,3 +80,38 @@ def sharing(
         if mine:
             heapq.heappush(ends, (next_end(unit), unit))
     return now
+
+
+def ending(
+    durations: Callable[[int], list[float]],
+    copies: int,
+    units: int,
+    together: int,
+    unequal: bool = False,
+    longest_first: bool = False,
+) -> float:
+    """When the last block ends of ``copies`` of a list, ``together`` of them on a unit.
+
+    ``durations(n)`` are those of blocks of which n reside on a unit: equal blocks
+    of a last round share with fewer and run faster, and so do ``unequal`` ones,
+    shortest first, where others have ended.
+
+    >>> ending(lambda n: [1.0 * n], 5, 2, 2), ending(lambda n: [1.0 * n], 4, 2, 2)
+    (3.0, 2.0)
+    """
+    full = durations(together)
+    if longest_first and unequal:
+        full.reverse()
+    if unequal and together > 1:
+        shared = [durations(n) for n in range(1, together)] + [full]
+        for alone in shared[:-1] if longest_first else ():
+            alone.reverse()
+        found = sharing(shared, copies, units)
+        if found is not None:
+            return found
+    total = makespan(full, copies, units * together)
+    rest = len(full) * copies % (units * together)
+    last = -(-rest // units)
+    if not unequal and rest and last < together:  # the last round has room to itself
+        total += durations(last)[0] - full[0]
+    return total

@@ -1,4 +1,4 @@
-"""Kernels that stream memory: row operations, copies, decoding, weight-only products.
+"""Kernels that stream memory: copies, decoding, weight-only products.
 
 Time is the largest of what memory takes, what L2 takes, and what instructions
 take; bytes begin to flow one latency after the launch.
@@ -11,19 +11,10 @@ from dataclasses import dataclass
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
-from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of
-from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, staggered, tile_cycles
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """An operation on the rows of a matrix of 16-bit numbers."""
-
-    rows: int
-    columns: int
-    form: str = ""
-    kind: str = "bf16"
+from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of, tiles_of
+from accelsim.models.gpu_launch import Launch
+from accelsim.models.gpu_pipeline import IN_STEP, Stage, staggered
+from accelsim.models.gpu_rows import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,97 +41,6 @@ def _lead(gpu: Gpu) -> float:
     return gpu.waits.memory / gpu.clock_hz
 
 
-def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
-    """A block a row: it reads, reduces, computes and writes, one after the other.
-
-    Blocks of one multiprocessor overlap these phases where three or more
-    reside; one or two run in phase, and memory idles while they compute.
-    """
-    form = case.form or kernel.form
-    if len(kernel.tiles) > 1 and case.columns <= kernel.tiles[0].columns:
-        form = "held"  # a row a warp
-    counts = dict(kernel.instructions)
-    if form not in counts:
-        raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(sorted(counts)))
-    limit = gpu.multiprocessor
-    threads = row_threads(kernel, form, case.columns)
-    warps = threads / 32
-    together = max(1, min(limit.blocks, limit.threads // threads))
-    together = min(together, -(-case.rows // gpu.multiprocessors))
-    slots = together * gpu.multiprocessors
-    each = counts[form] * -(-case.columns // 8 // threads)  # instructions of a warp
-    size = 2.0 * case.columns
-    active = min(case.rows, gpu.multiprocessors)
-    share = gpu.memory.copy / gpu.clock_hz / active
-    sweeps = {"held": 1, "derived": 2}.get(form, kernel.passes)
-    again = 0.0 if together * size <= limit.shared_bytes else size / ingest(gpu, active)
-    work = warps * each / limit.schedulers
-    walk = _row(gpu, size / share, again, work, sweeps, warps)
-    waves = max(1.0, case.rows / slots)
-    numbers = size * case.rows
-    return Launch(
-        kernel.name,
-        waves * tile_cycles(walk, together, together, "in phase" if together < 2 else "staggered"),
-        numbers,
-        numbers,
-        l2_bytes=numbers * (2 + (sweeps - 1) * (again > 0)),
-        operations={
-            "ex2": 2.0 * case.rows * case.columns if "softmax" in kernel.name else 0.0,
-            "fma": case.rows * warps * each * 16,  # half of the instructions, by their energy
-        },
-        blocks=case.rows,
-        slots=slots,
-        stages=tuple((s.name, s.cycles(together), s.busiest) for s in walk),
-        shape=f"{threads} threads a row",
-        lead_s=_lead(gpu),
-    )
-
-
-def row_threads(kernel: KernelDescriptor, form: str, columns: int) -> int:
-    """Threads that share a row: as many as the tile for rows so long says, or by numbers of each.
-
-    A row that is held keeps twice the numbers a thread, and four times where
-    it is long.
-
-    >>> from accelsim.load.kernel import load_kernel
-    >>> [row_threads(load_kernel("softmax"), "held", n) for n in (1000, 5000, 32768)]
-    [32, 160, 512]
-    >>> [row_threads(load_kernel("torch-softmax"), "textbook", n) for n in (2000, 5000)]
-    [32, 1024]
-    """
-    if len(kernel.tiles) > 1:
-        tile = next((t for t in kernel.tiles if columns <= t.columns), kernel.tiles[-1])
-        return tile.threads // tile.rows
-    each = kernel.numbers * ((4 if columns > 1024 * kernel.numbers else 2) if form == "held" else 1)
-    return min(1024, -(-columns // (32 * each)) * 32)
-
-
-def _row(
-    gpu: Gpu, moved: float, again: float, work: float, sweeps: int, warps: float
-) -> list[Stage]:
-    """Stages of a block's row: ``moved`` cycles to read it, as many to write, ``work`` between.
-
-    A row that is held in registers is there before anything is done with it;
-    else each sweep reads (``again`` cycles from L2) and computes as it goes.
-    """
-    wait = gpu.waits
-    reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
-    reduction += wait.shared + warps * wait.alu
-    if sweeps == 1:
-        return [
-            Stage("read", memory=moved, wait=wait.memory),
-            Stage("compute", issue=work, wait=2 * reduction),
-            Stage("write", memory=moved),
-        ]
-    part = work / sweeps
-    middle = Stage("sweep", memory=again, issue=part, wait=wait.l2 + reduction)
-    return [
-        Stage("read", memory=moved, issue=part, wait=wait.memory + reduction),
-        *[middle] * (sweeps - 2),
-        Stage("write", memory=moved + again, issue=part, wait=wait.l2),
-    ]
-
-
 def copy(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
     """A copy of a matrix."""
     numbers = 2.0 * case.rows * case.columns
@@ -156,9 +56,8 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     warps of a scheduler share its issue slots and its part of memory's
     bandwidth (processor sharing).
     """
-    counts = dict(kernel.instructions)
-    if str(case.bits) not in counts:
-        bits = ", ".join(sorted(counts, key=int))
+    if case.bits not in kernel.widths:
+        bits = ", ".join(map(str, kernel.widths))
         raise refuse(f"{kernel.name} reads no cache of {case.bits} bits", bits)
     heads = case.B * case.HK
     groups = -(-(case.H // case.HK) // 16)
@@ -169,20 +68,28 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     splits = -(-case.M // length)
     blocks = heads * splits * groups
     schedulers = gpu.multiprocessor.schedulers
-    rounds = -(-length // least)
+    rounds, rest = divmod(length, least)
     held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
-    each = counts[str(case.bits)] * tile.columns / 32 * case.E / 128
+    each = kernel.overhead + kernel.counted(str(case.bits), case.E) * tile.columns / 32
     keys = _keys(gpu, tile, case, held, each)
-    walk, ending = [keys], _ending(gpu, tile, case)
+    ending = _ending(gpu, tile, case)
 
-    def lasts(active: float) -> float:
-        """Cycles of a block where so many share a multiprocessor."""
-        shared = length / least * between(walk, active * tile.warps / schedulers)
-        return max(shared, rounds * between(walk, 1.0)) + ending
+    def lasts(running: int, more: bool) -> float:
+        """Cycles of a wave of so many blocks.
 
-    active = min(blocks, slots) / gpu.multiprocessors
-    warps = active * tile.warps / schedulers
-    cycles = max(1.0, blocks / slots) * lasts(active)
+        Few warps have a last round; where more blocks wait, these fill it.
+        """
+        warps = running / gpu.multiprocessors * tile.warps / schedulers
+        if more:
+            return length / least * between([keys], warps) + ending
+        found = rounds * between([keys], warps)
+        if rest:
+            found += between([keys], max(1.0, warps * -(-rest // tile.columns) / tile.warps))
+        return found + ending
+
+    waves, last = divmod(blocks, slots)
+    cycles = waves * lasts(slots, blocks > slots) + (lasts(last, waves > 0) if last else 0.0)
+    warps = min(blocks, slots) / gpu.multiprocessors * tile.warps / schedulers
     outputs = 2.0 * case.B * case.H * case.E
     partial = 4.0 * case.B * case.H * splits * (case.E + 2) if splits > 1 else 0.0
     found = [
@@ -214,7 +121,8 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
 def _keys(gpu: Gpu, tile: Tile, case: Decode, held: float, each: float) -> Stage:
     """A warp's keys: ``held`` bytes to come, ``each`` instructions, and what a chain waits."""
     wait = gpu.waits
-    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / gpu.multiprocessor.schedulers
+    width = gpu.memory.read / gpu.tensor_clock_hz / gpu.multiprocessors
+    width /= gpu.multiprocessor.schedulers
     chain = case.E / 16 * wait.mma + 4 * (wait.shuffle + wait.alu)
     chain += 2 * wait.ex2 + wait.mma * tile.columns / 16
     late = wait.memory  # loads are marked to be dropped from L2 first
@@ -245,42 +153,64 @@ def _merge(gpu: Gpu, case: Decode, splits: int, partial: float) -> Launch:
 
 
 def between(walk: list[Stage], warps: float) -> float:
-    """``staggered`` for a mean number of warps that is no whole number."""
+    """Cycles of a step of a mean number of warps of a scheduler, blocks apart from each other.
+
+    As in ``in_order``: ``IN_STEP`` of the way from independent warps, which find
+    memory's transfers half done, to warps in step.
+    """
     low = max(1, int(warps))
     rest = max(0.0, warps - low)
-    return staggered(walk, low, True) * (1 - rest) + staggered(walk, low + 1, True) * rest
+    apart = staggered(walk, low, True) * (1 - rest) + staggered(walk, low + 1, True) * rest
+    busiest = max(sum(float(getattr(s, pipe)) for s in walk) for pipe in ("memory", "issue"))
+    together = staggered(walk, 1, True) + (max(1.0, warps) - 1) * busiest
+    return IN_STEP * together + (1 - IN_STEP) * apart
 
 
 def gemv(
-    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, sizes: tuple[int, int], bits: float
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, sizes: tuple[int, int], form: str, bits: float
 ) -> Launch:
-    """A few vectors times rows x columns weights of ``bits`` each, scales included.
+    """A few vectors times rows x columns weights of a format, ``bits`` each with their scales.
 
-    A warp takes ``columns`` weights a round, waits for them, and works.
+    A block takes some tiles of ``rows``, its warps the groups of ``depth`` columns in turn,
+    the next group on its way; a round unpacks the vectors' part once, and every tile.
     """
-    weights = sizes[0] * sizes[1] * bits / 8
-    vectors = 2.0 * sum(sizes)
+    rows, columns = sizes
+    weights = rows * columns * bits / 8
     wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
-    total = sizes[0] * sizes[1] / tile.columns  # rounds of all warps
-    resident = gpu.multiprocessors * tile.blocks * tile.warps
-    active = min(total, resident)
-    width = gpu.memory.read / gpu.clock_hz / gpu.multiprocessors / schedulers
-    each = dict(kernel.instructions)["round"]
-    chain = (wait.memory + wait.mma) / max(1, tile.stages - 1)
-    walk = [Stage("weights", memory=tile.columns * bits / 8 / width, issue=each, wait=chain)]
-    warps = active / gpu.multiprocessors / schedulers
-    cycles = max(1.0, total / resident) * between(walk, warps)
-    ending = wait.memory + 2 * (wait.barrier + wait.barrier_warp * tile.warps) + wait.l2
+    tiles = tiles_of(rows, tile.rows, gpu.multiprocessors)
+    blocks = -(-rows // (tiles * tile.rows))
+    rounds = columns / tile.depth / tile.warps
+    counts = dict(kernel.instructions)
+    each = counts[form] + counts[f"{form} tile"] * tiles
+    width = gpu.memory.read / gpu.tensor_clock_hz / gpu.multiprocessors / schedulers
+    slots = gpu.multiprocessors * tile.blocks
+    chain = (1 + tiles) * tile.depth / 16 * wait.mma  # product after product
+    fresh = min(1.0, slots / blocks)  # of the vectors' parts, that no block before has read
+    chain += fresh * wait.l2 + (1 - fresh) * wait.shared
+    late = max(0.0, wait.memory - chain - each)
+    held = tiles * tile.rows * tile.depth * bits / 8
+    walk = [Stage("weights", memory=held / width, issue=each, wait=chain + late)]
+    ending = 2 * wait.memory + 2 * (wait.barrier + wait.barrier_warp * tile.warps) + wait.l2
+
+    def lasts(running: int) -> float:
+        """Cycles of a wave of so many blocks."""
+        warps = running / gpu.multiprocessors * tile.warps / schedulers
+        return rounds * between(walk, warps) + ending
+
+    waves, rest = divmod(blocks, slots)
+    cycles = waves * lasts(slots) + (lasts(rest) if rest else 0.0)
+    warps = min(blocks, slots) / gpu.multiprocessors * tile.warps / schedulers
+    total = blocks * rounds * tile.warps
     return Launch(
         kernel.name,
-        cycles + ending,
-        weights + 2.0 * sizes[1],
-        2.0 * sizes[0],
-        weights + vectors,
-        {"fma": total * each * 32},
-        blocks=math.ceil(total / tile.warps),
-        slots=gpu.multiprocessors * tile.blocks,
+        cycles,
+        weights + 2.0 * columns,
+        2.0 * rows,
+        weights + 2.0 * (rows + columns),
+        {"fma": total * each * 32, "mma.f16": 4096.0 * total * (tiles + 1) * tile.depth / 16},
+        blocks=blocks,
+        slots=slots,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in walk),
         lead_s=_lead(gpu),
-        shape=f"{bits:g} bits a weight",
+        shape=f"{bits:g} bits a weight, {tiles * tile.rows} rows a block",
     )

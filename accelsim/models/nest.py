@@ -8,9 +8,10 @@ from typing import NamedTuple
 from accelsim.errors import Fault, InputError
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Access, Cascade
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, walk
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, short_ranks, walk
 from accelsim.ir.problem import Problem
-from accelsim.models.tiles import Fold, Span, line
+from accelsim.models.short import Sweep, checked, inside, steps
+from accelsim.models.tiles import Fold, Span, fetches, line
 
 
 class Use(NamedTuple):
@@ -23,16 +24,15 @@ class Use(NamedTuple):
 
 
 class LeafTime(NamedTuple):
-    """A leaf on its unit: loops with folds, coordinates at once by part, folds with a short end."""
+    """A leaf on its unit: loops with folds, coordinates at once by part, folds with a short end.
+
+    Of ranks whose last tile is short ``sizes`` have one coordinate (``models.short``).
+    """
 
     loops: tuple[Loop | Fold, ...]
     sizes: dict[str, int]
     ragged: tuple[Fold, ...]
-
-    @property
-    def steps(self) -> int:
-        """Steps that the leaf takes."""
-        return math.prod(loop.trips for loop in self.loops)
+    steps: int
 
     def words(self, span: Span) -> float:
         """Elements that the PEs touch in one step, on the average over rounds."""
@@ -88,6 +88,7 @@ class Nest:
         self.problem, self.mapping, self.group = problem, mapping, group
         self.cascade: Cascade = problem.cascade
         self.by_rank: dict[str, tuple[Loop, ...]] = dict(mapping.parts)
+        self.short = checked(group, self.by_rank, short_ranks(mapping, problem.extent))
         self.steps = self.cascade.steps
         self.homes: dict[str, tuple[Node, Hold] | None] = {}
         self.uses: dict[str, list[Use]] = {}
@@ -149,12 +150,42 @@ class Nest:
         sizes = dict(self.mapping.extent)
         for loop in loops_of(path):
             sizes[loop.part] = 1
+        around = [loop.part for loop in loops_of(path)]
+        for rank, size in self.short.items():
+            sizes |= dict.fromkeys((p.part for p in self.by_rank[rank]), 1)
+            sizes[self.by_rank[rank][-1].part] = inside(self.by_rank[rank], size, around)
+        return self._most(hold, path, sizes)
+
+    def _most(self, hold: Hold, path: tuple[Node, ...], sizes: dict[str, int]) -> float:
+        """The most elements that an access below a node spans, with coordinates by part."""
         users = self.below.get((id(path[-1]), hold.tensor), [])
         if not users:
             raise InputError(
                 [Fault(hold.place, f"nothing below this node uses {hold.tensor}, which it holds")]
             )
         return max(self.span(use.access).elements(sizes) for use in users)
+
+    def visits(
+        self, span: Span, loops: tuple[Loop | Fold, ...], words: float
+    ) -> tuple[float, float]:
+        """Words that all visits of a tile bring, and the different ones among them."""
+        if self.short:
+            return Sweep(loops, self.by_rank, self.short, span).words(words)
+        count, different = fetches(span, loops)
+        return count * words, different * words
+
+    def filled(self, hold: Hold, path: tuple[Node, ...]) -> tuple[float, float]:
+        """Words that all fills of a held tile bring, and the different ones among them."""
+        span, loops = self.held_span(hold, path[-1]), loops_of(path)
+        if not self.short:
+            return self.visits(span, loops, self.words(hold, path))
+        if len({self.span(use.access) for use in self.below[id(path[-1]), hold.tensor]}) > 1:
+            message = f"{hold.tensor} is read in two ways where a last tile is short"
+            raise InputError([Fault(hold.place, message, "splits that divide")])
+        sizes = dict(self.mapping.extent)
+        sizes |= dict.fromkeys((loop.part for loop in loops), 1)
+        sizes |= dict.fromkeys((p.part for r in self.short for p in self.by_rank[r]), 1)
+        return self.visits(span, loops, self._most(hold, path, sizes))
 
     def held_span(self, hold: Hold, node: Node) -> Span:
         """What all accesses below a node span of the tensor that it holds."""
@@ -178,9 +209,12 @@ class Nest:
                 sizes[loop.part] = loop.trips
             for fold in rounds:
                 sizes[fold.part] = fold.pes
-            ragged = tuple(f for f in rounds if f.last != f.pes)
+            cut = {p.part for rank in self.short for p in self.by_rank[rank]}
+            sizes |= dict.fromkeys(cut, 1)
+            ragged = tuple(f for f in rounds if f.last != f.pes and f.part not in cut)
             loops: tuple[Loop | Fold, ...] = (*loops_of(above), *rounds, *leaf.loops)
-            found = self._times[key] = LeafTime(loops, sizes, ragged)
+            times = steps(loops, self.by_rank, self.short)
+            found = self._times[key] = LeafTime(loops, sizes, ragged, times)
         return found
 
     def share(self, einsum: str, above: tuple[Node, ...]) -> float:

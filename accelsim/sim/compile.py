@@ -33,8 +33,9 @@ from accelsim.sim.program import (
 )
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.short import Length, ShortVisits
 from accelsim.sim.steady import tried
-from accelsim.sim.tiles import MOST_INSIDE, Visits, Words, elements
+from accelsim.sim.tiles import MOST_INSIDE, Line, Visits, Words, elements
 
 #: Iterations that make a steady state; with fewer the first schedule is kept.
 ENOUGH = 24
@@ -117,7 +118,18 @@ class _Compiler:
             tuple(n for n, b in enumerate(self.buffers) if einsum in b.users),
             schedule.waits.get(einsum, ()),
             work.leaf.place,
+            self._length(einsum),
         )
+
+    def _length(self, einsum: str) -> Length | None:
+        """Cycles of an Einsum by step, where some are short."""
+        nest = self.nest
+        if not nest.short:
+            return None
+        work, inside = nest.work[einsum], nest.inside(einsum)
+        full = math.prod(loop.trips for loop in nest.steps[: work.depth])
+        each = work.cycles / (full * math.prod(r.trips for r in inside))
+        return Length(nest.ends, nest.steps[: work.depth], inside, each)
 
     # -- words -------------------------------------------------------------------------------
 
@@ -139,17 +151,12 @@ class _Compiler:
     def _leaf(self, einsum: str) -> None:
         """What an Einsum's array reads and writes: flows on chip, streams at the backing level."""
         nest = self.nest
-        work = nest.work[einsum]
         step = self.cascade.steps[einsum]
-        around = nest.steps[: work.depth]
-        inside = nest.inside(einsum)
         sums = nest.mapping.partial_sums
         for access in dict.fromkeys(step.reads):
-            words = self._leaf_words(work.leaf, access)
-            visits = Visits(nest.lines(access), around, inside, words)
+            visits = self._leaf_visits(einsum, access)
             self._move(einsum, access.tensor, visits, ("met",), ())
-        words = self._leaf_words(work.leaf, step.output)
-        visits = Visits(nest.lines(step.output), around, inside, words, again=True)
+        visits = self._leaf_visits(einsum, step.output, again=True)
         reads = ("again",) if sums else ()
         self._move(einsum, step.output.tensor, visits, reads, ("met" if sums else "fresh",))
 
@@ -175,16 +182,37 @@ class _Compiler:
                        tuple(fill), tuple(drain), (einsum,))
             )  # fmt: skip
 
-    def _leaf_words(self, leaf: Leaf, access: Access) -> Words | int:
+    def _leaf_visits(self, einsum: str, access: Access, again: bool = False) -> Visits:
+        """Visits of the tiles that an Einsum's PEs touch at once."""
+        nest, leaf = self.nest, self.nest.work[einsum].leaf
+        around, inside = nest.steps[: nest.work[einsum].depth], nest.inside(einsum)
+        lines, taken = nest.lines(access), self._at_once(leaf)
+        if not nest.short:
+            return Visits(lines, around, inside, self._leaf_words(leaf, lines, taken), again)
+        whole = tuple(x for x in lines if x.most is None)
+        words = self._leaf_words(leaf, whole, dict(taken))
+        rounds = folds(leaf, self.arch.unit[leaf.unit])
+        extent = nest.mapping.extent
+        return ShortVisits(
+            lines, around, inside, words, nest.ends, taken, rounds, extent, again
+        )  # fmt: skip
+
+    def _at_once(self, leaf: Leaf) -> dict[str, int]:
+        """Coordinates of each part that a leaf's PEs take at once."""
+        taken = dict.fromkeys(self.nest.mapping.extent, 1)
+        taken.update((p.part, p.trips) for p in (*leaf.rows, *leaf.cols))
+        taken.update((r.part, pes) for r, pes in folds(leaf, self.arch.unit[leaf.unit]))
+        return taken
+
+    def _leaf_words(
+        self, leaf: Leaf, lines: tuple[Line, ...], taken: dict[str, int]
+    ) -> Words | int:
         """Elements that a leaf's PEs touch at once: one number, or one for each of its rounds."""
         nest, unit = self.nest, self.arch.unit[leaf.unit]
         extent = nest.mapping.extent
-        taken = dict.fromkeys(extent, 1)
-        taken.update((p.part, p.trips) for p in (*leaf.rows, *leaf.cols))
         rounds = folds(leaf, unit)
-        taken.update((r.part, pes) for r, pes in rounds)
-        ragged = [(r, pes) for r, pes in rounds if extent[r.part] % pes]
-        lines = nest.lines(access)
+        parts = {p for x in lines for p, _ in x.terms}
+        ragged = [(r, pes) for r, pes in rounds if extent[r.part] % pes and r.part in parts]
         if not ragged:
             return elements(lines, taken)
         inside = nest.inside(leaf.einsum)
@@ -227,6 +255,13 @@ class _Compiler:
         lines = [x for a in nest.accesses(tensor, users) for x in nest.lines(a)]
         words = self.rooms.words(hold, path)
         visits = Visits(lines, nest.steps[:depth], inside, words, again=written)
+        if nest.short:
+            taken = dict(nest.mapping.extent)
+            taken.update((loop.part, 1) for n in path for loop in n.loops)
+            whole = elements([x for x in dict.fromkeys(lines) if x.most is None], taken)
+            visits = ShortVisits(
+                lines, nest.steps[:depth], inside, whole, nest.ends, taken, again=written
+            )
         kept = 1.0 if nest.mapping.spill_adds else 1.0 - self._spilled(hold)
         sums = nest.mapping.partial_sums
         fills = "met" if state or not written else "again" if sums else ""

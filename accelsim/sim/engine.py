@@ -331,7 +331,7 @@ class Engine:
         if self.now > turn.time:
             turn.waits.append((turn.cause, self.now - turn.time))
         turn.time, turn.lacks = self.now, None
-        turn.end, turn.slow = self.now + task.cycles, ""
+        turn.end, turn.slow = self.now + shape.cycles, ""
         for slots in shape.opens:
             slots.at[task.einsum] += 1
         turn.coming = [
@@ -346,7 +346,7 @@ class Engine:
             done = self.ports.words(shape.flow, self.now)
             if done > turn.end:
                 turn.end, turn.slow = done, f"ports: words of {task.einsum}"
-        if self.execute:
+        if self.execute and shape.cycles:
             self.execute(task.einsum, self._fixed(task, step))
 
     def _arrived(self, turn: Turn) -> None:
@@ -364,19 +364,20 @@ class Engine:
         """
         task, step = turn.task, turn.step
         assert task is not None
-        late = turn.end - turn.time - task.cycles
+        shape = self.shapes.of(task, step)
+        late = turn.end - turn.time - shape.cycles
         if late > 0:
             turn.waits.append((turn.slow, late))
         if self.recorder:
             self.recorder.task(task.unit, task.einsum, step, turn.time, turn.end)
         turn.task, turn.time = None, turn.end
-        turn.busy += task.cycles
-        self.add(f"busy {task.unit}", task.cycles)
-        self.add(f"einsum {task.einsum}", task.cycles)
-        self.add(SERIAL, task.cycles)
+        turn.busy += shape.cycles
+        self.add(f"busy {task.unit}", shape.cycles)
+        self.add(f"einsum {task.einsum}", shape.cycles)
+        self.add(SERIAL, shape.cycles)
         self.add(TASKS, 1)
         upto = (step + 1) * self.program.bodies[task.depth]
-        for slots in self.shapes.of(task, step).closes:
+        for slots in shape.closes:
             self._close(slots, task.einsum, upto)
         self._progress(task.einsum, upto)
         return task.einsum

@@ -96,7 +96,7 @@ class Executor:
         for loop in self.parts.get(rank_of(variable), (_whole(variable, self.problem),)):
             own = np.array([fixed[loop.part]]) if loop.part in fixed else np.arange(loop.trips)
             found = (found[:, None] * loop.trips + own).ravel()
-        return found
+        return found[found < self.problem.extent(rank_of(variable))]
 
     def _check(self, e: Einsum, points: _Box) -> None:
         """Everything that the points read has been produced."""

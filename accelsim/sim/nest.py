@@ -14,15 +14,27 @@ which must not be felt.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from accelsim.errors import Fault, InputError, one_of
+from accelsim.errors import Fault, InputError, one_of, refuse
 from accelsim.ir.arch import Architecture, Unit
 from accelsim.ir.cascade import Access, Einsum, Index, Last, Map, maps, rank_of
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Tree, leaves, walk
+from accelsim.ir.mapping import (
+    Group,
+    Hold,
+    Leaf,
+    Loop,
+    Mapping,
+    Node,
+    Tree,
+    leaves,
+    short_ranks,
+    walk,
+)
 from accelsim.ir.ops import MAPS, REDUCTIONS
 from accelsim.ir.problem import Problem
-from accelsim.sim.tiles import Line, Round, lines
+from accelsim.sim.short import Ends
+from accelsim.sim.tiles import Line, Round, lines, strides
 
 #: Cycles that a step has at least, where its loops leave the choice.
 SHORTEST_STEP = 256
@@ -115,6 +127,15 @@ class Nest:
         self.problem, self.arch, self.mapping, self.group = problem, arch, mapping, group
         self.cascade = problem.cascade
         self.parts = dict(mapping.parts)
+        self.short = short_ranks(mapping, problem.extent)
+        if self.short and len(list(leaves(group.tree))) > 1:
+            raise refuse(
+                f"{group.name} fuses Einsums, but the last tile of {one_of(self.short)} is short",
+                "splits that divide, or one Einsum a group",
+            )
+        self.ends = Ends(
+            tuple((strides(self.parts[rank]), size) for rank, size in self.short.items())
+        )
         self._lines: dict[int, tuple[Line, ...]] = {}
         self.paths: dict[str, tuple[Leaf, tuple[Node, ...]]] = {
             tree.einsum: (tree, above) for tree, above in walk(group.tree) if isinstance(tree, Leaf)
@@ -134,7 +155,12 @@ class Nest:
     def lines(self, access: Access) -> tuple[Line, ...]:
         """The lines of an access."""
         if id(access) not in self._lines:
-            self._lines[id(access)] = lines(self.problem, self.parts, access)
+            found = lines(self.problem, self.parts, access)
+            for n, x in enumerate(found):  # a tile ends where its rank does
+                for own, size in self.ends.ranks:
+                    if any(p in own for p, _ in x.terms):
+                        found = (*found[:n], replace(x, most=size), *found[n + 1 :])
+            self._lines[id(access)] = found
         return self._lines[id(access)]
 
     def _cycles(self, leaf: Leaf, above: tuple[Node, ...]) -> float:

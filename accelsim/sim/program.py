@@ -25,6 +25,7 @@ from typing import NamedTuple
 from accelsim.errors import Place
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Loop
+from accelsim.sim.short import Length
 from accelsim.sim.tiles import Visits
 
 #: Slots of a stream that no level holds: one in use, one on its way.
@@ -97,7 +98,10 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """One Einsum in one step, ``lag`` iterations late; see ``nest.Work`` for depth and side."""
+    """One Einsum in one step, ``lag`` iterations late; see ``nest.Work`` for depth and side.
+
+    ``length`` gives the cycles where they differ from step to step.
+    """
 
     einsum: str
     unit: str
@@ -109,6 +113,7 @@ class Task:
     buffers: tuple[int, ...]
     waits: tuple[str, ...]
     place: Place
+    length: Length | None = None
 
 
 class Wait(NamedTuple):

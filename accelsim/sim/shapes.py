@@ -15,11 +15,12 @@ from accelsim.sim.program import Program, Task
 
 @dataclass(slots=True)
 class Shape:
-    """What one kind of step asks of a task: operands, and buffers whose tiles begin or end.
+    """What one kind of step asks of a task: cycles, words, and buffers whose tiles begin or end.
 
     ``least`` cycles it takes, if no other array asks for the same ports.
     """
 
+    cycles: int
     flow: Request | None
     least: int
     opens: tuple[Slots, ...]
@@ -75,6 +76,7 @@ class Shapes:
             if within == inner - 1 and slots.changes(instance + 1):
                 closes.append(slots)
         closes.sort(key=Slots.urgency)
+        cycles = task.cycles if task.length is None else task.length.cycles(at)
         flow = self.ports.request(moved)
-        least = max([task.cycles, *(cycles for _, cycles in flow.hops)]) if flow else task.cycles
-        return Shape(flow, least, tuple(opens), tuple(closes), tuple(needs))
+        least = max([cycles, *(passing for _, passing in flow.hops)]) if flow else cycles
+        return Shape(cycles, flow, least, tuple(opens), tuple(closes), tuple(needs))

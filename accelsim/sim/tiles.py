@@ -129,6 +129,19 @@ def lines(
     return tuple(found)
 
 
+def strides(parts: Sequence[Loop]) -> dict[str, int]:
+    """How far one coordinate of each part moves along its rank; parts outermost first.
+
+    >>> strides((Loop("M1", 4), Loop("M0", 3)))
+    {'M0': 1, 'M1': 3}
+    """
+    found, stride = {}, 1
+    for loop in reversed(parts):
+        found[loop.part] = stride
+        stride *= loop.trips
+    return found
+
+
 def _apart(index: Access, parts: Mapping[str, tuple[Loop, ...]]) -> tuple[tuple[str, int], ...]:
     """Terms over the parts of an index tensor that have a value of its own at every point."""
     terms, stride = [], 1

@@ -125,3 +125,15 @@ def test_fusemax_cloud(model: str, seq: str) -> None:
     begin = time.process_time()
     found = map_("attention-1pass", arch="fusemax-cloud", model=model, seq=seq)
     print(f"\n{model} {seq}: {time.process_time() - begin:.1f} s, {found.claim}")
+
+
+@pytest.mark.parametrize("size", [4096, 4099])
+@pytest.mark.parametrize("objective", ["latency", "energy", "edp"])
+@pytest.mark.parametrize("arch", ["tpu-v4i", "dram-l2-smem-x64"])
+def test_a_matmul_and_one_of_a_prime(arch: str, objective: str, size: int) -> None:
+    shape = f"M={size},N={size},K={size}"
+    begin = time.process_time()
+    found = map_("matmul", arch=arch, shape=shape, objective=objective)
+    seconds = time.process_time() - begin
+    figures = f"{found.estimate.latency_s * 1e3:.4f} ms, {found.estimate.energy_j * 1e3:.3f} mJ"
+    print(f"\n{size}^3, {arch}, {objective}: {seconds:.2f} s, {figures}, {found.claim}")

@@ -52,7 +52,7 @@ def attention(draw: st.DrawFn, kernel: KernelDescriptor) -> Asked:
     if family == "attention" and not kernel.split_tiles:
         options["kept"] = draw(st.sampled_from([1.0, 1.0, 1e-6, 0.1, 0.9]))
     if family in ("decode", "estimation"):
-        options["bits"] = int(draw(st.sampled_from([name for name, _ in kernel.instructions])))
+        options["bits"] = draw(st.sampled_from(kernel.widths))
     return sizes, options
 
 

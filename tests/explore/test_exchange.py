@@ -14,6 +14,7 @@ from accelsim.errors import InputError
 from accelsim.explore.estimate import estimate
 from accelsim.explore.exchange import import_
 from accelsim.explore.export import export
+from accelsim.explore.map import map_
 from accelsim.ir.problem import bind
 from accelsim.ir.reference import random_inputs, run
 from accelsim.load.arch import load_architecture
@@ -345,6 +346,14 @@ def test_export_names_what_accelforge_cannot_say() -> None:
         export(design="fusemax", model="BERT", seq="1K")
     with pytest.raises(InputError, match="no export to 'excel'"):
         export("excel")
+
+
+def test_a_mapping_with_short_tiles_has_no_export(tmp_path: Path) -> None:
+    shape = "M=4099,N=4096,K=4096"
+    found = map_("matmul", arch="dram-l2-smem-x64", shape=shape, objective="energy")
+    file = put(tmp_path, found.yaml())
+    with pytest.raises(InputError, match="is short, which AccelForge does not have"):
+        export(cascade="matmul", arch="dram-l2-smem-x64", mapping=file, shape=shape)
 
 
 def test_an_export_is_imported_again(tmp_path: Path) -> None:

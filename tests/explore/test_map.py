@@ -10,8 +10,10 @@ import pytest
 from accelsim.explore.estimate import bind, estimate
 from accelsim.explore.map import map_, pareto, task_for
 from accelsim.explore.mapped import best, doubled
+from accelsim.explore.simulate import simulate as witness
 from accelsim.explore.witness import misplaced
 from accelsim.ir.arch import Architecture, Level, Operation, Unit
+from accelsim.ir.mapping import short_ranks
 from accelsim.load.cascade import cascade_from_text, load_cascade
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
@@ -46,6 +48,31 @@ def no_slower(tmp_path: Path, cascade: str, arch: str, design: str, model: str, 
     seen = simulate(*ours).cycles
     assert back.latency_s * ours[1].clock_hz <= seen * (1 + 1e-9)
     assert seen <= simulate(*theirs).cycles
+
+
+@pytest.mark.parametrize("objective", ["energy", "latency", "edp"])
+def test_a_mapping_with_short_tiles_is_read_back_and_simulated(
+    tmp_path: Path, objective: str
+) -> None:
+    """A prime has no perfect tile but rows and the whole."""
+    shape = "M=37,N=41,K=53"
+    found = map_("matmul", arch="teaching", shape=shape, objective=objective)
+    assert short_ranks(found.mapping, found.problem.extent)
+    file = tmp_path / "found.yaml"
+    file.write_text(found.yaml(), encoding="utf-8")
+    assert "imperfect: [" in found.yaml()
+    ours = bind("matmul", arch="teaching", mapping=file, shape=shape)
+    back = price(*ours)
+    assert back.latency_s == found.estimate.latency_s
+    assert back.energy_j == found.estimate.energy_j
+    assert back.traffic_bytes == found.estimate.traffic_bytes
+    choice = found.result.choices[0]
+    assert choice.energy_j == pytest.approx(back.energy_j, rel=1e-12)
+    assert found.lower_bound <= found.value * (1 + 1e-9)
+    seen = witness("matmul", arch="teaching", mapping=file, shape=shape, execute=True)
+    assert seen.holds
+    tiles = [h["tile"] for n in found.to_dict()["nest"][0]["nest"]["inside"] for h in n["holds"]]
+    assert all(n <= {"M": 37, "N": 41, "K": 53}[r] for tile in tiles for r, n in tile)
 
 
 @pytest.mark.parametrize(("model", "seq"), FUSEMAX)

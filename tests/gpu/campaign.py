@@ -22,8 +22,9 @@ from accelsim.gpu import (
     neighbourhood,
     rows,
     sparse,
+    waits,
 )
-from accelsim.gpu.attention import Mask, Problem, Shape, Variant
+from accelsim.gpu.attention import Mask, Problem, Shape, Tile, Variant
 from accelsim.gpu.decode import Cache, Step, Walk
 from accelsim.gpu.device import cupy, device
 from accelsim.gpu.grid import (
@@ -35,11 +36,13 @@ from accelsim.gpu.grid import (
     rows_row,
     times,
 )
+from accelsim.gpu.kernel import load
 from accelsim.gpu.record import document, fields, write
 from tests.gpu.cases import (
     ALL,
     CACHES,
     CAUSAL,
+    CLOCKED,
     COUNTED,
     COUNTED_SEED,
     GRID_COUNT,
@@ -418,3 +421,54 @@ def attention_energy(out: Path) -> None:
             {"op": op, "form": form, "rows": count, "columns": columns, "sustained": fields(power)}
         )
     write(out / "energy-kernels.json", document("energy of kernels", found))
+
+
+def tile_cycles(out: Path) -> None:
+    """Cycles of a key tile in blocks that share multiprocessors, started together or apart.
+
+    One query head is one block; all share their keys.  A tile takes the
+    difference between blocks of 64 and of 16 tiles over 48; medians of blocks
+    and of five launches.
+    """
+    module, units = cupy(), device().multiprocessors
+
+    def block(tile: Tile, dim: int, passes: int, residents: int, keys: int, lag: int) -> float:
+        heads = units * residents
+        problem = Problem(Shape(1, heads, tile.queries, keys, dim, 1), ALL, "bf16", 3)
+        defines = attention.macros(problem, tile, passes) | {"CLOCKED": 1}
+        source, shared = "attention_mma.cu", tile.shared_bytes(dim)
+        kernel = load(source, "attention", defines, tile.threads, shared)
+        taken = module.zeros(heads, dtype=module.uint64)
+        number, nowhere = module.int32, module.zeros(1, dtype=module.int32)
+        found = []
+        for _ in range(5):
+            kernel(
+                (1, heads, 1), problem.q, problem.k, problem.v, problem.out.array,
+                number(tile.queries), number(keys), number(heads),
+                module.float32(problem.factor * attention.LOG2E), number(0), number(0),
+                nowhere, nowhere, module.uint64(lag), taken,
+            )  # fmt: skip
+            found.append(float(module.median(taken.astype(module.float64))))
+        return sorted(found)[2]
+
+    def made() -> Iterator[dict[str, object]]:
+        for dim, tile in CLOCKED:
+            for passes in (1, 2) if tile == attention.best_tile("mma", dim) else (1,):
+                for residents in range(1, tile.blocks + 1):
+                    for lag in (0, 300, 3000) if residents == 2 else (0,):
+                        few, many = (
+                            block(tile, dim, passes, residents, n * tile.keys, lag)
+                            for n in (16, 64)
+                        )
+                        yield {
+                            "dim": dim, "tile": asdict(tile), "passes": passes,
+                            "residents": residents, "lag": lag,
+                            "tile_cycles": (many - few) / 48, "around": few - (many - few) / 3,
+                        }  # fmt: skip
+
+    write(out / "tile-cycles.json", document("tile cycles", list(made())))
+
+
+def besides(out: Path) -> None:
+    """What other instructions take from mma.sync."""
+    write(out / "beside.json", document("instructions beside mma", waits.beside_rows()))

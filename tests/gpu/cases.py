@@ -13,7 +13,7 @@ from accelsim.gpu.neighbourhood import Axis, Grid
 #: The grid that the model is built on; the one it is judged on has another seed.
 GRID_SEED, GRID_COUNT = 1, 220
 #: Drawn once the model stood; nothing was looked at before.
-JUDGED_SEED, JUDGED_COUNT = 20261201, 190
+JUDGED_SEED, JUDGED_COUNT = 20261207, 190
 #: Of the small cases whose counters are read.
 COUNTED_SEED = 5
 
@@ -67,6 +67,16 @@ CANDIDATES = {
         Tile("wgmma", 128, 12, stages=3),
     ],
 }
+#: Tiles whose cycles are counted on the multiprocessor, alone and beside others.
+CLOCKED = [
+    (dim, Tile("mma", keys, warps, row_tiles=row_tiles, blocks=blocks))
+    for dim, keys, warps, row_tiles, blocks in (
+        (64, 128, 4, 2, 2), (64, 64, 4, 2, 2), (64, 32, 4, 2, 2), (96, 64, 4, 2, 2),
+        (96, 32, 4, 2, 2), (128, 64, 4, 2, 2), (128, 32, 4, 2, 2), (64, 64, 4, 1, 4),
+        (64, 128, 4, 1, 3), (128, 64, 4, 1, 2), (128, 32, 4, 1, 3), (96, 64, 4, 1, 3),
+        (64, 64, 8, 2, 1), (96, 64, 8, 2, 1), (128, 64, 8, 2, 1),
+    )
+]  # fmt: skip
 CACHES = [
     Cache(B, H, HK, M, E, bits)
     for bits in (16, 8, 4)

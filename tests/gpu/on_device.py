@@ -102,6 +102,26 @@ def of_attention() -> list[Build]:
     return found
 
 
+def of_judged() -> list[Build]:
+    """What the cases of the judged sets are built from."""
+    found = []
+    for seed in (JUDGED_SEED, COUNTED_SEED):
+        for case in attention_cases(seed, JUDGED_COUNT):
+            found += fused(Problem(case.shape, case.mask, case.dtype), case.variant)
+    for dim in attention.HEAD_DIMS:
+        wgmma, mma = (attention.best_tile(path, dim) for path in ("wgmma", "mma"))
+        for mask in (ALL, CAUSAL, Mask(True, 512)):
+            problem = Problem(Shape(1, 1, 8, 8, dim), mask)
+            for variant in (Variant(1, wgmma), Variant(1, mma), Variant(2, mma), Variant(3, None)):
+                found += fused(problem, variant)
+        found += fused(Problem(Shape(1, 1, 8, 8, dim), ALL), Variant(1, wgmma), sparse=True)
+    for cache in decode_cases(JUDGED_SEED, 45):
+        defines = decode.macros(cache, decode.walk_of(cache), "f16")
+        found += [build("decode.cu", x, defines) for x in ("split", "merge")]
+    found += [build("tools.cu", x, {}) for x in ("empty", "delay", "sweep", "probe")]
+    return list(dict.fromkeys([*found, *of_others()]))
+
+
 def of_decode() -> list[Build]:
     """Every walk on every cache, and the grids with any walk."""
     found = []
@@ -154,10 +174,10 @@ def one(build: Build) -> int:
     return len(compiled(build))
 
 
-def compile_all() -> None:
+def compile_all(wanted: list[Build]) -> None:
     start = time.time()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        sizes = list(pool.map(one, builds(), chunksize=2))
+        sizes = list(pool.map(one, wanted, chunksize=2))
     print(f"{len(sizes)} kernels in {time.time() - start:.1f} s")
 
 
@@ -189,6 +209,8 @@ STEPS = {
     "judged-speedups": campaign.judged_speedups,
     "judged-energy": campaign.judged_energy,
     "tiles-short": campaign.short,
+    "tile-cycles": campaign.tile_cycles,
+    "beside": campaign.besides,
     "interpreter": interpreted.main,
     "grid-0": lambda o: campaign.grid(o, 0),
     "grid-1": lambda o: campaign.grid(o, 1),
@@ -208,8 +230,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--here", action="store_true", help="run the step in this process")
     given = parser.parse_args()
-    if given.steps == ["compile"]:
-        return compile_all()
+    if given.steps[0].startswith("compile"):
+        return compile_all(of_judged() if given.steps == ["compile-judged"] else builds())
     if given.here:
         for step in given.steps:
             STEPS[step](given.out)

@@ -53,6 +53,18 @@ def test_messages(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden(GOLDEN / "mapping", name, str(caught.value))
 
 
+def test_a_last_tile_may_be_short_where_a_file_says_so() -> None:
+    text = OK.replace("{M0: 4, M1: M / M0}", "{M0: 3, M1: 'ceil_div(M, M0)'}")
+    with pytest.raises(InputError, match="M1 = 3 x M0 = 3 is 9, but M is 8"):
+        bound(mapping_rule(from_text(text, "hand.yaml")))
+    short = text.replace("groups:", "imperfect: [M]\ngroups:")
+    problem, mapping = bound(mapping_rule(from_text(short, "hand.yaml")))
+    assert mapping.extent["M1"] * mapping.extent["M0"] == 9
+    price = estimate(problem, load_architecture("teaching"), mapping)
+    assert price.groups[0].busy[0].cycles == 3 * 8  # steps over K in each of three tiles
+    assert price.groups[0].read_bytes["dram"] == 2 * (8 * 8 + 3 * 8 * 4)  # A once, B for each tile
+
+
 @pytest.mark.parametrize("name", names("choices"))
 def test_messages_of_choices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(GOLDEN / "choices")

@@ -88,8 +88,7 @@ def drawn(draw: st.DrawFn, task: Task) -> Drawn:
     """Any mapping of all Einsums of a task, fused in one group."""
     space = Space(task, draw(st.sampled_from(frames(task.cascade, einsums(task)))))
     number = draw(st.integers(0, space.grid.size - 1))
-    trips = space.grid.at(number)
-    counts = Counts(task.cascade, space.frame, task.arch, trips)
+    counts = space.counts_at(number)
     runs = {e: Run(_spread(draw, counts, space, e), 0.0, ()) for e in space.frame.einsums}
     way = draw(st.sampled_from(WAYS))
     after = orders(counts)
@@ -100,12 +99,13 @@ def drawn(draw: st.DrawFn, task: Task) -> Drawn:
         for keep in keeps:
             copies = int(in_flight(counts, (tensor,), keep.spot, after, trail or {}))
             tile = counts.held(tensor, keep.spot)
-            again = float(tile.visits) > float(tile.tile)
+            again = float(tile.visits) > float(tile.tile) * (1 + 1e-9)
             inner = task.inner is not None and keep.level == task.inner.level
             if again and not inner and keep != counts.home(tensor, keeps):
                 copies = max(copies, task.wishes.buffers)
             kept.append(Kept(tensor, keep, copies))
-    choice = Choice(space, {p: int(n) for p, n in trips.items()}, runs, tuple(kept), way, 0.0, 0.0)
+    trips = {p: int(n) for p, n in counts.full.items()}
+    choice = Choice(space, trips, runs, tuple(kept), way, 0.0, 0.0)
     mapping = bound_mapping([choice], "drawn")
     price = (
         None if trail is None or not _in_registers(task, counts, kept) else _price(task, mapping)

@@ -12,23 +12,28 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import InputError
+from accelsim.explore.map import task_for
 from accelsim.ir.arch import Architecture, Level, Operation, Unit
 from accelsim.mapper import search as searching
 from accelsim.mapper.chains import Chains, covers
 from accelsim.mapper.closer import Closer
-from accelsim.mapper.evaluate import Counts, Moved
+from accelsim.mapper.evaluate import Moved
 from accelsim.mapper.frame import frame
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
+from accelsim.mapper.pace import Pace
+from accelsim.mapper.point import Point
 from accelsim.mapper.search import Found, search
 from accelsim.mapper.space import Space, Task, Wishes
+from accelsim.mapper.stow import Tally
 from accelsim.mapper.ties import MORE, dearer
 from tests.mapper.drawn import machines
 from tests.models.nests import cascade
 
 ENERGY = Goal("energy")
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-SIZES = st.sampled_from([1, 2, 3, 4, 6, 8])
+#: Of 7, 10 and 11 tiles may be short at the end.
+SIZES = st.sampled_from([1, 2, 3, 4, 6, 8, 7, 10, 11])
 #: Loops of the frames that are looked at: with three a rank is cut twice.
 LOOPS = st.sampled_from([1, 2, 2, 3])
 
@@ -101,6 +106,65 @@ def test_the_bound_of_a_point_is_that_of_its_best_mapping(task: Task, data: st.D
 
 
 @settings(max_examples=8, **QUIET)
+@given(single(), st.data())
+def test_no_mapping_is_faster_than_its_pace(task: Task, data: st.DataObject) -> None:
+    if not covers(base(task)):
+        return
+    chains = Chains(base(task))
+    pace = Pace(chains)
+    for order in data.draw(st.lists(st.sampled_from(chains.orders), min_size=3, max_size=3)):
+        space = chains.space(order)
+        seconds = pace.of(space)
+        numbers, products = pace.points(order, math.inf)
+        assert set(numbers) == set(np.flatnonzero(~space.doubles))
+        for n in data.draw(st.permutations(range(len(numbers))))[:6]:
+            closer = Closer(space, numbers[n : n + 1])
+            for goal in (Goal("latency"), Goal("edp")):
+                choice = Point(space, closer, 0, goal, Tally()).solve((math.inf, math.inf))
+                if choice is not None:
+                    assert seconds[numbers[n]] <= choice.latency_s * (1 + 1e-9)
+                    assert products[n] <= choice.latency_s * choice.energy_j * (1 + 1e-9)
+        finite = products[np.isfinite(products)]
+        most = float(np.median(finite)) if len(finite) else 1.0
+        few, low = pace.points(order, most)
+        np.testing.assert_array_equal(few, numbers[products <= most])
+        np.testing.assert_array_equal(low, products[products <= most])
+
+
+def test_the_pace_of_a_machine_that_shares_its_ports_out_is_that_of_its_best_mapping() -> None:
+    """No run keeps two operands in the PEs: one is read from the buffer, one from beyond."""
+    task, _ = task_for("matmul", arch="dram-l2-smem-x64", shape="M=64,N=64,K=64")
+    pace = Pace(Chains(Space(task, frame(task.cascade, ("C",), ()))))
+    found = search(task, ("C",), Goal("latency"))
+    assert found.choice is not None
+    assert found.shown
+    spaces = (pace.chains.space(order) for order in pace.chains.orders)
+    least = min(float(pace.of(s)[~s.doubles].min()) for s in spaces)
+    assert found.choice.latency_s == pytest.approx(least, rel=1e-9)
+    assert found.solved < 100
+
+
+@settings(max_examples=8, **QUIET)
+@given(single(), st.sampled_from([0.0, 1e-5]), LOOPS, st.sampled_from(["latency", "edp"]))
+def test_the_search_with_a_pace_finds_what_it_finds_without(
+    task: Task, gap: float, loops: int, objective: str
+) -> None:
+    def found(covered: bool) -> Found:
+        with patch.object(searching, "covers", lambda space: covered and covers(space)):
+            return search(task, (name(task),), Goal(objective), gap=gap, loops=loops)
+
+    one, other = found(True), found(False)
+    assert (one.points, one.mappings) == (other.points, other.mappings)
+    assert (one.choice is None) == (other.choice is None)
+    if one.choice is None or other.choice is None or not (one.shown and other.shown):
+        return
+    value, reference = (
+        Goal(objective).value(c.latency_s, c.energy_j)[0] for c in (one.choice, other.choice)
+    )
+    assert value == pytest.approx(reference, rel=max(gap, 1e-9))
+
+
+@settings(max_examples=8, **QUIET)
 @given(single(), st.sampled_from([0.0, 1e-5]), LOOPS)
 def test_the_search_finds_what_it_finds_point_by_point(task: Task, gap: float, loops: int) -> None:
     def found(covered: bool) -> Found:
@@ -120,9 +184,8 @@ def test_the_search_finds_what_it_finds_point_by_point(task: Task, gap: float, l
 def moved(found: Found) -> Moved:
     choice = found.choice
     assert choice is not None
-    trips = {part: np.asarray(float(n)) for part, n in choice.trips.items()}
-    space = choice.space
-    counts = Counts(space.cascade, space.frame, space.arch, trips)
+    counts = choice.counts
+    assert counts is not None
     total = Moved((0.0,) * counts.levels, (0.0,) * counts.levels)
     for tensor, (use,) in counts.uses.items():
         keeps = sorted((k.keep for k in choice.kept if k.tensor == tensor), key=lambda k: k.level)

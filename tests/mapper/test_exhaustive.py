@@ -52,16 +52,15 @@ def every_mapping(task: Task, frame: Frame, einsum: str) -> Iterator[tuple[float
     """Latency and energy of every mapping of one Einsum that fits, by the models."""
     space = Space(task, frame)
     for number in range(space.grid.size):
-        trips = space.grid.at(number)
-        whole = {p: int(n) for p, n in trips.items()}
-        counts = Counts(task.cascade, frame, task.arch, trips)
+        counts = space.counts_at(number)
+        whole = {p: int(n) for p, n in counts.full.items()}
         holds = [every_hold(counts, t) for t in counts.uses]
         for some in product(*holds):
             kept = []
             for tensor, keeps in zip(counts.uses, some, strict=True):
                 for keep in keeps:
                     tile = counts.held(tensor, keep.spot)
-                    again = float(tile.visits) > float(tile.tile)
+                    again = float(tile.visits) > float(tile.tile) * (1 + 1e-9)
                     kept.append(Kept(tensor, keep, task.wishes.buffers if again else 1))
             for spread in every_spread(counts, einsum):
                 run = {einsum: Run(spread, 0.0, ())}
@@ -78,6 +77,8 @@ CASES = [
     ("square", {"I": 4, "K": 2}, machine(3.0, 2.0, 2), 1, 2),
     ("square", {"I": 2, "K": 6}, machine(4.0, math.inf, 3), 2, 2),
     ("matmul", {"I": 2, "J": 2, "K": 1}, machine(4.0, 1.0, 2), 1, 2),
+    ("square", {"I": 7, "K": 10}, machine(9.0, 2.0, 2), 1, 2),  # tiles short at the end
+    ("matmul", {"I": 7, "J": 2, "K": 1}, machine(9.0, 1.0, 4), 2, 2),
 ]
 
 

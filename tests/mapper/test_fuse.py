@@ -22,6 +22,7 @@ from accelsim.mapper.search import search
 from accelsim.mapper.space import Task, Wishes
 from accelsim.models.estimate import estimate
 from tests.mapper.drawn import einsums, tasks
+from tests.models.nests import CASCADES
 
 
 def best_cut(task: Task, goal: Goal) -> float:
@@ -81,6 +82,16 @@ def test_the_product_is_no_worse_than_any_cut(data: st.DataObject) -> None:
             latency = sum(c.latency_s for c in chosen)
             energy = sum(c.energy_j for c in chosen)
             assert found.latency_s * found.energy_j <= latency * energy * (1 + 1e-9)
+
+
+def test_the_product_is_shown_to_be_the_best_of_one_einsum_alone() -> None:
+    """The best products of groups are not the best of their sums."""
+    operations = tuple((w, Operation(1.0, 1.0)) for w in ("mac", "mul", "add"))
+    levels = (Level("dram", bandwidth=1.0, read_energy_j=9.0), Level("buffer", 64.0))
+    arch = Architecture("m", 1.0, 1.0, levels, (Unit("u", 1, 2, operations),))
+    sizes = {"I": 4, "J": 2, "K": 4, "L": 2}
+    assert fuse(Task(CASCADES["matmul"], dict(list(sizes.items())[:3]), arch), Goal("edp")).shown
+    assert not fuse(Task(CASCADES["chain"], sizes, arch), Goal("edp")).shown
 
 
 def test_groups_that_cut_a_rank_differently_are_refused_by_name() -> None:

@@ -246,6 +246,8 @@ class Replay:
             inside = dict(at)
             for loop, value in zip(node.loops, values, strict=True):
                 inside[loop.part] = range(value, value + 1)
+            if self._beyond(inside):
+                continue
             begin = self.clock
             needed = [(h, self._hold(node, path, h, inside)) for h in node.holds]
             for child in node.children:
@@ -255,6 +257,16 @@ class Replay:
                     self._leaf(child, path, inside)
             for hold, tile in needed:
                 self._stay(node, hold, tile, begin)
+
+    def _beyond(self, at: Mapping[str, range]) -> bool:
+        """Whether an iteration begins beyond the end of a rank, whose last tile is short."""
+        for rank, parts in self.parts.items():
+            begin = 0
+            for part in parts:
+                begin = begin * self.extent[part] + (at[part].start if part in at else 0)
+            if begin >= self.problem.extent(rank):
+                return True
+        return False
 
     def _hold(
         self, node: Node, path: tuple[Node, ...], hold: Hold, at: dict[str, range]
@@ -299,9 +311,13 @@ class Replay:
             inside = dict(at)
             for (part, pes, _), n in zip(sides, fold, strict=True):
                 inside[part] = range(n * pes, min((n + 1) * pes, self.extent[part]))
+            if self._beyond(inside):
+                continue
             for values in product(*(range(loop.trips) for loop in leaf.loops)):
                 for part, value in zip(own, values, strict=True):
                     inside[part] = range(value, value + 1)
+                if self._beyond(inside):
+                    continue
                 self.out.steps[leaf.einsum] += 1
                 for latch in latches:
                     self._need(latch, inside)

@@ -83,17 +83,30 @@ DEVICE void exclude(float (&S)[MI][KT][4], const Bounds& bounds, int row, int ke
         if (bounds.out(row + i * 16 + (e >> 1) * 8, key + n * 8 + (e & 1))) S[i][n][e] = -INFINITY_F;
 }
 
+// CLOCKED: blocks write the cycles that they took; those of the second half start `lag` late.
+#ifdef CLOCKED
+#define CLOCK_PARAMETER , unsigned long long lag, unsigned long long* taken
+#else
+#define CLOCK_PARAMETER
+#endif
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     attention(const half_t* __restrict__ Q, const half_t* __restrict__ K,
               const half_t* __restrict__ V, half_t* __restrict__ O_, int P, int M, int group,
               float scale, int offset, int window, const int* __restrict__ starts,
-              const int* __restrict__ tiles) {
+              const int* __restrict__ tiles CLOCK_PARAMETER) {
   extern __shared__ __align__(128) unsigned char memory[];
   const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
   const int query_tile = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   const int head = blockIdx.y, heads = gridDim.y, batch = blockIdx.z;
   const int q0 = query_tile * BM;
   const long long q_at = ((long long)(batch * heads + head) * P + q0) * D;
+#ifdef CLOCKED
+  unsigned long long begun = clock64();
+  while (head >= heads / 2 && clock64() - begun < lag) {
+  }
+  begun = clock64();
+#endif
   const long long k_at = (long long)(batch * (heads / group) + head / group) * M * D;
   K += k_at;
   V += k_at;
@@ -238,4 +251,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
       *(uint4*)(O_ + q_at + (long long)row * D + chunk * 8) =
           *(const uint4*)(memory + T::offset(row, chunk));
   }
+#ifdef CLOCKED
+  __syncthreads();
+  if (thread == 0) taken[batch * heads + head] = clock64() - begun;
+#endif
 }

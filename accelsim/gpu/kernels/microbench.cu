@@ -309,3 +309,66 @@ extern "C" __global__ void chase(const u32* __restrict__ next, int steps, u64* o
   out[0] = clock64() - start;
   out[1] = at;
 }
+
+// What other instructions take from mma: the first WARPS_OF_MMA warps of a scheduler multiply, the
+// rest do OP alone; both go on for `ticks` cycles.  out: [block, warp][instructions, cycles].
+#ifdef WARPS_OF_MMA
+extern "C" __global__ void __launch_bounds__(THREADS, 1) beside(u64 ticks, u64* out) {
+  const int warp = threadIdx.x >> 5, seed = threadIdx.x + blockIdx.x * THREADS;
+  u64 count = 0, now;
+  float all = 0.f;
+  __syncthreads();
+  const u64 start = clock64();
+  if (warp < 4 * WARPS_OF_MMA) {
+    u32 a[8], b[8];
+    float c[16][4];
+    for (int i = 0; i < 8; ++i) a[i] = random_pair(seed * 16 + i), b[i] = random_pair(seed * 16 + 8 + i);
+    for (int i = 0; i < 64; ++i) c[i / 4][i % 4] = 0.f;
+    do {
+#pragma unroll
+      for (int j = 0; j < 32; ++j) {
+        const int i = j % 16, x = j % 2 * 4, y = j / 2 % 4 * 2;
+        asm volatile(
+            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+            "{%8,%9}, {%0,%1,%2,%3};"
+            : "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
+            : "r"(a[x]), "r"(a[x + 1]), "r"(a[x + 2]), "r"(a[x + 3]), "r"(b[y]), "r"(b[y + 1]));
+      }
+      count += 32;
+      now = clock64();
+    } while (now - start < ticks);
+    for (int i = 0; i < 64; ++i) all += c[i / 4][i % 4];
+  } else {
+    float y[8], x[2] = {1.f + 1e-6f * seed, 0.5f};
+    u32 w[8];
+    for (int i = 0; i < 8; ++i) y[i] = 1e-3f * (seed + i), w[i] = mix(seed + i);
+    do {
+#pragma unroll
+      for (int j = 0; j < 64; ++j) {
+        const int i = j % 8;
+#if OP == EX2
+        asm volatile("ex2.approx.ftz.f32 %0, %0;" : "+f"(y[i]));
+#elif OP == FMA
+        asm volatile("fma.rn.f32 %0, %0, %1, %2;" : "+f"(y[i]) : "f"(x[0]), "f"(x[1]));
+#elif OP == MAX
+        asm volatile("max.f32 %0, %0, %1;" : "+f"(y[i]) : "f"(x[i % 2]));
+#elif OP == ADD
+        asm volatile("add.f32 %0, %0, %1;" : "+f"(y[i]) : "f"(x[0]));
+#elif OP == LOGIC
+        asm volatile("lop3.b32 %0, %0, %1, %2, 0x96;" : "+r"(w[i]) : "r"(seed), "r"(warp));
+#elif OP == SHUFFLE
+        asm volatile("shfl.sync.idx.b32 %0, %0, %1, 31, -1;" : "+f"(y[i]) : "r"(seed & 31));
+#endif
+      }
+      count += 64;
+      now = clock64();
+    } while (now - start < ticks);
+    for (int i = 0; i < 8; ++i) all += y[i] + w[i];
+  }
+  if (all == 1.2345f) count = 0;
+  if (threadIdx.x % 32 == 0) {
+    out[(blockIdx.x * (THREADS / 32) + warp) * 2] = count;
+    out[(blockIdx.x * (THREADS / 32) + warp) * 2 + 1] = now - start;
+  }
+}
+#endif

@@ -1,0 +1,187 @@
+"""Ranks that a mapping cuts with ceil-division: the last tile of each is short.
+
+The parts of such a rank multiply to more than its size (Horeni et al., Ruby,
+ISPASS 2022, call the split imperfect): a loop has as many trips as its tile needs,
+and what lies beyond the end of the rank is not there, neither points nor words.
+Iterations that would begin beyond the end are left out.
+
+Such a loop has fewer trips in the short tile than in others, perhaps just one, so
+that a tile there may stay where it changes elsewhere.  Words are therefore summed
+over the nest, loop by loop from the inside.  A rank's tile at any depth is a full
+one or the last one, so that there are few different nests inside a loop, and each
+is summed once.  ``tests/oracle/nest.py`` replays the same element by element.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from accelsim.errors import Fault, InputError, Place
+from accelsim.ir.mapping import Group, Leaf, Loop, Node, leaves, walk
+from accelsim.models.tiles import Fold, Span
+
+
+def checked(
+    group: Group, parts: Mapping[str, Sequence[Loop]], short: Mapping[str, int]
+) -> dict[str, int]:
+    """The ranks with a short last tile; raises InputError where a group cannot have them.
+
+    Counts are there for groups of one Einsum, whose loops over such a rank stand
+    outermost part first.  The innermost part may be spread, where the others are
+    loops around the Einsum: rounds of what is spread stand outside its own loops.
+    """
+    faults = []
+    found = list(leaves(group.tree))
+    if short and len(found) > 1:
+        ranks = ", ".join(sorted(short))
+        message = f"{group.name} fuses Einsums, but the last tile of {ranks} is short"
+        faults.append(Fault(found[0].place, message, "splits that divide, or one Einsum a group"))
+    for leaf, above in walk(group.tree):
+        if isinstance(leaf, Leaf) and not faults:
+            for rank in short:
+                faults += _disordered(leaf, above, rank, [p.part for p in parts[rank]])
+    if faults:
+        raise InputError(faults)
+    return dict(short)
+
+
+def _disordered(leaf: Leaf, above: Sequence[Node], rank: str, parts: Sequence[str]) -> list[Fault]:
+    """The fault of loops over a rank that do not stand in order, spread parts last."""
+    around = [loop.part for node in above for loop in node.loops if loop.part in parts]
+    own = [loop.part for loop in leaf.loops if loop.part in parts]
+    spread = [loop.part for loop in (*leaf.rows, *leaf.cols) if loop.part in parts]
+    if [*around, *own, *spread] == list(parts) and len(spread) <= 1 and not (own and spread):
+        return []
+    message = f"{leaf.einsum} takes the parts of {rank} out of order, but its last tile is short"
+    return [Fault(leaf.place, message, f"loops over {', '.join(parts)} in this order")]
+
+
+def inside(parts: Sequence[Loop], size: int, around: Iterable[str]) -> int:
+    """Coordinates of a full tile of a rank inside loops over some of its parts, the outer ones.
+
+    >>> inside((Loop("M1", 4), Loop("M0", 3)), 10, ("M1",))
+    3
+    >>> inside((Loop("M1", 4), Loop("M0", 3)), 10, ())
+    10
+    """
+    some = set(around)
+    left = [p.trips for p in parts if p.part not in some]
+    return min(size, math.prod(left))
+
+
+def ends(
+    loops: Sequence[Loop | Fold], parts: Mapping[str, Sequence[Loop]], short: Mapping[str, int]
+) -> list[tuple[str, int]]:
+    """Of each loop its rank and the coordinates that an iteration takes; nothing of whole ranks.
+
+    >>> cut = {"M": (Loop("M1", 4), Loop("M0", 3))}
+    >>> ends([Loop("P", 2), *cut["M"]], cut, {"M": 10})
+    [('', 0), ('M', 3), ('M', 1)]
+    """
+    found = []
+    rank = {p.part: r for r in short for p in parts[r]}
+    for loop in loops:
+        end = 0
+        if loop.part in rank:
+            own = parts[rank[loop.part]]
+            at = [p.part for p in own].index(loop.part)
+            end = loop.pes if isinstance(loop, Fold) else math.prod(p.trips for p in own[at + 1 :])
+        found.append((rank.get(loop.part, ""), end))
+    return found
+
+
+def steps(
+    loops: Sequence[Loop | Fold], parts: Mapping[str, Sequence[Loop]], short: Mapping[str, int]
+) -> int:
+    """Iterations of all loops together.
+
+    >>> cut = {"M": (Loop("M1", 3), Loop("M0", 4))}
+    >>> steps([*cut["M"], Loop("P", 2)], cut, {"M": 9})
+    18
+    """
+    pairs = ends(loops, parts, short)
+    total = math.prod(loop.trips for loop, (r, _) in zip(loops, pairs, strict=True) if not r)
+    for rank, size in short.items():
+        total *= _pieces(size, [end for r, end in pairs if r == rank])
+    return total
+
+
+class Sweep:
+    """Words that a nest brings of one tensor's tile, with short ranks.
+
+    ``loops`` are outermost first; ``parts`` are those of each rank, and ``short``
+    the sizes of those with a short last tile.
+    """
+
+    def __init__(
+        self,
+        loops: Sequence[Loop | Fold],
+        parts: Mapping[str, Sequence[Loop]],
+        short: Mapping[str, int],
+        span: Span,
+    ) -> None:
+        if span.bent or span.slots:
+            names = ", ".join(sorted(short))
+            message = (
+                f"a window, a quotient or a recurrence where the last tile of {names} is short"
+            )
+            raise InputError([Fault(Place("<mapping>"), message, "splits that divide")])
+        self.loops = [loop for loop in loops if loop.trips > 1]
+        self.ends = ends(self.loops, parts, short)
+        self.span, self.short = set(span.parts), short
+        self.needs = {r for r in short if any(p.part in self.span for p in parts[r])}
+        self.known: dict[tuple[int, tuple[int, ...]], tuple[float, bool]] = {}
+
+    def words(self, taken: float) -> tuple[float, float]:
+        """Words that all visits bring, and the different ones among them.
+
+        ``taken`` are words of a tile over one coordinate of each short rank.
+        """
+        pairs = zip(self.loops, self.ends, strict=True)
+        first = math.prod(x.trips for x, (r, _) in pairs if not r and x.part in self.span)
+        first *= math.prod(self.short[r] for r in self.needs)
+        return taken * self._sum(0, tuple(self.short.values()))[0], taken * first
+
+    def _sum(self, n: int, at: tuple[int, ...]) -> tuple[float, bool]:
+        """Words by the loops from the n-th on, and whether they need more than one tile.
+
+        ``at`` are coordinates of each short rank that the loops around leave.
+        """
+        if n == len(self.loops):
+            pairs = zip(self.short, at, strict=True)
+            return float(math.prod(size for rank, size in pairs if rank in self.needs)), False
+        if (n, at) not in self.known:
+            self.known[n, at] = self._loop(n, at)
+        return self.known[n, at]
+
+    def _loop(self, n: int, at: tuple[int, ...]) -> tuple[float, bool]:
+        loop, (rank, end) = self.loops[n], self.ends[n]
+        runs = [(loop.trips, at)]
+        if rank:
+            place = list(self.short).index(rank)
+            full, rest = divmod(at[place], end)
+            runs = [
+                (times, (*at[:place], size, *at[place + 1 :]))
+                for times, size in ((full, end), (int(rest > 0), rest))
+                if times
+            ]
+        needed = rank in self.needs if rank else loop.part in self.span
+        found = [(times, *self._sum(n + 1, inner)) for times, inner in runs]
+        moves = any(more for _, _, more in found)
+        if not needed and not moves:
+            return found[0][1], False
+        several = sum(times for times, _, _ in found) > 1
+        return sum(times * words for times, words, _ in found), moves or several
+
+
+def _pieces(size: int, ends: Sequence[int]) -> int:
+    """Iterations of loops over a rank of some size, each of whose iterations takes so much.
+
+    >>> _pieces(10, (4, 3))
+    5
+    """
+    if not ends:
+        return 1
+    full, rest = divmod(size, ends[0])
+    return full * _pieces(ends[0], ends[1:]) + (_pieces(rest, ends[1:]) if rest else 0)

@@ -1,0 +1,92 @@
+"""Ranks whose last tile is short: closed forms against the element-by-element replay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import pytest
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from accelsim.errors import InputError
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage, short_ranks
+from accelsim.ir.problem import bind
+from accelsim.models.nest import Nest
+from accelsim.models.occupancy import occupancy
+from tests.models.nests import CASCADES, Case, cases
+from tests.models.test_counts import holds
+
+QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+LINEAR = ("matmul", "batched", "square")
+
+
+@st.composite
+def shortened(draw: st.DrawFn) -> Case:
+    """A drawn case of one Einsum, of which ranks are shorter than their parts multiply to."""
+    case = draw(cases(LINEAR, 12))
+    sizes = {
+        rank: draw(st.integers(1, prod(p.trips for p in parts)))
+        for rank, parts in case.mapping.parts
+    }
+    return replace(case, problem=bind(case.problem.cascade, sizes))
+
+
+@settings(max_examples=300, **QUIET)
+@given(shortened())
+def test_transfers_room_and_cycles_equal_the_replay(case: Case) -> None:
+    try:
+        for group in case.mapping.groups:
+            Nest(case.problem, case.mapping, group)
+    except InputError:  # loops over a rank that are out of order
+        reject()
+    holds(case)
+
+
+def mapped(leaf: Leaf, *loops: Loop, holds: tuple[Hold, ...] = ()) -> tuple[Mapping, Group]:
+    group = Group("g", Node(loops, holds, (leaf,)), (Stage((leaf.einsum,)),))
+    parts = (
+        ("I", (Loop("I1", 3), Loop("I0", 4))),
+        ("J", (Loop("J", 2),)),
+        ("K", (Loop("K", 5),)),
+    )
+    return Mapping("t", (group,), parts), group
+
+
+def test_a_tile_that_does_not_change_in_the_short_one_stays() -> None:
+    """I = 9 in tiles of 4, 4 and 1: in the last, one row of A serves both iterations of J."""
+    cascade = CASCADES["matmul"]
+    problem = bind(cascade, {"I": 9, "J": 2, "K": 5})
+    leaf = Leaf("Z", "grid", (Loop("I0", 4), Loop("K", 5)))
+    mapping, group = mapped(
+        leaf, Loop("I1", 3), Loop("J", 2), holds=(Hold("A", "buffer"), Hold("Z", "buffer"))
+    )
+    assert short_ranks(mapping, problem.extent) == {"I": 9}
+    nest = Nest(problem, mapping, group)
+    node = group.tree
+    assert nest.filled(node.holds[0], (node,)) == (45.0, 45.0)
+    assert nest.words(node.holds[0], (node,)) == 20.0
+    assert occupancy(nest, "buffer", 1.0).total_bytes == 24.0
+    inner = Node((Loop("I0", 4),), (Hold("A", "buffer"),), (Leaf("Z", "grid", (Loop("K", 5),)),))
+    outer = Node((Loop("I1", 3), Loop("J", 2)), (), (inner,))
+    group = replace(group, tree=outer)
+    nest = Nest(problem, replace(mapping, groups=(group,)), group)
+    # rows of A come for each of two J in the full tiles, and once in the short one
+    assert nest.filled(inner.holds[0], (outer, inner)) == ((8 * 2 + 1) * 5.0, 45.0)
+
+
+def test_what_cannot_have_a_short_tile_is_refused() -> None:
+    cascade = CASCADES["matmul"]
+    problem = bind(cascade, {"I": 9, "J": 2, "K": 5})
+    leaf = Leaf("Z", "grid", (Loop("J", 2), Loop("I1", 3), Loop("K", 5)))
+    mapping, group = mapped(leaf, Loop("I0", 4))
+    with pytest.raises(InputError, match="Z takes the parts of I out of order") as caught:
+        Nest(problem, mapping, group)
+    assert caught.value.faults[0].allowed == "loops over I1, I0 in this order"
+    both = CASCADES["siblings"]
+    loops = (Loop("I1", 2), Loop("I0", 2), Loop("K", 2))
+    tree = Node((), (), (Leaf("Y", "grid", loops), Leaf("Z", "grid", loops)))
+    group = Group("g", tree, (Stage(("Y", "Z")),))
+    mapping = Mapping("t", (group,), (("I", loops[:2]), ("K", loops[2:])))
+    with pytest.raises(InputError, match="g fuses Einsums, but the last tile of I is short"):
+        Nest(bind(both, {"I": 3, "K": 2}), mapping, group)
