@@ -335,7 +335,7 @@ class _Compiler:
         Steps may overlap where all rooms fit at once.
         """
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
-        orders = [*self._data(), *self._slots(), *self._homes()]
+        orders = [*self._data(), *self._left(), *self._slots(), *self._homes()]
         faults = self.rooms.overlapping(self.shares)
         cycles = {e: self._cycles(e) for e in units}
         solver = Solver(self.nest.group, units, orders, cycles)
@@ -361,6 +361,18 @@ class _Compiler:
                     else:
                         far = not steps and self._far(writer.name, after, name)
                         yield Order(writer.name, after, steps, "data", name, place, far)
+
+    def _left(self) -> Iterator[Order]:
+        """An Einsum reads what leaves a tile when all others are done with that tile."""
+        for buffer in self.buffers:
+            steps = 1 - buffer.ahead
+            for source in buffer.sources:
+                if not isinstance(source, int) or self.buffers[source] is buffer:
+                    continue
+                for before in self.buffers[source].users:
+                    for after in buffer.users:
+                        if before not in buffer.users:
+                            yield Order(before, after, steps, "left", buffer.tensor)
 
     def _far(self, writer: str, reader: str, tensor: str) -> bool:
         """Whether what one writes leaves and comes back to the other through a port."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from accelsim.errors import InputError
 from accelsim.ir.arch import Architecture, Level, Unit
-from accelsim.ir.mapping import Group, Hold, Leaf, Mapping, Node, Stage
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage
 from accelsim.ir.problem import bind
+from accelsim.load.cascade import cascade_from_text
+from accelsim.models.estimate import estimate
 from accelsim.sim.run import simulate
 from accelsim.sim.schedule import Order, Schedule, Solver, Trial
 from tests.models.nests import _OPERATIONS, CASCADES
@@ -89,3 +94,47 @@ def test_a_unit_whose_tile_nobody_has_asked_for_lets_the_other_go_first() -> Non
     problem = bind(CASCADES["running"], sizes)
     found = simulate(problem, Architecture("small", 1.0, 1.0, levels, units), mapping)
     assert 0 < found.cycles <= found.serial_cycles
+
+
+READ_TWICE = """
+cascade: read-twice
+ranks: [I, J]
+inputs: {X: [I, J], B: [I, J]}
+outputs: [Z, W]
+einsums:
+  - Y[i,j] = X[i,j] * X[i,j]
+  - Z[i,j] = Y[i,j] * X[i,j]
+  - W[i,j] = Y[i,j] * B[i,j]
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 2, 30])
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_what_leaves_a_tile_is_read_when_all_are_done_with_the_tile(
+    steps: int, copies: int
+) -> None:
+    """Y leaves when Z, a step behind, has read it: so W, which reads it outside, trails too."""
+    units = (Unit("lanes", 1, 1, _OPERATIONS), Unit("grid", 1, 1, _OPERATIONS))
+    levels = (Level("dram"), Level("buffer"))
+    sizes = {"I": steps, "J": 300}
+
+    def leaf(einsum: str, unit: str) -> Leaf:
+        return Leaf(einsum, unit, (Loop("J", sizes["J"]),))
+
+    inner = (leaf("Y", "lanes"), leaf("Z", "grid"))
+    tile = Node((), (Hold("Y", "buffer", copies=copies),), inner)
+    tree = Node((Loop("I", steps),), (), (tile, leaf("W", "lanes")))
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    mapping = Mapping("m", (Group("g", tree, (Stage(tuple("YZW")),)),), parts)
+    problem = bind(cascade_from_text(READ_TWICE), sizes)
+    arch = Architecture("small", 1.0, 1.0, levels, units)
+    priced = estimate(problem, arch, mapping)
+    found = simulate(problem, arch, mapping)
+    assert priced.latency_s <= found.cycles <= found.serial_cycles
+
+
+def test_a_tile_that_waits_for_what_it_would_leave_for_is_refused() -> None:
+    """Z, which uses the tile of E, reads D, which reads E outside of that tile."""
+    left = Order("Z", "D", 0, "left", "E")
+    with pytest.raises(InputError, match="D reads E after it has left a tile that Z still uses"):
+        solved({"E": 10, "D": 10, "Z": 10}, data("E", "D"), data("D", "Z"), left)
