@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from accelsim.errors import refuse
 from accelsim.ir.mapping import Loop
-from accelsim.sim.tiles import MOST_INSIDE, Key, Line, Round, Visit, Visits, Words, previous
+from accelsim.sim.tiles import MOST_INSIDE, Key, Line, Round, Visit, Visits, Words, along, previous
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,6 @@ class Ends:
                 for own, size in self.ranks
             ))  # fmt: skip
         return tuple(map(bool, found))
-
-
-def along(strides: Mapping[str, int], inside: Sequence[Round]) -> Words:
-    """Distance from the first iteration inside a step, an axis for each loop."""
-    found = np.zeros([1] * len(inside), dtype=np.int64)
-    for n, r in enumerate(inside):
-        shape = [1] * len(inside)
-        shape[n] = r.trips
-        found = found + (strides.get(r.part, 0) * r.stride * np.arange(r.trips)).reshape(shape)
-    return found
 
 
 @dataclass(frozen=True)
@@ -115,34 +105,12 @@ class ShortVisits(Visits):
             for i, loop, exact in places
         )  # fmt: skip
 
-    def visit(self, at: Sequence[int]) -> Visit:
-        """What the step with loop indices ``at`` visits."""
-        key = self.key(at)
-        if key not in self._known:
-            self._known[key] = self._at(at)
-        return self._known[key]
-
-    def _at(self, at: Sequence[int]) -> Visit:
+    def _walk(self, at: Sequence[int], key: Key) -> Visit:
         there = self.ends.there(self.steps, at, self.inside).ravel()
         if not there.any():
             return Visit(False, 0, 0)
-        tiles = self._tiles(())[there]
-        words = self._sizes(at).ravel()[there]
-        changed = np.empty(tiles.size, dtype=np.bool_)
-        carried = self._carried(at)
-        changed[0] = not carried
-        np.not_equal(tiles[1:], tiles[:-1], out=changed[1:])
-        met = int(words[changed].sum())
-        again = 0
-        if self.again and any(i and not moves for i, moves in zip(at, self.moving, strict=True)):
-            again = met
-        elif self.again:
-            _, where = np.unique(tiles, return_index=True)
-            earliest = np.zeros(tiles.size, dtype=np.bool_)
-            earliest[where] = True
-            earliest[0] &= not carried
-            again = met - int(words[earliest].sum())
-        return Visit(bool(changed.any()), met, again)
+        tiles, words = self._tiles(())[there], self._sizes(at).ravel()[there]
+        return self._seen(tiles, words, self._carried(at), self._visited(at))
 
     def _sizes(self, at: Sequence[int]) -> Words:
         """Words of a tile in each iteration inside a step."""

@@ -161,6 +161,16 @@ def elements(found: Iterable[Line], taken: Mapping[str, int]) -> int:
     return math.prod(line.elements(taken) for line in found if not line.slot)
 
 
+def along(strides: Mapping[str, int], inside: Sequence[Round]) -> Words:
+    """Distance from the first iteration inside a step, an axis for each loop."""
+    found = np.zeros([1] * len(inside), dtype=np.int64)
+    for n, r in enumerate(inside):
+        shape = [1] * len(inside)
+        shape[n] = r.trips
+        found = found + (strides.get(r.part, 0) * r.stride * np.arange(r.trips)).reshape(shape)
+    return found
+
+
 class Visit(NamedTuple):
     """One step's visits: whether any tile is new, words of new tiles, and of those seen before."""
 
@@ -295,28 +305,35 @@ class Visits:
         """
         before = previous(at, self.steps)
         carried = before is not None and self.first(at) == self.last(before)
-        visited = any(i and not moves for i, moves in zip(at, self.moving, strict=True))
         residues = tuple(
             (x.offset + sum(map(int.__mul__, row, at))) % x.divisor
             for x, row in zip(self.lines, self._by_step, strict=True)
             if x.divisor > 1
         )
-        return carried, visited, residues
+        return carried, self._visited(at), residues
 
     def visit(self, at: Sequence[int]) -> Visit:
         """What the step with loop indices ``at`` visits."""
         key = self.key(at)
         if key not in self._known:
-            self._known[key] = self._walk(key)
+            self._known[key] = self._walk(at, key)
         return self._known[key]
 
-    def _walk(self, key: Key) -> Visit:
+    def _walk(self, at: Sequence[int], key: Key) -> Visit:
         carried, visited, residues = key
         tiles = self._tiles(residues)
+        words = np.broadcast_to(self.words, tuple(r.trips for r in self.inside)).ravel()
+        return self._seen(tiles, words, carried, visited)
+
+    def _seen(self, tiles: Words, words: Words, carried: bool, visited: bool) -> Visit:
+        """Visits of tiles in turn, each of so many words.
+
+        ``carried``: the first is there from the step before; ``visited``: all were seen before.
+        """
         changed = np.empty(tiles.size, dtype=np.bool_)
         changed[0] = not carried
         np.not_equal(tiles[1:], tiles[:-1], out=changed[1:])
-        met = self._words(changed)
+        met = int(words[changed].sum())
         if not self.again:
             return Visit(bool(changed.any()), met, 0)
         if visited:
@@ -325,14 +342,11 @@ class Visits:
         earliest = np.zeros(tiles.size, dtype=np.bool_)
         earliest[where] = True
         earliest[0] &= not carried
-        return Visit(bool(changed.any()), met, met - self._words(earliest))
+        return Visit(bool(changed.any()), met, met - int(words[earliest].sum()))
 
-    def _words(self, chosen: npt.NDArray[np.bool_]) -> int:
-        """Words of the tiles of chosen iterations."""
-        if self.words.ndim == 0:
-            return int(self.words) * int(np.count_nonzero(chosen))
-        shape = tuple(r.trips for r in self.inside)
-        return int(np.broadcast_to(self.words, shape).ravel()[chosen].sum())
+    def _visited(self, at: Sequence[int]) -> bool:
+        """Whether the whole step was run before at the same tiles."""
+        return any(i and not moves for i, moves in zip(at, self.moving, strict=True))
 
     def _tiles(self, residues: tuple[int, ...]) -> Words:
         """A number for each iteration inside a step; equal numbers are equal tiles."""
@@ -346,13 +360,8 @@ class Visits:
         found = np.zeros([1] * len(shape), dtype=np.int64)
         left = list(residues)
         for line in self.lines:
-            own = np.zeros([1] * len(shape), dtype=np.int64)
-            for n, r in enumerate(self.inside):
-                along = [1] * len(shape)
-                along[n] = r.trips
-                own = own + (line.coefficient(r.part) * r.stride * np.arange(r.trips)).reshape(
-                    along
-                )
+            strides = {r.part: line.coefficient(r.part) for r in self.inside}
+            own = along(strides, self.inside)
             if line.divisor > 1:
                 own = (own + left.pop(0)) // line.divisor
             own = own - own.min()
