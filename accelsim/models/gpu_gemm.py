@@ -16,9 +16,9 @@ PARTS = 12
 OWN = 22528
 #: Bytes that L2 hands out together: two sectors.
 GRAIN = 64.0
-#: Parts that the contraction may be split into where there are few tiles.
-#: It is split only where tiles of so many rows and columns leave half of a GPU idle.
+#: The contraction is split only where tiles of so many rows and columns leave half of a GPU idle.
 FEWEST = 64
+#: Parts that it may be split into.
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
