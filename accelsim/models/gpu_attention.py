@@ -282,8 +282,15 @@ def launch(
         width = 2 * -(-case.E // kernel.padded_columns) * kernel.padded_columns
     tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
     durations = _durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share)
-    causal = case.causal
-    total = ending(durations, copies, gpu.multiprocessors, together, causal, kernel.longest_first)
+    total = ending(
+        durations,
+        copies,
+        gpu.multiprocessors,
+        together,
+        case.causal,
+        kernel.longest_first,
+        case.kept < 1 and not case.causal,
+    )
     score_tiles = sum(s.tiles for s in walked) * copies
     slots = gpu.multiprocessors * together
     read, written = case.compulsory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from accelsim.ir.gpu import Gpu
@@ -82,14 +83,17 @@ def _stepped(
 ) -> Stage:
     """A product whose warp has few registers: with two stages no next step of 16 is fetched ahead.
 
-    With one not even the next fragment of a step is; with three both are.
+    With one only the next fragment is, behind the two mma of the one before it;
+    with three all are.
     """
     if tile.stages > 2:
         return product
     steps = depth // 16
     late = (steps - 1) * (gpu.waits.shared + gpu.waits.mma)
     if tile.stages == 1:
-        late = steps * (rows_ + columns) / 16 * gpu.waits.shared
+        fragments = steps * (rows_ + columns) / 16
+        pair = product.tensor * 2 * 4096 / (2.0 * rows_ * columns * depth)
+        late = fragments * max(0.0, gpu.waits.shared - pair)
     return replace(product, wait=product.wait + late)
 
 
@@ -216,7 +220,9 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
     segments = -(-chunks // each)
     state = 4.0 * case.E * case.F * heads * segments
     numbers = 2.0 * heads * case.M
-    outputs = _chunks(gpu, kernel, tile, case, segments, min(each, chunks), True)
+    held = numbers * (2 * case.E + 2 * case.F) + state
+    warm = held <= gpu.l2_reach_bytes
+    outputs = _chunks(gpu, kernel, tile, case, segments, min(each, chunks), True, warm)
     outputs = replace(
         outputs,
         read_bytes=numbers * (2 * case.E + case.F) + (state if segments > 1 else 0.0),
@@ -225,16 +231,28 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
     )
     if segments == 1:
         return [outputs]
-    states = _chunks(gpu, kernel, tile, case, segments, min(each, chunks), False)
+    states = _chunks(gpu, kernel, tile, case, segments, min(each, chunks), False, warm)
     states = replace(
         states,
         read_bytes=numbers * (case.E + case.F),
         write_bytes=state,
         l2_bytes=numbers * (case.E * across + case.F) + state,
     )
-    rounds = -(-segments // AHEAD) + 1
-    prefix = Launch("prefix", rounds * gpu.waits.l2, state, state, 2 * state, {})
+    prefix = Launch("prefix", _prefix(gpu, case, segments, state), state, state, 2 * state, {})
     return [states, prefix, outputs]
+
+
+def _prefix(gpu: Gpu, case: Attention, segments: int, state: float) -> float:
+    """Cycles of adding segments' states up: ``state`` bytes of them, a thread a number.
+
+    A thread asks for the decay, then for ``AHEAD`` segments' numbers at once, and
+    writes as many; what it asks for is then there for all at once.
+    """
+    threads = float(case.E * case.F * case.B * case.H)
+    waves = math.ceil(threads / (gpu.multiprocessors * gpu.multiprocessor.threads))
+    rounds = -(-segments // AHEAD) + 1
+    moved = 2 * state / gpu.multiprocessors / ingest(gpu, gpu.multiprocessors)
+    return waves * rounds * gpu.waits.l2 + moved
 
 
 def _of_a_chunk(
@@ -273,8 +291,12 @@ def _chunks(
     segments: int,
     each: int,
     output: bool,
+    warm: bool,
 ) -> Launch:
-    """One of the two walks over chunks: the state's update, and with ``output`` what it gives."""
+    """One of the two walks over chunks: the state's update, and with ``output`` what it gives.
+
+    ``warm`` says that L2 holds what it reads.
+    """
     width = tile.columns
     heads = case.B * case.H
     blocks = -(-case.F // width) * segments * heads
@@ -286,31 +308,35 @@ def _chunks(
     flops = 2.0 * CHUNK * case.E * width
     if output:
         flops += 2.0 * CHUNK * (CHUNK * case.E + case.E * width + CHUNK * width)
-    around = 2 * gpu.waits.memory + 4.0 * case.E * width * together / share
+    latency = gpu.waits.l2 if warm else gpu.waits.memory
     own_bytes = 2.0 * CHUNK * (case.E * (1 + output) * width / case.F + width)
     rate = min(share, gpu.memory.read / gpu.clock_hz / min(blocks, gpu.multiprocessors))
-    from_memory = Stage("memory", memory=own_bytes / rate)
+    late = 0.0 if warm else own_bytes / rate
 
-    def lasts(residents: int) -> float:
-        """Cycles of a block.  A state's chunks are short, and wait for memory between them.
+    def lasts(residents: int, running: float) -> float:
+        """Cycles of a block, so many on its multiprocessor and so many in all.
 
-        Outputs have the next chunk on its way: a step takes the longer of the
-        two, of which each varies with what the others ask for (the mean of the
-        larger of two exponential times).
+        Its next chunk is on its way while it works on one, which takes as long as
+        that needs to come.  A state's chunks are short, and wait for memory
+        between them.
         """
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
         step = in_order(parts, warps, residents, gpu.waits.mma_issue)
-        late = residents * from_memory.memory
+        asked = late * running / gpu.multiprocessors  # memory's time for all of a multiprocessor's
         if output:
-            step = max(step, late)
-        elif residents > 1:
+            step = max(step, asked)
+        elif residents > 1 and late:
+            from_memory = Stage("memory", memory=asked / residents)
             step = staggered([*parts, from_memory], warps, True)
-        return around + each * max(step, residents * moved)
+        step = max(step, latency + moved, residents * moved)
+        first = residents * (moved + 4.0 * case.E * width / share)  # a chunk and the state
+        return 2 * latency + first + each * step
 
-    rounds, rest = divmod(blocks, gpu.multiprocessors * together)
-    total = rounds * lasts(together)
+    slots = gpu.multiprocessors * together
+    rounds, rest = divmod(blocks, slots)
+    total = rounds * lasts(together, slots)
     if rest:
-        total += lasts(min(together, -(-rest // gpu.multiprocessors)))
+        total += lasts(min(together, -(-rest // gpu.multiprocessors)), rest)
     return Launch(
         "outputs" if output else "states",
         total,
@@ -319,7 +345,7 @@ def _chunks(
         0.0,
         operations={f"{kernel.path}.{case.kind}": flops * blocks * each},
         blocks=blocks,
-        slots=gpu.multiprocessors * together,
+        slots=slots,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in parts),
         shape=f"{each} chunks of {CHUNK}, {segments} segments",
     )
