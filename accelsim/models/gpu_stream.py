@@ -53,8 +53,9 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     """Split keys over blocks, then merge: the stream of the cache beside what is done with it.
 
     A warp takes ``columns`` keys at a time, waits for them, and works; the
-    warps of a scheduler share its issue slots and its part of memory's
-    bandwidth (processor sharing).
+    warps of a scheduler share its issue slots, those of a multiprocessor its
+    part of memory's bandwidth.  A block takes no less than its bytes at that
+    rate, and before them what the first keys wait, behind them the last one's work.
     """
     if case.bits not in kernel.widths:
         bits = ", ".join(map(str, kernel.widths))
@@ -73,6 +74,7 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     each = kernel.overhead + kernel.counted(str(case.bits), case.E) * tile.columns / 32
     keys = _keys(gpu, tile, case, held, each)
     ending = _ending(gpu, tile, case)
+    ahead = gpu.waits.memory if tile.stages > 1 else 0.0  # nobody asks ahead for the first keys
 
     def lasts(running: int, more: bool) -> float:
         """Cycles of a wave of so many blocks.
@@ -80,12 +82,14 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
         Few warps have a last round; where more blocks wait, these fill it.
         """
         warps = running / gpu.multiprocessors * tile.warps / schedulers
+        each_round = pooled(keys, warps, schedulers)
         if more:
-            return length / least * between([keys], warps) + ending
-        found = rounds * between([keys], warps)
+            return length / least * each_round + ahead + ending
+        streamed = max(1.0, warps) * (rounds * keys.memory + keys.issue) + keys.wait
+        found = max(rounds * each_round, streamed)
         if rest:
-            found += between([keys], max(1.0, warps * -(-rest // tile.columns) / tile.warps))
-        return found + ending
+            found += pooled(keys, max(1.0, warps * -(-rest // tile.columns) / tile.warps), schedulers)
+        return found + ahead + ending
 
     waves, last = divmod(blocks, slots)
     cycles = waves * lasts(slots, blocks > slots) + (lasts(last, waves > 0) if last else 0.0)
@@ -146,10 +150,40 @@ def _ending(gpu: Gpu, tile: Tile, case: Decode) -> float:
 def _merge(gpu: Gpu, case: Decode, splits: int, partial: float) -> Launch:
     """The splits of every query head, a block each; ``partial`` bytes of their outputs."""
     outputs = 2.0 * case.B * case.H * case.E
-    chain = gpu.waits.l2 * (3 + splits / 16)  # four parts of a block, four loads ahead
+    # Four parts of a block, four loads ahead; what others have just written is as far as memory.
+    chain = gpu.waits.memory * (3 + splits / 16)
     together = gpu.multiprocessors * max(1, gpu.multiprocessor.threads // (4 * case.E))
     chain *= math.ceil(case.B * case.H / together)
     return Launch("merge", chain, 0.0, outputs, partial + outputs, {}, lead_s=_lead(gpu))
+
+
+def pooled(step: Stage, warps: float, schedulers: int) -> float:
+    """Cycles of a step of a mean number of warps of a scheduler that share memory with all others.
+
+    ``step.memory`` is that of a scheduler's part of the bandwidth.  A transfer of
+    a multiprocessor goes on at the rate of all its parts, and finds those of
+    all its warps before it; issue slots are each scheduler's own (mean value
+    analysis of as many stations as that).
+
+    >>> one = Stage("keys", memory=40.0, issue=10.0, wait=100.0)
+    >>> pooled(one, 1, 4) < pooled(one, 3, 4), pooled(one, 100, 4)
+    (True, 4000.0)
+    """
+
+    def of(count: int) -> float:
+        memory = step.memory / schedulers
+        issued = transferred = cycles = 0.0  # how many wait at each station
+        for number in range(1, count * schedulers + 1):
+            issue = step.issue * (1 + issued / schedulers)
+            transfer = memory * (1 + transferred)
+            cycles = max(step.wait + issue + transfer, number * memory)
+            cycles = max(cycles, number * step.issue / schedulers)
+            issued, transferred = number * issue / cycles, number * transfer / cycles
+        return cycles
+
+    low = max(1, int(warps))
+    rest = max(0.0, warps - low)
+    return of(low) * (1 - rest) + (of(low + 1) * rest if rest else 0.0)
 
 
 def between(walk: list[Stage], warps: float) -> float:
