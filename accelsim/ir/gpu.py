@@ -68,7 +68,8 @@ class Joules:
 class Power:
     """What the board draws and allows.
 
-    ``cap_w`` holds on the average over ``response_s``, ``peak_w`` at once;
+    ``cap_w`` holds on the average over ``response_s``, ``peak_w`` at once, or
+    from there on the clock falls by the power ``droop`` of what is drawn;
     ``awake_w`` is drawn at the highest clock with nothing to do.
     """
 
@@ -77,6 +78,7 @@ class Power:
     awake_w: float
     peak_w: float
     response_s: float
+    droop: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,19 @@ class Memory:
         else:
             each = (1 / self.copy) * (2 - 2 * share) + (1 / self.write) * (2 * share - 1)
         return total * each
+
+
+def _between(points: tuple[tuple[float, float], ...], seconds: float) -> float:
+    """The clock of a length between (seconds, clock), shortest first; the end's beyond an end."""
+    before = points[0]
+    for point in points:
+        if seconds <= point[0]:
+            if before is point:
+                break
+            share = math.log(seconds / before[0]) / math.log(point[0] / before[0])
+            return before[1] + share * (point[1] - before[1])
+        before = point
+    return before[1]
 
 
 @dataclass(frozen=True)
@@ -162,26 +177,18 @@ class Gpu:
         """By name and what it can do."""
         return hash((self.name, self.clock_hz, self.tensor, self.operations, self.memory))
 
-    def brief_clock_hz(self, path: str, seconds: float) -> float:
-        """The clock of tensor work on a path in a launch so long: linear in the length's logarithm.
+    def brief_clock_hz(self, seconds: float) -> float:
+        """The clock of tensor work in a launch so long: linear in the length's logarithm.
+
+        That of the path that draws least; what others lose beside it is the droop.
 
         >>> from accelsim.load.gpu import load_gpu
         >>> gpu = load_gpu("rtx4090")
-        >>> gpu.brief_clock_hz("mma", 1e-4) == gpu.tensor_clock_hz
+        >>> gpu.brief_clock_hz(1e-4) == gpu.tensor_clock_hz
         True
         """
-        points = dict(self.brief_clocks).get(path)
-        if not points:
-            return self.tensor_clock_hz
-        before = points[0]
-        for point in points:
-            if seconds <= point[0]:
-                if before is point:
-                    break
-                share = math.log(seconds / before[0]) / math.log(point[0] / before[0])
-                return before[1] + share * (point[1] - before[1])
-            before = point
-        return before[1]
+        paths = [points for _, points in self.brief_clocks if points]
+        return max((_between(points, seconds) for points in paths), default=self.tensor_clock_hz)
 
     def tensor_rate(self, path: str, kind: str) -> float | None:
         """FLOP a cycle a multiprocessor of a path and a type; None where there is no such path."""

@@ -183,12 +183,14 @@ class _Builder:
         given = self.text.power
         peak = self.number(("power", "peak"), given.peak, "watts", given.source)
         response = self.number(("power", "response"), given.response, "seconds", given.source)
+        droop = self.number(("power", "droop"), given.droop, "count", given.source)
         return Power(
             cap_w=power["cap"],
             idle_w=power["idle"],
             awake_w=power["awake"],
             peak_w=peak or power["cap"],
             response_s=response,
+            droop=droop,
         )
 
     def waits(self) -> Waits:

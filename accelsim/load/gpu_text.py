@@ -87,6 +87,9 @@ class PowerText(Record):
     idle: Number = Field(description="nothing running")
     awake: Number = Field(description="clock up, multiprocessors resident but idle")
     peak: Number | None = Field(None, description="drawn at once, before the cap acts")
+    droop: Number | None = Field(
+        None, description="power of peak over what is drawn by which the clock falls beyond it"
+    )
     response: Number | None = Field(None, description="until the cap takes clock away")
     source: str | None = None
 

@@ -291,6 +291,8 @@ def launch(
         kernel.longest_first,
         case.kept < 1 and not case.causal,
     )
+    slots = min(blocks, gpu.multiprocessors * together)
+    busy = sum(durations(together)) * copies / slots / total
     score_tiles = sum(s.tiles for s in walked) * copies
     slots = gpu.multiprocessors * together
     read, written = case.compulsory
@@ -300,6 +302,8 @@ def launch(
         read + read_again(gpu, tile, case, slots),
         written,
         held_bytes=read + written,
+        busy=min(1.0, busy),
+        cold_s=_cold_s(gpu, tile, case, slots, together, len(walked) / heads, share),
         l2_bytes=_l2_bytes(case, tile, score_tiles, sum(tile_bytes)),
         operations=_operations(kernel, tile, case, score_tiles, corrected),
         blocks=blocks,
@@ -397,6 +401,28 @@ def _around(
     stored = together * 2.0 * tile.rows * case.F / share
     lead = gpu.waits.memory * (2 if kernel.load_bytes == 0 else 1)  # the copy's descriptor first
     return lead + together * first / share, last.cycles(warps) + stored + gpu.waits.l2
+
+
+def _cold_s(
+    gpu: Gpu, tile: Tile, case: Attention, running: int, together: int, each: float, share: float
+) -> float:
+    """Seconds that the first blocks wait longer where memory and not L2 has what they ask for.
+
+    All ``running`` of them ask at once, ``each`` of a head: for queries, and for
+    as many tiles of keys and values as they hold, the same ones where no window
+    or list says otherwise.  Half of what is asked later overtakes the first tile.
+    """
+    queries = 2.0 * running * tile.rows * case.E
+    tiles = running / each * case.HK / case.H  # heads' first tiles
+    if case.window:
+        tiles = running
+    elif case.kept < 1:
+        tiles = min(running, tiles / case.kept)
+    one = 2.0 * tile.columns * tiles
+    later = (tile.stages - 1) * one * case.E + tile.stages * one * case.F
+    asked = queries + one * case.E + later / 2
+    own = 2.0 * together * (tile.rows + tile.columns) * case.E / share / gpu.tensor_clock_hz
+    return max(0.0, asked / gpu.memory.read - own)
 
 
 def _l2_bytes(case: Attention, tile: Tile, score_tiles: float, tile_bytes: float) -> float:

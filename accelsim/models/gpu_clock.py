@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from accelsim.ir.gpu import Gpu
@@ -28,7 +29,7 @@ class Settled:
 def seconds_at(gpu: Gpu, launch: Launch, clock_hz: float) -> tuple[float, str]:
     """Time of a launch at a clock, and which ceiling bounds it."""
     times = {
-        "multiprocessors": launch.cycles / clock_hz,
+        "multiprocessors": launch.cycles / clock_hz + launch.cold_s,
         "memory": launch.lead_s + gpu.memory.seconds(launch.read_bytes, launch.write_bytes),
         "l2": launch.lead_s + launch.l2_bytes / gpu.l2_bandwidth,
     }
@@ -90,15 +91,36 @@ def settle_as_timed(gpu: Gpu, launch: Launch) -> Settled:
     """The launch as the median of rested trains of single launches runs: see ``TRAIN_S``.
 
     A train longer than the cap takes to act runs under the cap, a shorter one
-    under the board's momentary limit, at the clock of launches so brief.
+    at the clock of launches so brief, less what it droops, or under the board's
+    momentary limit where no droop is known.
     """
-    brief = settle(gpu, launch, gpu.power.peak_w)
+    limit = math.inf if gpu.power.droop else gpu.power.peak_w
+    brief = settle(gpu, launch, limit)
     if max(LEAST * brief.seconds, TRAIN_S) > gpu.power.response_s:
         return settle(gpu, launch, gpu.power.cap_w)
     if not launch.uses_tensor:
         return brief
-    path = next(name for name, n in launch.operations.items() if "." in name and n).split(".")[0]
-    return settle(gpu, launch, gpu.power.peak_w, gpu.brief_clock_hz(path, brief.seconds))
+    clock = gpu.brief_clock_hz(brief.seconds)
+    return settle(gpu, launch, limit, drooped_hz(gpu, launch, clock))
+
+
+def drooped_hz(gpu: Gpu, launch: Launch, clock_hz: float) -> float:
+    """The clock that tensor work keeps where the board would give it ``clock_hz``.
+
+    Voltage sags with the current, and the clock follows it: by a power of what
+    is drawn over what is drawn without that, while every multiprocessor that
+    the launch will use is at work.
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> gpu = load_gpu("h100-sxm")
+    >>> light, heavy = (Launch("k", 1e6, 0.0, 0.0, 0.0, {"wgmma.bf16": n}) for n in (1e11, 1e12))
+    >>> drooped_hz(gpu, light, 1.75e9), round(drooped_hz(gpu, heavy, 1.75e9) / 1e6)
+    (1750000000.0, 1556)
+    """
+    core, outside = joules_at(gpu, launch, clock_hz)
+    seconds = launch.busy * seconds_at(gpu, launch, clock_hz)[0]
+    power = gpu.power.awake_w + (core + outside) / seconds
+    return clock_hz * min(1.0, gpu.power.peak_w / power) ** gpu.power.droop
 
 
 def displayed_hz(gpu: Gpu, found: Settled) -> float:

@@ -131,5 +131,5 @@ def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
 def _warm(gpu: Gpu, launch: Launch, before: Launch) -> Launch:
     """The launch as it is repeated: what fits L2 is there, if the launch before left it."""
     if max(launch.footprint, before.footprint) <= gpu.l2_reach_bytes:
-        return replace(launch, read_bytes=0.0, write_bytes=0.0)
+        return replace(launch, read_bytes=0.0, write_bytes=0.0, cold_s=0.0)
     return launch

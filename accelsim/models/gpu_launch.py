@@ -19,7 +19,9 @@ class Launch:
     (``ex2``), bytes of shared memory (``shared``): what energy is counted by.
     ``stages`` are cycles by stage of one tile of a multiprocessor, ``lead_s``
     seconds that pass before bytes flow, ``held_bytes`` what is in memory where
-    that is not what is moved.
+    that is not what is moved, ``busy`` the share of time in which all
+    multiprocessors that it uses are at work, ``cold_s`` what its first blocks
+    wait for memory beyond what they wait for L2.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Launch:
     shape: str = ""
     lead_s: float = 0.0
     held_bytes: float | None = None
+    busy: float = 1.0
+    cold_s: float = 0.0
 
     @property
     def footprint(self) -> float:

@@ -14,7 +14,7 @@ from accelsim.ir.kernel import splits_of
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.models import gpu_attention
-from accelsim.models.gpu_clock import displayed_hz, settle, settle_as_timed
+from accelsim.models.gpu_clock import displayed_hz, drooped_hz, settle, settle_as_timed
 from accelsim.models.gpu_keys import Attention, spans
 from accelsim.models.gpu_launch import Launch
 from accelsim.models.gpu_pipeline import Stage, staggered
@@ -88,14 +88,16 @@ def test_the_model_splits_keys_as_the_kernel_does(
 
 
 def test_brief_launches_run_at_clocks_of_their_own() -> None:
-    points = dict(H100.brief_clocks)["wgmma"]
+    points = dict(H100.brief_clocks)["mma"]  # draws less than wgmma
     for seconds, hertz in points:
-        assert H100.brief_clock_hz("wgmma", seconds) == pytest.approx(hertz)
-    assert H100.brief_clock_hz("wgmma", 1e-6) == points[0][1]
-    assert H100.brief_clock_hz("wgmma", 1.0) == points[-1][1]
+        assert H100.brief_clock_hz(seconds) == pytest.approx(hertz)
+    assert H100.brief_clock_hz(1e-6) == points[0][1]
+    assert H100.brief_clock_hz(1.0) == points[-1][1]
     (before, low), (after, high) = points[1:3]
-    between = H100.brief_clock_hz("wgmma", (before * after) ** 0.5)
-    assert between == pytest.approx((low + high) / 2)
+    assert H100.brief_clock_hz((before * after) ** 0.5) == pytest.approx((low + high) / 2)
+    dense = Launch("k", 1e5, 0.0, 0.0, 0.0, {"wgmma.bf16": 132 * 4096 * 1e5})
+    slowed = dict(H100.brief_clocks)["wgmma"][0][1]  # what the same work was measured at
+    assert drooped_hz(H100, dense, points[0][1]) == pytest.approx(slowed, rel=0.015)
     light = Launch("k", 2e5, 0.0, 0.0, 0.0, {"wgmma.bf16": 1.0})
     assert settle_as_timed(H100, light).sm_hz < H100.tensor_clock_hz
     plain = replace(light, operations={"fma": 1.0})
