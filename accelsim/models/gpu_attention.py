@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
@@ -281,7 +282,7 @@ def launch(
     if kernel.padded_columns:
         width = 2 * -(-case.E // kernel.padded_columns) * kernel.padded_columns
     tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
-    durations = _durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share)
+    durations = cache(_durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share))
     total = ending(
         durations,
         copies,

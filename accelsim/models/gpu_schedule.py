@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import random
 from collections.abc import Callable, Sequence
+
+import numpy as np
 
 #: Rounds of all slots that are simulated; what comes before keeps every slot busy.
 ROUNDS = 4
-#: Orders over which blocks whose lengths are drawn are averaged.
-ORDERS = 8
+#: Blocks dealt in all orders over which those of drawn lengths are averaged: two to eight orders.
+DEALT = 3000
 
 
 def drawn_makespan(durations: Sequence[float], copies: int, slots: int) -> float:
@@ -20,12 +21,13 @@ def drawn_makespan(durations: Sequence[float], copies: int, slots: int) -> float
     >>> drawn_makespan([2.0, 2.0, 2.0], 1, 3)
     2.0
     """
-    draw, found = random.Random(0), []
-    for _ in range(ORDERS):
-        order = list(durations)
-        draw.shuffle(order)
-        found.append(makespan(order, copies, slots))
-    return sum(found) / ORDERS
+    lengths, draw = np.asarray(durations), np.random.default_rng(0)
+    orders = max(2, min(8, DEALT // max(1, len(durations))))
+    found = [
+        makespan(lengths[draw.permutation(len(lengths))].tolist(), copies, slots)
+        for _ in range(orders)
+    ]
+    return sum(found) / len(found)
 
 
 def makespan(durations: Sequence[float], copies: int, slots: int) -> float:
@@ -119,11 +121,11 @@ def ending(
     >>> ending(lambda n: [1.0 * n], 5, 2, 2), ending(lambda n: [1.0 * n], 4, 2, 2)
     (3.0, 2.0)
     """
-    full = durations(together)
+    full = list(durations(together))
     if longest_first and unequal:
         full.reverse()
     if unequal and together > 1:
-        shared = [durations(n) for n in range(1, together)] + [full]
+        shared = [list(durations(n)) for n in range(1, together)] + [full]
         for alone in shared[:-1] if longest_first else ():
             alone.reverse()
         found = sharing(shared, copies, units)

@@ -88,7 +88,9 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
         streamed = max(1.0, warps) * (rounds * keys.memory + keys.issue) + keys.wait
         found = max(rounds * each_round, streamed)
         if rest:
-            found += pooled(keys, max(1.0, warps * -(-rest // tile.columns) / tile.warps), schedulers)
+            found += pooled(
+                keys, max(1.0, warps * -(-rest // tile.columns) / tile.warps), schedulers
+            )
         return found + ahead + ending
 
     waves, last = divmod(blocks, slots)

@@ -13,7 +13,7 @@ from accelsim.gpu.neighbourhood import Axis, Grid
 #: The grid that the model is built on; the one it is judged on has another seed.
 GRID_SEED, GRID_COUNT = 1, 220
 #: Drawn once the model stood; nothing was looked at before.
-JUDGED_SEED, JUDGED_COUNT = 20261207, 190
+JUDGED_SEED, JUDGED_COUNT = 20261222, 190
 #: Of the small cases whose counters are read.
 COUNTED_SEED = 5
 

@@ -28,7 +28,7 @@ from accelsim.gpu import (
 from accelsim.gpu.attention import Mask, Problem, Shape, Variant
 from accelsim.gpu.grid import attention_cases, decode_cases
 from accelsim.gpu.kernel import Build, compiled
-from tests.gpu import campaign, checks, interpreted
+from tests.gpu import block_times, campaign, checks, interpreted
 from tests.gpu.cases import (
     ALL,
     CACHES,
@@ -211,6 +211,7 @@ STEPS = {
     "tiles-short": campaign.short,
     "tile-cycles": campaign.tile_cycles,
     "beside": campaign.besides,
+    "block-times": block_times.block_times,
     "interpreter": interpreted.main,
     "grid-0": lambda o: campaign.grid(o, 0),
     "grid-1": lambda o: campaign.grid(o, 1),

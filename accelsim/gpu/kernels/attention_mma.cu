@@ -97,6 +97,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
               const int* __restrict__ tiles CLOCK_PARAMETER) {
   extern __shared__ __align__(128) unsigned char memory[];
   const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
+  mark_start(thread == 0);
   const int query_tile = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
   const int head = blockIdx.y, heads = gridDim.y, batch = blockIdx.z;
   const int q0 = query_tile * BM;
@@ -168,6 +169,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     for (int j = 0; j < count; ++j) {
       copy_wait<0>();
       __syncthreads();  // tile j is there, and tile j - 1 no longer read
+      if (j == 0 && pass == 0) mark(3, thread == 0);
+      if (j == 1 && pass == 0) mark(4, thread == 0);
       if (j + 1 < count) fetch(j + 1);
       copy_commit();
       const int key0 = (SPARSE ? list[j] : first + j) * BN;
@@ -224,6 +227,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
       }
     }
   }
+  mark(5, thread == 0);
   copy_wait<0>();
   if (count == 0) __syncthreads();  // Q was never waited for by all
   if (SUMS_IN_SHARED && PASSES == 1) *(float4*)sum[0] = waiting[thread];
@@ -251,6 +255,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
       *(uint4*)(O_ + q_at + (long long)row * D + chunk * 8) =
           *(const uint4*)(memory + T::offset(row, chunk));
   }
+  mark_end(thread == 0);
 #ifdef CLOCKED
   __syncthreads();
   if (thread == 0) taken[batch * heads + head] = clock64() - begun;

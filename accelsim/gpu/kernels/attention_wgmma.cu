@@ -132,6 +132,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   volatile int* number = (volatile int*)(memory + (q_empty + 8 - shared_address(memory)));
 
   const int thread = threadIdx.x, warpgroup = __shfl_sync(0xffffffffu, thread >> 7, 0);
+  mark_start(thread == 128);
   auto part_of = [&](int x, int y, int z) {
     const int query_tile = CAUSAL ? query_tiles - 1 - x : x, q0 = query_tile * BM;
     int first = 0, end = M;
@@ -252,6 +253,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         if (!PERSISTENT) barrier_wait(q_full, 0);
         const int s0 = taken % STAGES;
         barrier_wait(k_full(s0), (taken / STAGES) & 1);
+        mark(3, thread == 128);
         wgmma_fence();
         issue_scores(S, q, k + s0 * (TILE_BYTES >> 4));
         wgmma_commit();
@@ -262,6 +264,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
           exclude(S, bounds, row, first_key(part, 0) + column);
         weigh(S, top, sum, correction, scale);
         round_weights(W, S);
+        mark(4, thread == 128);
 
 #pragma unroll 1
         for (int j = 1; j < count; ++j) {
@@ -291,6 +294,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
           for (int i = 0; i < D / 2; ++i) O[i] *= correction[(i >> 1) & 1];
           round_weights(W, S);
         }
+        mark(5, thread == 128);
         const int end = taken + count - 1, last = end % STAGES;
         barrier_wait(v_full(last), (end / STAGES) & 1);
         pin(O);
@@ -328,6 +332,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
           *(uint4*)(to + (long long)at * D + chunk * 8) = *(const uint4*)(
               own + (chunk / 8) * BM * 128 + at * 128 + (((chunk & 7) ^ (at & 7)) << 4));
       }
+      mark_end(thread == 128);
       if (!PERSISTENT) break;
       taken += count;
       async_fence();  // this warp's numbers in Q's tile before the next queries

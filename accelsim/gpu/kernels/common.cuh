@@ -15,6 +15,40 @@ typedef unsigned long long u64;
 #define DEVICE __device__ __forceinline__
 #define INFINITY_F __int_as_float(0x7f800000)
 
+// MARKS: one thread of each block notes where it ran and when it came to places of the kernel, eight
+// numbers a block: its multiprocessor, nanoseconds and cycles at its start, cycles at three places
+// (its first tile is there, worked on; its walk is over), cycles and nanoseconds at its end.
+#ifdef MARKS
+extern "C" {
+__device__ u64 marks[MARKS * 8];
+}
+DEVICE u64* own_marks() {
+  return marks + 8 * (blockIdx.x + (u64)gridDim.x * (blockIdx.y + (u64)gridDim.y * blockIdx.z));
+}
+DEVICE void mark_nanoseconds(int place) {
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(own_marks()[place]));
+}
+DEVICE void mark(int place, bool speaks) {
+  if (speaks) own_marks()[place] = clock64();
+}
+DEVICE void mark_start(bool speaks) {
+  u32 unit;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(unit));
+  if (!speaks) return;
+  own_marks()[0] = unit;
+  mark_nanoseconds(1);
+  mark(2, true);
+}
+DEVICE void mark_end(bool speaks) {
+  mark(6, speaks);
+  if (speaks) mark_nanoseconds(7);
+}
+#else
+DEVICE void mark(int, bool) {}
+DEVICE void mark_start(bool) {}
+DEVICE void mark_end(bool) {}
+#endif
+
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // Two floats to a pair of 16-bit numbers, the first in the low half.

@@ -145,6 +145,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
   __shared__ float merged[WARPS][HEADS][D + 1];  // one number apart, so that banks differ
   __shared__ float tops[WARPS][HEADS], sums[WARPS][HEADS];
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  mark_start(threadIdx.x == 0);
   const int splits = gridDim.x, part = blockIdx.x;
   const long long head = blockIdx.y;  // batch and key head
   const int begin = part * length, end = min(M, begin + length);
@@ -217,6 +218,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
                         V + (long long)key * ROW_BYTES + (j * 8 + g) * V_PIECE);
       }
   };
+  mark(3, threadIdx.x == 0);
   Taken ready, next;
   int from = begin + warp * TOKENS;
   if (AHEAD && from < end) take(next, from);
@@ -227,6 +229,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     } else {
       take(ready, from);
     }
+    if (from == begin + WARPS * TOKENS) mark(4, threadIdx.x == 0);
 
     // S^T: rows keys g and g + 8 of each 16, columns heads 2 t and 2 t + 1.
     float S[HT][MT][4];
@@ -304,6 +307,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
     }
   }
 
+  mark(5, threadIdx.x == 0);
   // Merge the warps: row g of half r of tile i is number (2 i + r) % V_EACH of piece
   // (2 i + r) / V_EACH 8 + g.
 #pragma unroll
@@ -359,6 +363,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
       }
     }
   }
+  mark_end(threadIdx.x == 0);
 }
 
 // One block a query head: MERGERS parts of D threads, each with every MERGERS-th split.
@@ -367,6 +372,7 @@ extern "C" __global__ void __launch_bounds__(MERGERS * D)
     merge(const float* __restrict__ partial, const float* __restrict__ statistics,
           half_t* __restrict__ O_, int splits) {
   __shared__ float outputs[MERGERS][D], sums[MERGERS];
+  mark_start(threadIdx.x == 0);
   const long long query = blockIdx.x;
   const int part = threadIdx.x / D, d = threadIdx.x % D, lane = threadIdx.x & 31;
   const float2* s = (const float2*)statistics + query * splits;  // maximum and sum of a split
@@ -395,4 +401,5 @@ extern "C" __global__ void __launch_bounds__(MERGERS * D)
     }
     O_[query * D + d] = to_half(all / sum);
   }
+  mark_end(threadIdx.x == 0);
 }

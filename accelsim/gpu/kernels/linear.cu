@@ -54,6 +54,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   constexpr u32 Q_BYTES = C * TD::ROW_BYTES, V_BYTES = C * TF::ROW_BYTES;
   constexpr u32 STAGE = (OUTPUT ? 2 : 1) * Q_BYTES + V_BYTES;  // K, V, and Q
   const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31, g = lane >> 2, t = lane & 3;
+  mark_start(thread == 0);
   const int column0 = blockIdx.x * FS, segment = blockIdx.y, segments = gridDim.y;
   const long long z = blockIdx.z;
   const float rate = log2_decay[z % heads];
@@ -110,6 +111,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (int j = 0; j < count; ++j) {
     copy_wait<0>();
     __syncthreads();
+    if (j == 0) mark(3, thread == 0);
+    if (j == 1) mark(4, thread == 0);
     if (j + 1 < count) fetch(j + 1);
     copy_commit();
     const u32 k = base + (j & 1) * STAGE, v = k + Q_BYTES, q = v + V_BYTES;
@@ -229,6 +232,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
   }
   copy_wait<0>();
+  mark(5, thread == 0);
   if (!OUTPUT)
 #pragma unroll
     for (int i = 0; i < OWN_TILES; ++i)
@@ -241,6 +245,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             *(float2*)(states + (long long)row * D + n * 8 + 2 * t) =
                 make_float2(state[i][n][2 * r], state[i][n][2 * r + 1]);
         }
+  mark_end(thread == 0);
 }
 
 // States left by segments to states that segments start from, in place; a thread an element, which
@@ -248,6 +253,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #define AHEAD 8
 extern "C" __global__ void prefix(float* __restrict__ states, const float* __restrict__ log2_decay,
                                   int heads, int segments, int length) {
+  mark_start(threadIdx.x == 0);
   const long long z = blockIdx.y;
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= D * D) return;
@@ -266,4 +272,5 @@ extern "C" __global__ void prefix(float* __restrict__ states, const float* __res
         carried = carried * whole + left[k];
       }
   }
+  mark_end(threadIdx.x == 0);
 }

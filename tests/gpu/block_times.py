@@ -1,0 +1,136 @@
+"""Where the time of a launch goes, block by block: what blocks note of themselves (``MARKS``)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelsim.gpu import attention, decode, linear, measure, sparse
+from accelsim.gpu.attention import Mask, Problem, Shape, best_tile
+from accelsim.gpu.decode import Cache, Step
+from accelsim.gpu.device import cupy
+from accelsim.gpu.kernel import Kernel, load
+from accelsim.gpu.linear import Decayed
+from accelsim.gpu.record import document, write
+
+#: Blocks of a launch that are noted at most.
+MOST = 1 << 14
+#: Heads and lengths of plain attention, from a third of the multiprocessors to many rounds of them.
+LENGTHS = (
+    (8, 1024), (8, 1536), (8, 2048), (16, 2048), (16, 3072), (16, 4096), (16, 6144), (32, 6144),
+    (32, 8192),
+)  # fmt: skip
+CACHES = (
+    Cache(17, 32, 4, 1886, 96, 4), Cache(24, 8, 1, 10207, 128, 4), Cache(3, 128, 16, 9256, 96, 4),
+    Cache(17, 32, 4, 1886, 96, 8), Cache(17, 32, 4, 1886, 96, 16), Cache(13, 128, 16, 1929, 64, 4),
+    Cache(57, 64, 32, 2176, 128, 4),
+)  # fmt: skip
+DECAYED = ((1, 16, 4608, 64), (1, 8, 2553, 64), (4, 8, 3550, 64), (2, 16, 2274, 128))
+
+
+@contextmanager
+def noted() -> Iterator[list[Kernel]]:
+    """Kernels that are loaded meanwhile note their blocks' times."""
+    found: list[Kernel] = []
+
+    def marked(source: str, entry: str, defines: Any, *sizes: int) -> Kernel:
+        found.append(load(source, entry, {**defines, "MARKS": MOST}, *sizes))
+        return found[-1]
+
+    modules = (attention, decode, linear)
+    for module in modules:
+        module.load = marked  # type: ignore[attr-defined]
+    try:
+        yield found
+    finally:
+        for module in modules:
+            module.load = load  # type: ignore[attr-defined]
+
+
+def notes(kernel: Kernel) -> Any:
+    """The kernel's marks on the GPU, [blocks, 8]."""
+    module = cupy()
+    at = kernel._module.get_global_var("marks")
+    memory = module.cuda.UnownedMemory(int(getattr(at, "ptr", at)), MOST * 64, None)
+    return module.ndarray((MOST, 8), module.uint64, module.cuda.MemoryPointer(memory, 0))
+
+
+def told(kernel: Kernel) -> dict[str, Any]:
+    """What the blocks of the last launch noted: span, clock, medians of their parts in cycles."""
+    rows = [row for row in notes(kernel).get().astype("int64").tolist() if row[1]]
+    units: dict[int, list[Any]] = {}
+    for row in rows:
+        units.setdefault(row[0], []).append(row)
+    clocks = []
+    for own in units.values():
+        first, last = min(own, key=lambda r: r[1]), max(own, key=lambda r: r[7])
+        if last[7] > first[1]:
+            clocks.append((last[6] - first[2]) / (last[7] - first[1]) * 1e9)
+
+    def middle(start: int, end: int) -> float | None:
+        each = [row[end] - row[start] for row in rows if row[start] and row[end]]
+        return statistics.median(each) if each else None
+
+    return {
+        "entry": kernel.build.entry,
+        "blocks": len(rows),
+        "span_s": (max(r[7] for r in rows) - min(r[1] for r in rows)) * 1e-9,
+        "sm_hz": statistics.median(clocks) if clocks else None,
+        "to_first_tile": middle(2, 3), "first_tile": middle(3, 4), "walk": middle(3, 5),
+        "ending": middle(5, 6), "block": middle(2, 6),
+    }  # fmt: skip
+
+
+def row(case: dict[str, Any], make: Callable[[], Callable[[], None]]) -> dict[str, Any]:
+    """A launch timed as all are, with marks; what its blocks noted in the last one."""
+    with noted() as kernels:
+        run = make()
+    for kernel in kernels:
+        notes(kernel)[...] = 0
+    time = measure.timed(run).median_s
+    found = [told(kernel) for kernel in kernels if notes(kernel)[0, 1]]
+    print(case, f"{1e6 * time:.1f} us", flush=True)
+    return {"case": case, "marked_s": time, "kernels": found}
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """Plain and causal attention, windows, block lists, decoding, linear attention."""
+
+    def attended(path: Any, shape: Shape, mask: Mask, share: float = 1.0) -> dict[str, Any]:
+        problem, tile = Problem(shape, mask, "bf16", 3), best_tile(path, shape.E)
+        keep = sparse.random_tiles(problem, tile, share, 7) if share < 1 else None
+        case = {"path": path, "B": shape.B, "H": shape.H, "P": shape.P, "E": shape.E,
+                "causal": mask.causal, "window": mask.window, "share": share}  # fmt: skip
+
+        def make() -> Callable[[], None]:
+            if keep is None:
+                return attention.fused(problem, tile)
+            return sparse.sparse(problem, tile, keep)
+
+        return row(case, make)
+
+    for path, dim in (("wgmma", 64), ("wgmma", 96), ("wgmma", 128), ("mma", 64), ("mma", 128)):
+        for heads, length in LENGTHS:
+            yield attended(path, Shape(1, heads, length, length, dim), Mask())
+    for dim in (64, 128):
+        for heads, length in ((8, 2048), (16, 4096), (32, 6144)):
+            yield attended("wgmma", Shape(1, heads, length, length, dim), Mask(causal=True))
+        shape = Shape(1, 16, 4608, 4608, dim)
+        yield attended("wgmma", shape, Mask(causal=True, window=512))
+        yield attended("wgmma", shape, Mask(), 0.2)
+    for cache in CACHES:
+        step = Step(cache, 5)
+        sizes = {"B": cache.B, "H": cache.H, "HK": cache.HK, "M": cache.M, "E": cache.E}
+        yield row({"path": "decode", **sizes, "bits": cache.bits}, lambda s=step: decode.decode(s))
+    for b, h, m, e in DECAYED:
+        problem = Decayed(Shape(b, h, m, m, e), "bf16", 3)
+        case = {"path": "linear", "B": b, "H": h, "M": m, "E": e}
+        yield row(case, lambda p=problem: linear.linear(p))
+
+
+def block_times(out: Path) -> None:
+    """The record of all of them."""
+    write(out / "block-times.json", document("block times", list(rows())))
