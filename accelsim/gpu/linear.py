@@ -19,6 +19,8 @@ from accelsim.gpu.kernel import load
 #: Positions of a chunk, and threads of a block: as in the source.
 CHUNK: Final = 64
 THREADS: Final = 128
+#: Threads of a block of the prefix, four numbers of the state each.
+SCANNERS: Final = 128
 
 
 def columns(head_dim: int) -> int:
@@ -129,7 +131,7 @@ def linear(problem: Decayed, per_segment: int | None = None) -> Callable[[], Non
         load("linear.cu", "chunks", base | {"OUTPUT": i}, THREADS, shared_bytes(s.E, bool(i)))
         for i in (0, 1)
     )
-    prefix = load("linear.cu", "prefix", base | {"OUTPUT": 0}, 256)
+    prefix = load("linear.cu", "prefix", base | {"OUTPUT": 0}, SCANNERS)
     states = module.zeros((s.B * s.H, segments, s.E, s.E), dtype=module.float32)
     rates = module.log2(problem.decays).astype(module.float32)
     number = module.int32
@@ -143,7 +145,7 @@ def linear(problem: Decayed, per_segment: int | None = None) -> Callable[[], Non
     def run() -> None:
         if segments > 1:
             local(grid, *arguments)
-            prefix((-(-s.E * s.E // 256), s.B * s.H), *scan)
+            prefix((-(-s.E * s.E // (4 * SCANNERS)), s.B * s.H), *scan)
         output(grid, *arguments)
 
     return run

@@ -248,28 +248,33 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   mark_end(thread == 0);
 }
 
-// States left by segments to states that segments start from, in place; a thread an element, which
-// asks for those of AHEAD segments at once.
+// States left by segments to states that segments start from, in place; a thread four elements,
+// which asks for those of AHEAD segments at once.
 #define AHEAD 8
-extern "C" __global__ void prefix(float* __restrict__ states, const float* __restrict__ log2_decay,
-                                  int heads, int segments, int length) {
+extern "C" __global__ void prefix(float4* __restrict__ states,
+                                  const float* __restrict__ log2_decay, int heads, int segments,
+                                  int length) {
   mark_start(threadIdx.x == 0);
+  constexpr int QUADS = D * D / 4;
   const long long z = blockIdx.y;
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
-  if (at >= D * D) return;
+  if (at >= QUADS) return;
   const float whole = exp2_approx(log2_decay[z % heads] * length);
-  float* s = states + z * segments * D * D + at;
-  float carried = 0.f;
+  float4* s = states + z * segments * QUADS + at;
+  float4 carried = make_float4(0.f, 0.f, 0.f, 0.f);
   for (int i = 0; i < segments; i += AHEAD) {
-    float left[AHEAD];
+    float4 left[AHEAD];
 #pragma unroll
     for (int k = 0; k < AHEAD; ++k)
-      if (i + k < segments) left[k] = s[(long long)(i + k) * D * D];
+      if (i + k < segments) left[k] = s[(long long)(i + k) * QUADS];
 #pragma unroll
     for (int k = 0; k < AHEAD; ++k)
       if (i + k < segments) {
-        s[(long long)(i + k) * D * D] = carried;
-        carried = carried * whole + left[k];
+        s[(long long)(i + k) * QUADS] = carried;
+        carried.x = carried.x * whole + left[k].x;
+        carried.y = carried.y * whole + left[k].y;
+        carried.z = carried.z * whole + left[k].z;
+        carried.w = carried.w * whole + left[k].w;
       }
   }
   mark_end(threadIdx.x == 0);
