@@ -179,7 +179,7 @@ class _Compiler:
         if fill or drain:
             self.buffers.append(
                 Buffer(tensor, "", backing, STREAM_SLOTS, work.depth, visits,
-                       tuple(fill), tuple(drain), (einsum,))
+                       tuple(fill), tuple(drain), (einsum,), writers=frozenset({einsum}))
             )  # fmt: skip
 
     def _leaf_visits(self, einsum: str, access: Access, again: bool = False) -> Visits:
@@ -250,7 +250,8 @@ class _Compiler:
         if not place or not users or (home is not None and not place[0]):
             return
         depth, inside = nest.around(path)
-        written = any(self.cascade.steps[e].output.tensor == tensor for e in users)
+        writers = [e for e in users if self.cascade.steps[e].output.tensor == tensor]
+        written = bool(writers)
         state = tensor in self.cascade.iterative
         lines = [x for a in nest.accesses(tensor, users) for x in nest.lines(a)]
         words = self.rooms.words(hold, path)
@@ -280,7 +281,7 @@ class _Compiler:
                    tuple(fill) if fills else (), tuple(drain) if drains else (),
                    tuple(everyone), room, hold=id(hold),
                    outside=id(chain[place[0] - 1][1]) if place[0] else 0,
-                   guests=frozenset(everyone) - frozenset(users))
+                   writers=frozenset(writers), guests=frozenset(everyone) - frozenset(users))
         )  # fmt: skip
 
     def _with_sources(self, number: int, buffer: Buffer) -> Buffer:
@@ -293,8 +294,7 @@ class _Compiler:
         if not buffer.fill:
             return buffer
         if buffer.drain:
-            once = buffer.visits.apart and all(way.which == "again" for way in buffer.fill)
-            if once or buffer.copies == 1:
+            if buffer.visits.apart or buffer.copies == 1:
                 return buffer
             return replace(buffer, sources=(number,), ahead=-self._others(buffer))
         around = [n for n, b in enumerate(self.buffers) if b.hold and b.hold == buffer.outside]
@@ -335,7 +335,7 @@ class _Compiler:
         Steps may overlap where all rooms fit at once.
         """
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
-        orders = [*self._data(), *self._left(), *self._slots(), *self._homes()]
+        orders = [*self._data(), *self._slots(), *self._homes()]
         faults = self.rooms.overlapping(self.shares)
         cycles = {e: self._cycles(e) for e in units}
         solver = Solver(self.nest.group, units, orders, cycles)
@@ -362,18 +362,6 @@ class _Compiler:
                         far = not steps and self._far(writer.name, after, name)
                         yield Order(writer.name, after, steps, "data", name, place, far)
 
-    def _left(self) -> Iterator[Order]:
-        """An Einsum reads what leaves a tile when all others are done with that tile."""
-        for buffer in self.buffers:
-            steps = 1 - buffer.ahead
-            for source in buffer.sources:
-                if not isinstance(source, int) or self.buffers[source] is buffer:
-                    continue
-                for before in self.buffers[source].users:
-                    for after in buffer.users:
-                        if before not in buffer.users:
-                            yield Order(before, after, steps, "left", buffer.tensor)
-
     def _far(self, writer: str, reader: str, tensor: str) -> bool:
         """Whether what one writes leaves and comes back to the other through a port."""
         timed = {level for level, _ in rates(self.arch)}
@@ -394,10 +382,11 @@ class _Compiler:
     def _slots(self) -> Iterator[Order]:
         """A buffer's next tile is not there before its last one is done with."""
         for number, buffer in enumerate(self.buffers):
-            stays, copies = buffer.visits.stays(self.nest.bodies), buffer.copies
-            if number in buffer.sources:  # what it brings back it has drained before
-                copies = min(copies, self._others(buffer) // stays + 1)
+            stays = buffer.visits.stays(self.nest.bodies)
             for before in buffer.users:
+                copies = buffer.copies
+                if number in buffer.sources and before in buffer.writers:
+                    copies = min(copies, -buffer.ahead // stays + 1)  # it brings back what left
                 for after in buffer.users:
                     steps = (copies - 1) * stays + 1
                     yield Order(before, after, steps, "room", buffer.tensor)

@@ -35,9 +35,8 @@ class Order:
     """``after`` in its step ``i`` comes after ``before`` in step ``i - steps``.
 
     ``why`` is "data" where it reads a result, "room" where it overwrites what
-    ``before`` read, "left" where it reads what leaves a tile that ``before``
-    uses too, and "inside" where both work in turns finer than a step, so that
-    they may not be steps apart.  ``far``: the result leaves for another level
+    ``before`` read, and "inside" where both work in turns finer than a step,
+    so that they may not be steps apart.  ``far``: the result leaves for another level
     and comes back from there.
     """
 
@@ -306,14 +305,13 @@ class Solver:
         faults = []
         for o in rooms if self._lags({}, kept) is not None else ():
             if self._lags({}, [*kept, o]) is None:
-                what = {
-                    "room": f"{o.after} overwrites {o.tensor} before {o.before} of an earlier "
-                    "step has read it",
-                    "left": f"{o.after} reads {o.tensor} after it has left a tile that "
-                    f"{o.before} still uses",
-                    "inside": f"{o.before} trails {o.after}, but {o.tensor} between them is held "
-                    "for less than a step",
-                }[o.why]
+                what = (
+                    f"{o.after} overwrites {o.tensor} before {o.before} of an earlier step has "
+                    "read it"
+                    if o.why == "room"
+                    else f"{o.before} trails {o.after}, but {o.tensor} between them is held for "
+                    "less than a step"
+                )
                 faults.append(
                     Fault(
                         o.place,
