@@ -337,7 +337,7 @@ class _Compiler:
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
         orders = [*self._data(), *self._slots(), *self._homes()]
         faults = self.rooms.overlapping(self.shares)
-        cycles = {e: self._cycles(e) for e in units}
+        cycles = {e: max(self._cycles(e), self._passes(*self.flows[e])) for e in units}
         solver = Solver(self.nest.group, units, orders, cycles)
         schedule = solver.solve(trail=not faults)
         if faults and any(schedule.lags.values()):
@@ -359,17 +359,31 @@ class _Compiler:
                     if steps is None:
                         yield Order(writer.name, after, 0, "inside", name, place)
                     else:
-                        far = not steps and self._far(writer.name, after, name)
+                        far = 0 if steps else self._far(writer.name, after, name)
                         yield Order(writer.name, after, steps, "data", name, place, far)
 
-    def _far(self, writer: str, reader: str, tensor: str) -> bool:
-        """Whether what one writes leaves and comes back to the other through a port."""
-        timed = {level for level, _ in rates(self.arch)}
-        return any(
-            b.tensor == tensor and reader in b.users and writer not in b.users and b.sources
-            and any(way.level in timed for way in b.fill)
-            for b in self.buffers
-        )  # fmt: skip
+    def _far(self, writer: str, reader: str, tensor: str) -> int:
+        """Cycles that what one writes takes to leave and come back to the other; 0: it stays."""
+        longest = 0
+        for b in self.buffers:
+            if b.tensor == tensor and reader in b.users and writer not in b.users:
+                left = [self.buffers[n] for n in b.sources if isinstance(n, int)]
+                out = [self._passes(Flow(tensor, x.visits, x.drain)) for x in left]
+                back = self._passes(Flow(tensor, b.visits, b.fill))
+                longest = max(longest, max(out, default=0) + back if b.sources else 0)
+        return longest
+
+    def _passes(self, *flows: Flow) -> int:
+        """Cycles of the busiest port for all words that flows move in their first step."""
+        found = rates(self.arch)
+        loads = dict.fromkeys(found, 0.0)
+        for flow in flows:
+            words = flow.visits.visit((0,) * len(flow.visits.steps)).met
+            for way in flow.ways:
+                for port in ((way.level, ""), (way.level, "write" if way.writes else "read")):
+                    if port in loads:
+                        loads[port] += words * way.word_bytes
+        return max((math.ceil(size / found[p]) for p, size in loads.items()), default=0)
 
     def _recurs(self, access: Access) -> int | None:
         """Steps from one slot of a recurrence to the next; None where that is inside a step."""
@@ -383,13 +397,14 @@ class _Compiler:
         """A buffer's next tile is not there before its last one is done with."""
         for number, buffer in enumerate(self.buffers):
             stays = buffer.visits.stays(self.nest.bodies)
+            comes = 0 if buffer.made else self._passes(Flow("", buffer.visits, buffer.fill))
             for before in buffer.users:
                 copies = buffer.copies
                 if number in buffer.sources and before in buffer.writers:
                     copies = min(copies, -buffer.ahead // stays + 1)  # it brings back what left
                 for after in buffer.users:
                     steps = (copies - 1) * stays + 1
-                    yield Order(before, after, steps, "room", buffer.tensor)
+                    yield Order(before, after, steps, "room", buffer.tensor, far=comes)
 
     def _others(self, buffer: Buffer) -> int:
         """Steps of other tiles from a tile's visit to the next with the same elements."""
