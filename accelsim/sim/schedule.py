@@ -13,8 +13,9 @@ goes out to another level and comes back may take some steps on its way.  A
 consumer trails wherever the room for further steps is there and an iteration
 does not take longer for it, as it would where others wait for that room.
 
-These lags know no ports.  Where a run with them stalls, others are tried, one
-Einsum after the other, and what runs fastest is kept (``Solver.search``).
+Of ports they know how long words and tiles take to pass them alone.  Where a
+run stalls, other lags are tried, first those whose iterations are the shortest
+with all tiles there, and what runs fastest is kept (``Solver.search``).
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class Order:
 
     ``why`` is "data" where it reads a result, "room" where it overwrites what
     ``before`` read, and "inside" where both work in turns finer than a step,
-    so that they may not be steps apart.  ``far``: the result leaves for another level
-    and comes back from there, or a tile comes into the room, in so many cycles.
+    so that they may not be steps apart.  ``far``: the result leaves for another
+    level and comes back from there, or a tile comes into the room, in so many
+    cycles.
     """
 
     before: str

@@ -82,6 +82,30 @@ def test_a_second_slot_lets_a_single_tile_leave_and_come_back_while_it_is_read()
     assert once == pytest.approx(2.5 * model, rel=0.02)
 
 
+def single(steps: int) -> tuple[int, float]:
+    """Simulated and modelled cycles of states of one step each, which come and go for each J."""
+    sizes = {"I": 64, "J": steps, "M": 1}
+    units = (Unit("lanes", 1, 1, _OPERATIONS), Unit("grid", 1, 1, _OPERATIONS))
+    arch = Architecture("small", 1.0, 1.0, (Level("dram", bandwidth=1.0), Level("buffer")), units)
+    loops = (Loop("I", 64),)
+    inner = (Leaf("N", "grid", loops), Node((), (), (Leaf("S", "grid", loops),)))
+    held = (Hold("K", "buffer"), Hold("Q", "buffer"), Hold("N", "buffer", copies=2))
+    state = Node((), (Hold("S", "buffer", copies=2),), (*inner, Leaf("Z", "lanes", loops)))
+    tree = Node((Loop("M", 1), Loop("J", steps)), held, (state,))
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    mapping = Mapping("m", (Group("g", tree, (Stage(("N", "S", "Z")),)),), parts)
+    problem = bind(CASCADES["state"], sizes)
+    found = estimate(problem, arch, mapping)
+    return simulate(problem, arch, mapping).cycles, in_turn_s(problem, arch, mapping, found)
+
+
+def test_a_tile_that_never_comes_again_is_not_waited_for() -> None:
+    """What one J leaves behind is no other's beginning: both go through the port at once."""
+    (few, less), (many, more) = single(72), single(216)
+    assert few >= less
+    assert many - few == pytest.approx(more - less, rel=0.01)
+
+
 @pytest.mark.parametrize("copies", [1, 3])
 def test_states_that_come_and_go_are_executed_in_order(copies: int) -> None:
     for tiles in (1, 2, 3):

@@ -69,6 +69,25 @@ def test_where_a_first_schedule_stalls_others_are_tried() -> None:
     assert set(seen[1:]) == {30}
 
 
+def test_what_is_long_on_its_way_is_made_first() -> None:
+    """C waits 20 cycles for what A has made; B, which stands behind both, goes between them."""
+    group = Group("g", Node((), (), ()), (Stage(("A", "C", "B")),))
+    inside = Order("C", "A", 0, "inside", "A")
+    data = Order("A", "C", 0, "data", "A", far=20)
+    cycles = {"A": 10, "B": 20, "C": 30}
+    solver = Solver(group, dict.fromkeys(cycles, "grid"), (data, inside), cycles)
+    assert dict(solver.solve().order[0])["grid"] == ("A", "C", "B")
+    tried = []
+
+    def trial(schedule: Schedule, most: float) -> Trial:
+        tried.append(dict(schedule.order[0])["grid"])
+        good = tried[-1] == ("A", "B", "C")
+        return Trial(60 if good else 80, not good)
+
+    assert dict(solver.search(trial).order[0])["grid"] == ("A", "B", "C")
+    assert len(tried) == 2
+
+
 def test_a_unit_whose_tile_nobody_has_asked_for_lets_the_other_go_first() -> None:
     """C's tile of R is filled when E, on the other unit, is done with the one around it."""
     units = (Unit("grid", 1, 1, _OPERATIONS), Unit("lanes", 1, 1, _OPERATIONS))
