@@ -284,7 +284,7 @@ class Solver:
             near = self.units[o.before] == self.units[o.after]
             if o.why == "inside":
                 first, second = sorted((o.before, o.after), key=lambda e: self.position[e])
-                if near:
+                if near and lags[first] == lags[second]:
                     graph[second].setdefault(first, 0)
             elif lags[o.before] - o.steps == lags[o.after]:
                 graph[o.after][o.before] = max(graph[o.after].get(o.before, 0), o.far)
