@@ -1,7 +1,7 @@
 """Latency step by step: what the published overlap of a stage's units does not give.
 
 ``models.latency`` adds up what each unit does in a stage over the whole run
-and takes the busiest, as the published models do.  Three things make a stage
+and takes the busiest, as the published models do.  Four things make a stage
 longer than that, and all follow from the mapping alone:
 
 - An Einsum that runs once in many steps (``AV`` after the loop over keys) is
@@ -11,6 +11,8 @@ longer than that, and all follow from the mapping alone:
   stage makes it, works on it and reads it on several units, these take turns:
   a step takes the longest way from the writer to the last reader, over the
   copies (the mean cycle of a marked graph, Karp, 1978; Cormen et al., 24-5).
+- A state that several units work on (the running sum that one scales and the
+  other adds to) goes from one to the next in every step of its recurrence.
 - Words that an array reads and writes straight at a level on chip come at the
   pace of its port while their Einsum runs; other Einsums of the unit do not
   bring them any sooner, so that a unit takes the sum of what each takes.
@@ -24,8 +26,10 @@ memory, which the simulator shows.
 from __future__ import annotations
 
 import math
+from graphlib import TopologicalSorter
 
 from accelsim.ir.arch import Architecture
+from accelsim.ir.cascade import Access, Index
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.mapping import Node, Tree, leaves
 from accelsim.ir.problem import Problem
@@ -77,7 +81,7 @@ class _Turns:
         for stage in self.found.stages:
             waits = sum(cycles for _, cycles in stage.stalls)
             longest = max(stage.cycles - waits, self._by_step(stage.einsums))
-            total += max(longest, self._one_slot(stage.einsums)) + waits
+            total += max(longest, self._in_turn(stage.einsums)) + waits
         return total
 
     def _ports(self, einsum: str) -> float:
@@ -127,12 +131,17 @@ class _Turns:
                 more[unit] += times * max(0.0, own - busiest)
         return max(steps * busiest + max(more.values(), default=0.0), *whole.values(), 0.0)
 
-    def _one_slot(self, einsums: tuple[str, ...]) -> float:
-        """Cycles of the slowest tile of a stage that its units make and use in turn."""
+    def _in_turn(self, einsums: tuple[str, ...]) -> float:
+        """Cycles of the slowest tile or state that a stage's units work on in turn."""
         node = self.path[-1]
-        blocks = [c for c in node.children if any(leaf.einsum in einsums for leaf in leaves(c))]
-        if len(blocks) < 2 or len({u for c in blocks for u in self._units(c)}) < 2:
+        block = {x.einsum: n for n, c in enumerate(node.children) for x in leaves(c)}
+        block = {e: n for e, n in block.items() if e in einsums}
+        if len(set(block.values())) < 2 or len({self.unit_of[e] for e in block}) < 2:
             return 0.0
+        return max(self._one_slot(node, block), self._state(node, block))
+
+    def _one_slot(self, node: Node, block: dict[str, int]) -> float:
+        """Cycles of the slowest tile that is made and used in turn."""
         pieces = _common(node.children)
         longest = 0.0
         for hold in node.holds:
@@ -141,45 +150,83 @@ class _Turns:
                 continue
             room = {h.tensor for h in node.holds if hold.tensor in (h.tensor, h.shares)}
             users = {e for t in room for e in self.nest.cascade.users[t]}
-            if room & set(self.nest.cascade.iterative) or not users <= set(einsums):
+            if room & set(self.nest.cascade.iterative) or not users <= block.keys():
                 continue
-            way = self._way(blocks, users, einsums)
+            way = self._way(self._made(hold.tensor, block), users, block)
             longest = max(longest, way / (hold.copies * pieces))
         return longest
 
-    def _way(self, blocks: list[Tree], users: set[str], einsums: tuple[str, ...]) -> float:
-        """Cycles of the longest way along what blocks read of one another, from users to users."""
-        steps = self.nest.steps
-        made = [{x.einsum for x in leaves(b)} & set(einsums) for b in blocks]
-        ends: list[float | None] = []
+    def _state(self, node: Node, block: dict[str, int]) -> float:
+        """Cycles of the slowest state that goes from step to step through several Einsums.
+
+        What reads the slot of the step before waits for what wrote it, and so
+        on through all steps of the innermost loops, if they are those of the
+        recurrence.  With the next iteration of the loops around them a new
+        state begins, when the reader has done its last step of this one.
+        """
+        loops = [loop for n in self.path for loop in n.loops if loop.trips > 1]
         longest = 0.0
-        for n in range(len(blocks)):
-            before = [
-                end
-                for m, end in enumerate(ends)
-                if end is not None and self._reads(made[n], made[m])
-            ]
-            first = any(steps[e].output.tensor in self._tensors(users) for e in made[n] & users)
-            if not before and not first:
-                ends.append(None)
-                continue
-            end = max(before, default=0.0) + self._takes(made[n])
-            ends.append(end)
-            if made[n] & users:
-                longest = max(longest, end)
+        for tensor, rank in self.nest.cascade.iterative.items():
+            own = {loop.part for loop in self.nest.by_rank.get(rank, ())}
+            slots = 1
+            for loop in reversed(loops):
+                if loop.part not in own:
+                    break
+                slots *= loop.trips
+            for e in block:
+                if any(
+                    self._old(a, rank) for a in self.nest.cascade.operands[e] if a.tensor == tensor
+                ):
+                    way = self._way({e}, self._made(tensor, block), block)
+                    more = (slots - 1) * way / _common(node.children)
+                    longest = max(longest, (more + self.cycles_of[e]) / slots)
         return longest
 
-    def _tensors(self, users: set[str]) -> set[str]:
-        return {self.nest.steps[e].output.tensor for e in users}
+    def _old(self, access: Access, rank: str) -> bool:
+        """Whether an access reads the slot that the step before has written."""
+        ranks = self.nest.cascade.tensors[access.tensor]
+        at = access.indices[ranks.index(rank)]
+        return isinstance(at, Index) and bool(at.terms) and at.offset == 0
 
-    def _reads(self, reader: set[str], writer: set[str]) -> bool:
-        """Whether an Einsum of one block reads what another makes, recurrences aside."""
-        cascade = self.nest.cascade
-        written = {self.nest.steps[e].output.tensor for e in writer} - set(cascade.iterative)
-        return any(a.tensor in written for e in reader for a in cascade.operands[e])
+    def _made(self, tensor: str, block: dict[str, int]) -> set[str]:
+        """The Einsums that write a tensor."""
+        return {e for e in block if self.nest.steps[e].output.tensor == tensor}
+
+    def _way(self, first: set[str], last: set[str], block: dict[str, int]) -> float:
+        """Cycles from the beginning of the first Einsums to the end of the last, in one step.
+
+        ``block`` says in which child of the node each Einsum of the stage is.
+        Of the Einsums only those count that the first hand on to and that the
+        last need: what else is in a block may be done at another time.  What
+        comes from another block is there when its Einsum has done all of the
+        step.  Within a block Einsums may go on piece by piece: from the first
+        piece of one to the last of another each unit does all that lies
+        between the two, and the busiest needs no less than that.
+        """
+        cascade, steps = self.nest.cascade, self.nest.steps
+        made = {steps[e].output.tensor: e for e in block}
+        reads = {
+            e: {made[a.tensor] for a in cascade.operands[e]
+                if a.tensor in made and a.tensor not in cascade.iterative}
+            for e in block
+        }  # fmt: skip
+        needs: dict[str, set[str]] = {}
+        ends: dict[str, float] = {}
+        for e in TopologicalSorter(reads).static_order():
+            needs[e] = {e}.union(*(needs[w] for w in reads[e]))
+            here = {x for x in needs[e] if block[x] == block[e]}
+            found = []
+            for x in here:
+                begins = [ends[w] for w in reads[x] - here if w in ends]
+                begins += [0.0] * (x in first)
+                if begins:
+                    found.append(max(begins) + self._takes({z for z in here if x in needs[z]}))
+            if found:
+                ends[e] = max(found)
+        return max((end for e, end in ends.items() if e in last), default=0.0)
 
     def _takes(self, einsums: set[str]) -> float:
-        """Cycles of a block's Einsums: their busiest unit."""
+        """Cycles of some Einsums of a block: their busiest unit."""
         busy: dict[str, float] = {}
         for e in einsums:
             busy[self.unit_of[e]] = busy.get(self.unit_of[e], 0.0) + self.cycles_of[e]

@@ -179,7 +179,7 @@ class _Compiler:
         if fill or drain:
             self.buffers.append(
                 Buffer(tensor, "", backing, STREAM_SLOTS, work.depth, visits,
-                       tuple(fill), tuple(drain), (einsum,))
+                       tuple(fill), tuple(drain), (einsum,), writers=frozenset({einsum}))
             )  # fmt: skip
 
     def _leaf_visits(self, einsum: str, access: Access, again: bool = False) -> Visits:
@@ -250,7 +250,8 @@ class _Compiler:
         if not place or not users or (home is not None and not place[0]):
             return
         depth, inside = nest.around(path)
-        written = any(self.cascade.steps[e].output.tensor == tensor for e in users)
+        writers = [e for e in users if self.cascade.steps[e].output.tensor == tensor]
+        written = bool(writers)
         state = tensor in self.cascade.iterative
         lines = [x for a in nest.accesses(tensor, users) for x in nest.lines(a)]
         words = self.rooms.words(hold, path)
@@ -280,7 +281,7 @@ class _Compiler:
                    tuple(fill) if fills else (), tuple(drain) if drains else (),
                    tuple(everyone), room, hold=id(hold),
                    outside=id(chain[place[0] - 1][1]) if place[0] else 0,
-                   guests=frozenset(everyone) - frozenset(users))
+                   writers=frozenset(writers), guests=frozenset(everyone) - frozenset(users))
         )  # fmt: skip
 
     def _with_sources(self, number: int, buffer: Buffer) -> Buffer:
@@ -293,8 +294,7 @@ class _Compiler:
         if not buffer.fill:
             return buffer
         if buffer.drain:
-            once = buffer.visits.apart and all(way.which == "again" for way in buffer.fill)
-            if once or buffer.copies == 1:
+            if buffer.visits.apart or buffer.copies == 1:
                 return buffer
             return replace(buffer, sources=(number,), ahead=-self._others(buffer))
         around = [n for n, b in enumerate(self.buffers) if b.hold and b.hold == buffer.outside]
@@ -335,9 +335,9 @@ class _Compiler:
         Steps may overlap where all rooms fit at once.
         """
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
-        orders = [*self._data(), *self._left(), *self._slots(), *self._homes()]
+        orders = [*self._data(), *self._slots(), *self._homes()]
         faults = self.rooms.overlapping(self.shares)
-        cycles = {e: self._cycles(e) for e in units}
+        cycles = {e: max(self._cycles(e), self._passes(*self.flows[e])) for e in units}
         solver = Solver(self.nest.group, units, orders, cycles)
         schedule = solver.solve(trail=not faults)
         if faults and any(schedule.lags.values()):
@@ -359,29 +359,31 @@ class _Compiler:
                     if steps is None:
                         yield Order(writer.name, after, 0, "inside", name, place)
                     else:
-                        far = not steps and self._far(writer.name, after, name)
+                        far = 0 if steps else self._far(writer.name, after, name)
                         yield Order(writer.name, after, steps, "data", name, place, far)
 
-    def _left(self) -> Iterator[Order]:
-        """An Einsum reads what leaves a tile when all others are done with that tile."""
-        for buffer in self.buffers:
-            steps = 1 - buffer.ahead
-            for source in buffer.sources:
-                if not isinstance(source, int) or self.buffers[source] is buffer:
-                    continue
-                for before in self.buffers[source].users:
-                    for after in buffer.users:
-                        if before not in buffer.users:
-                            yield Order(before, after, steps, "left", buffer.tensor)
+    def _far(self, writer: str, reader: str, tensor: str) -> int:
+        """Cycles that what one writes takes to leave and come back to the other; 0: it stays."""
+        longest = 0
+        for b in self.buffers:
+            if b.tensor == tensor and reader in b.users and writer not in b.users:
+                left = [self.buffers[n] for n in b.sources if isinstance(n, int)]
+                out = [self._passes(Flow(tensor, x.visits, x.drain)) for x in left]
+                back = self._passes(Flow(tensor, b.visits, b.fill))
+                longest = max(longest, max(out, default=0) + back if b.sources else 0)
+        return longest
 
-    def _far(self, writer: str, reader: str, tensor: str) -> bool:
-        """Whether what one writes leaves and comes back to the other through a port."""
-        timed = {level for level, _ in rates(self.arch)}
-        return any(
-            b.tensor == tensor and reader in b.users and writer not in b.users and b.sources
-            and any(way.level in timed for way in b.fill)
-            for b in self.buffers
-        )  # fmt: skip
+    def _passes(self, *flows: Flow) -> int:
+        """Cycles of the busiest port for all words that flows move in their first step."""
+        found = rates(self.arch)
+        loads = dict.fromkeys(found, 0.0)
+        for flow in flows:
+            words = flow.visits.visit((0,) * len(flow.visits.steps)).met
+            for way in flow.ways:
+                for port in ((way.level, ""), (way.level, "write" if way.writes else "read")):
+                    if port in loads:
+                        loads[port] += words * way.word_bytes
+        return max((math.ceil(size / found[p]) for p, size in loads.items()), default=0)
 
     def _recurs(self, access: Access) -> int | None:
         """Steps from one slot of a recurrence to the next; None where that is inside a step."""
@@ -394,13 +396,15 @@ class _Compiler:
     def _slots(self) -> Iterator[Order]:
         """A buffer's next tile is not there before its last one is done with."""
         for number, buffer in enumerate(self.buffers):
-            stays, copies = buffer.visits.stays(self.nest.bodies), buffer.copies
-            if number in buffer.sources:  # what it brings back it has drained before
-                copies = min(copies, self._others(buffer) // stays + 1)
+            stays = buffer.visits.stays(self.nest.bodies)
+            comes = 0 if buffer.made else self._passes(Flow("", buffer.visits, buffer.fill))
             for before in buffer.users:
+                copies = buffer.copies
+                if number in buffer.sources and before in buffer.writers:
+                    copies = min(copies, -buffer.ahead // stays + 1)  # it brings back what left
                 for after in buffer.users:
                     steps = (copies - 1) * stays + 1
-                    yield Order(before, after, steps, "room", buffer.tensor)
+                    yield Order(before, after, steps, "room", buffer.tensor, far=comes)
 
     def _others(self, buffer: Buffer) -> int:
         """Steps of other tiles from a tile's visit to the next with the same elements."""

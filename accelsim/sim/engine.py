@@ -123,6 +123,7 @@ class Engine:
             return
         tile, slots.tiles = slots.tiles, slots.tiles + 1
         slots.next = slots.following(slots.next)
+        slots.writes[tile] = len(slots.buffer.writers)
         slots.drains[tile] = move.drain
         end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
         slots.covers[tile] = end
@@ -158,31 +159,36 @@ class Engine:
             self.room.change(slots.buffer.level, self.now, sign * size)
 
     def _close(self, slots: Slots, einsum: str, upto: int) -> None:
-        """A user is done with its tile; the last one lets it drain and frees its slot.
+        """A user is done with its tile; the last one that writes it lets it drain.
 
         ``upto`` is the step after the tile's last one.
         """
         tile = slots.at[einsum]
-        slots.ends[tile] = slots.ends.get(tile, 0) + 1
-        if slots.ends[tile] < len(slots.buffer.users):
-            return
-        del slots.ends[tile]
-        slots.ready.remove(tile)
-        slots.upto[tile] = upto
-        drain = slots.drains.pop(tile)
-        if drain is None:
-            self._free(slots, tile)
-        else:
+        drain = None
+        if einsum in slots.buffer.writers:
+            slots.writes[tile] -= 1
+            drain = slots.drains[tile]
+        last = einsum in slots.buffer.writers and not slots.writes[tile]
+        if last and drain is not None:
+            slots.upto[tile] = upto
             due = upto + (slots.copies - 1) * slots.stays + slots.lead
             for other in self.readers.get(slots.number, ()):
                 due = min(due, upto - other.buffer.ahead + other.lead)
             self._ask(Transfer(slots, tile, True, due, len(drain.hops)), drain)
+        self._done(slots, tile)
+        if last and drain is None:
+            self._progress(slots.number, upto)
 
-    def _free(self, slots: Slots, tile: int) -> None:
+    def _done(self, slots: Slots, tile: int) -> None:
+        """A user is done with a tile, or it has drained; behind the last its slot is free."""
+        slots.ends[tile] = slots.ends.get(tile, 0) + 1
+        if slots.ends[tile] < len(slots.at) + (slots.drains.get(tile) is not None):
+            return
+        for known in (slots.ends, slots.writes, slots.drains):
+            del known[tile]
+        slots.ready.remove(tile)
         self._take(slots, -1)
-        upto = slots.upto.pop(tile)
         self._fill(slots)
-        self._progress(slots.number, upto)
 
     def _count(self, request: Request) -> None:
         for counter, size in request.counts:
@@ -195,7 +201,9 @@ class Engine:
             self.now = max(self.now, now)
             for moved in self.ports.take(self.now):
                 if moved.drains:
-                    self._free(moved.slots, moved.tile)
+                    upto = moved.slots.upto.pop(moved.tile)
+                    self._done(moved.slots, moved.tile)
+                    self._progress(moved.slots.number, upto)
                 else:
                     self._there(moved.slots, moved.tile)
         self.now = until

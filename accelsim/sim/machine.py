@@ -189,8 +189,10 @@ class Slots:
         self.tiles = 0
         self.ready: set[int] = set()
         self.waiting = 0
-        #: Users that are done with a tile, its last step, steps that it covers, how it drains.
+        #: Users that are done with a tile, and its drain; users that still have to write it.
         self.ends: dict[int, int] = {}
+        self.writes: dict[int, int] = {}
+        #: The step after a tile's last one while it drains, steps that it covers, how it drains.
         self.upto: dict[int, int] = {}
         self.covers: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}

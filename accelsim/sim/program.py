@@ -61,8 +61,10 @@ class Buffer:
     around it (see ``tile_of``), whose tile must be there; a tile is filled when
     they have done with all steps before its own first step plus ``ahead``.
     ``hold`` and ``outside`` identify its hold and the one that it fills from, 0
-    for none.  ``guests`` are the users that only share its room: they keep its
-    slot from the next tile, but need not wait for this one.
+    for none.  ``writers`` are the users behind the last of which it drains;
+    its slot is free when all others are done, too.  ``guests`` are the users
+    that only share its room: they keep its slot from the next tile, but need
+    not wait for this one.
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
     out once for the whole group.
     """
@@ -81,6 +83,7 @@ class Buffer:
     ahead: int = 0
     hold: int = 0
     outside: int = 0
+    writers: frozenset[str] = frozenset()
     guests: frozenset[str] = frozenset()
 
     @property

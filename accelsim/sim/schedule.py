@@ -13,15 +13,17 @@ goes out to another level and comes back may take some steps on its way.  A
 consumer trails wherever the room for further steps is there and an iteration
 does not take longer for it, as it would where others wait for that room.
 
-These lags know no ports.  Where a run with them stalls, others are tried, one
-Einsum after the other, and what runs fastest is kept (``Solver.search``).
+Of ports they know how long words and tiles take to pass them alone.  Where a
+run stalls, other lags are tried, first those whose iterations are the shortest
+with all tiles there, and what runs fastest is kept (``Solver.search``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from itertools import pairwise
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -35,10 +37,10 @@ class Order:
     """``after`` in its step ``i`` comes after ``before`` in step ``i - steps``.
 
     ``why`` is "data" where it reads a result, "room" where it overwrites what
-    ``before`` read, "left" where it reads what leaves a tile that ``before``
-    uses too, and "inside" where both work in turns finer than a step, so that
-    they may not be steps apart.  ``far``: the result leaves for another level
-    and comes back from there.
+    ``before`` read, and "inside" where both work in turns finer than a step,
+    so that they may not be steps apart.  ``far``: the result leaves for another
+    level and comes back from there, or a tile comes into the room, in so many
+    cycles.
     """
 
     before: str
@@ -47,7 +49,7 @@ class Order:
     why: str
     tensor: str
     place: Place = field(default=Place(), compare=False)
-    far: bool = False
+    far: int = 0
 
 
 class Trial(NamedTuple):
@@ -65,13 +67,18 @@ class Schedule:
     order: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
     waits: dict[str, tuple[str, ...]]
 
+    @property
+    def key(self) -> Hashable:
+        """What tells it from others of its group: waits follow from lags."""
+        return tuple(self.lags.items()), self.order
+
 
 #: Steps that a result may take on its way out to another level and back.
 FAR = (1, 2, 3)
 #: Steps by which a consumer may trail what it reads, where other lags are tried.
 TRIED = (0, 1, 2, 3)
-#: Schedules that are tried at most.
-MOST_TRIED = 200
+#: Schedules that are looked at first, those of them that are tried first, and tried at most.
+MOST_LOOKED, MOST_FIRST, MOST_TRIED = 400, 12, 200
 
 #: By how many steps the second of two Einsums trails the first, at least.
 Trailing: TypeAlias = dict[tuple[str, str], int]
@@ -138,23 +145,48 @@ class Solver:
         """The fastest of the schedules near the one that ``solve`` has found.
 
         ``trial`` tells how long one takes, if it takes less than so many
-        cycles, and whether it stalls; one that does not is taken.
+        cycles, and whether it stalls; one that does not is taken.  Those
+        whose iterations are the shortest with all tiles there are tried
+        first, then those around the fastest, as long as one is faster.
         """
         fastest = self._chosen(self.choice)
         assert fastest is not None
         least, tried = trial(fastest, inf), [fastest]
-        moved = True
+        first = moved = True
         while moved and least.stalls:
-            moved = False
-            for choice in self._near():
+            moved = first
+            for choice in self._shortest() if first else self._near():
                 found = self._chosen(choice)
-                if found is None or found in tried or len(tried) > MOST_TRIED:
+                if found is None or found in tried or len(tried) > MOST_TRIED or not least.stalls:
                     continue
                 tried.append(found)
                 other = trial(found, least.cycles)
                 if other.cycles < least.cycles:
                     fastest, least, self.choice, moved = found, other, choice, True
+            first = False
         return fastest
+
+    def _shortest(self) -> list[Choice]:
+        """Of the choices around the present one those with the shortest iterations, best first.
+
+        The shortest that was found so far is looked around first.
+        """
+        own, start = self.choice, self._chosen(self.choice)
+        assert start is not None
+        known = {start.key}
+        found = [(self._takes(start), 0, own)]
+        left = list(found)
+        while left and len(known) < MOST_LOOKED:
+            _, _, self.choice = heappop(left)
+            for other in self._near():
+                schedule = self._chosen(other)
+                if schedule is None or schedule.key in known:
+                    continue
+                found.append((self._takes(schedule), len(known), other))
+                known.add(schedule.key)
+                heappush(left, found[-1])
+        self.choice = own
+        return [choice for _, _, choice in sorted(found)[:MOST_FIRST]]
 
     def _near(self) -> Iterator[Choice]:
         """What differs from the present choice in one pair, or in all pairs of one consumer."""
@@ -165,21 +197,21 @@ class Solver:
                 for steps in TRIED if some else ():
                     trailing = self.choice.trailing | dict.fromkeys(some, steps)
                     for listed in (False, True):
-                        yield self.choice._replace(trailing=trailing, listed=listed)
+                        yield Choice(trailing, listed)
 
     def _takes(self, schedule: Schedule) -> int:
         """Cycles of an iteration whose tiles are there: each stage's longest chain of waits."""
+        before = self._before(schedule.lags, schedule.waits)
         total = 0
         for stage in schedule.order:
-            graph: dict[str, set[str]] = {e: set() for _, es in stage for e in es}
+            graph = {e: before[e].copy() for _, es in stage for e in es}
             for _, einsums in stage:
                 for one, other in pairwise(einsums):
-                    graph[other].add(one)
-            for e in graph:
-                graph[e] |= {w for w in schedule.waits.get(e, ()) if w in graph}
+                    graph[other].setdefault(one, 0)
             ends: dict[str, int] = {}
             for e in TopologicalSorter(graph).static_order():
-                ends[e] = self.cycles[e] + max((ends[w] for w in graph[e]), default=0)
+                ready = (ends[w] + way for w, way in graph[e].items())
+                ends[e] = self.cycles[e] + max(ready, default=0)
             total += max(ends.values(), default=0)
         return total
 
@@ -240,30 +272,34 @@ class Solver:
 
     def _before(
         self, lags: dict[str, int], waits: dict[str, tuple[str, ...]]
-    ) -> dict[str, set[str]]:
-        """For each Einsum those of its stage that come before it in an iteration."""
-        graph = {e: set(waits.get(e, ())) for e in self.stage}
+    ) -> dict[str, dict[str, int]]:
+        """For each Einsum those of its stage that come before it in an iteration.
+
+        Each with the cycles that its result, or a tile into its room, is on the way.
+        """
+        graph = {e: dict.fromkeys(waits.get(e, ()), 0) for e in self.stage}
         for o in self.orders:
-            same = self.stage[o.before] == self.stage[o.after] and o.before != o.after
-            if not same or self.units[o.before] != self.units[o.after]:
+            if self.stage[o.before] != self.stage[o.after] or o.before == o.after:
                 continue
+            near = self.units[o.before] == self.units[o.after]
             if o.why == "inside":
                 first, second = sorted((o.before, o.after), key=lambda e: self.position[e])
-                graph[second].add(first)
+                if near and lags[first] == lags[second]:
+                    graph[second].setdefault(first, 0)
             elif lags[o.before] - o.steps == lags[o.after]:
-                graph[o.after].add(o.before)
+                graph[o.after][o.before] = max(graph[o.after].get(o.before, 0), o.far)
         return graph
 
     def _order(
-        self, stage: Stage, lags: dict[str, int], choice: Choice, before: dict[str, set[str]]
+        self, stage: Stage, lags: dict[str, int], choice: Choice, before: dict[str, dict[str, int]]
     ) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The turns on each unit in a stage.  Raises CycleError where there are none."""
-        inner = {e: before[e] & set(stage.einsums) for e in stage.einsums}
+        inner = {e: before[e] for e in stage.einsums}
         turns = [*TopologicalSorter(inner).static_order()] if choice.listed else []
         tail = dict.fromkeys(stage.einsums, 0)  # cycles from its end to the end of all after it
         for e in reversed(turns):
-            for other in inner[e]:
-                tail[other] = max(tail[other], tail[e] + self.cycles[e])
+            for other, way in inner[e].items():
+                tail[other] = max(tail[other], way + self.cycles[e] + tail[e])
 
         def turn(e: str) -> tuple[int, int]:
             return -lags[e], self.position[e]
@@ -275,9 +311,9 @@ class Solver:
             e, start = left[0], 0
             if choice.listed:
                 open_ = {
-                    e: max([free[self.units[e]], *(ends[w] for w in inner[e])])
+                    e: max([free[self.units[e]], *(ends[w] + way for w, way in inner[e].items())])
                     for e in left
-                    if inner[e] <= ends.keys()
+                    if inner[e].keys() <= ends.keys()
                 }
                 e = min(open_, key=lambda e: (open_[e], -tail[e] - self.cycles[e]))
                 start = open_[e]
@@ -286,7 +322,7 @@ class Solver:
             units.setdefault(self.units[e], []).append(e)
         return tuple((u, tuple(es)) for u, es in units.items())
 
-    def _runs(self, schedule: Schedule, before: dict[str, set[str]]) -> bool:
+    def _runs(self, schedule: Schedule, before: dict[str, dict[str, int]]) -> bool:
         """Whether what must come before what and the order on each unit form no circle."""
         graph = {e: set(found) for e, found in before.items()}
         for stage in schedule.order:
@@ -306,14 +342,13 @@ class Solver:
         faults = []
         for o in rooms if self._lags({}, kept) is not None else ():
             if self._lags({}, [*kept, o]) is None:
-                what = {
-                    "room": f"{o.after} overwrites {o.tensor} before {o.before} of an earlier "
-                    "step has read it",
-                    "left": f"{o.after} reads {o.tensor} after it has left a tile that "
-                    f"{o.before} still uses",
-                    "inside": f"{o.before} trails {o.after}, but {o.tensor} between them is held "
-                    "for less than a step",
-                }[o.why]
+                what = (
+                    f"{o.after} overwrites {o.tensor} before {o.before} of an earlier step has "
+                    "read it"
+                    if o.why == "room"
+                    else f"{o.before} trails {o.after}, but {o.tensor} between them is held for "
+                    "less than a step"
+                )
                 faults.append(
                     Fault(
                         o.place,

@@ -148,6 +148,7 @@ class _Runner:
                     self._places(slots.upto, base, outer),
                     self._places(slots.covers, base, outer),
                     tuple(sorted((n - base, count) for n, count in slots.ends.items())),
+                    tuple(sorted((n - base, count) for n, count in slots.writes.items())),
                     tuple(sorted((n - base, d) for n, d in slots.drains.items())),
                 )
             )  # fmt: skip

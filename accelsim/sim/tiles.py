@@ -225,10 +225,17 @@ class Visits:
 
     @cached_property
     def apart(self) -> bool:
-        """Whether no tile of a step comes in another; not said of quotients or lines that meet."""
-        if not all(self.moving) or any(x.divisor > 1 for x in self.lines):
+        """Whether no step has elements of another; not said of quotients or lines that meet.
+
+        The slots of a recurrence hold the same elements.
+        """
+        own_lines = [
+            (x, row) for x, row in zip(self.lines, self._by_step, strict=True) if not x.slot
+        ]
+        still = any(not any(row[n] for _, row in own_lines) for n in range(len(self.steps)))
+        if still or any(x.divisor > 1 for x, _ in own_lines):
             return False
-        for line, by_step in zip(self.lines, self._by_step, strict=True):
+        for line, by_step in own_lines:
             reach = 0
             own = [(c, loop.trips) for c, loop in zip(by_step, self.steps, strict=True)]
             own += [(line.coefficient(r.part) * r.stride, r.trips) for r in self.inside]

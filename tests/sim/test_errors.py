@@ -157,7 +157,7 @@ def test_tiles_in_too_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_many_iterations_inside_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "MOST_INSIDE", 4)
     problem, mapping = chain(leaf("S", J=4, K=4), leaf("Z", L=4, J=4))
-    assert "64 iterations inside one step are too many to step through" in refused(problem, mapping)
+    assert "16 iterations inside one step are too many to step through" in refused(problem, mapping)
 
 
 def test_too_many_iterations_of_a_ragged_spread(monkeypatch: pytest.MonkeyPatch) -> None:
