@@ -320,15 +320,18 @@ class Closer:
         ((einsum, touched),) = self.touched.items()
         tensors = list(self.rows)  # each is a bundle: within one Einsum no room is shared
         cheapest = self._by_served(einsum)
+        each = [self.space.point_joules(einsum, unit) * self.points[einsum] for unit, _ in touched]
+        own = _beside([np.asarray(joules) for joules in each], self.size)
+        costs = {}
+        for tensor in tensors:
+            some = [self._by_level(tensor, words) for _, words in touched]
+            costs[tensor] = [_beside(joules, self.size) for joules in zip(*some, strict=True)]
         best: Any = np.inf
-        for unit, words in touched:
-            each = self.space.point_joules(einsum, unit) * self.points[einsum]
-            costs = {t: self._by_level(t, words) for t in tensors}
-            for served, joules in cheapest.items():
-                total = joules + each
-                for t, level in zip(tensors, served, strict=True):
-                    total = total + costs[t][level]
-                best = np.minimum(best, total)
+        for served, joules in cheapest.items():
+            total = joules + own
+            for t, level in zip(tensors, served, strict=True):
+                total = total + costs[t][level]
+            best = np.minimum(best, total.min(axis=0))
         return best
 
     @cached_property
@@ -376,6 +379,11 @@ class Closer:
             here = np.where(over, np.inf, joules)
             cheapest[served] = np.minimum(cheapest[served], here) if served in cheapest else here
         return cheapest
+
+
+def _beside(some: Sequence[Any], size: int) -> Array:
+    """Arrays of so many points beside each other along a new first axis."""
+    return np.stack([np.broadcast_to(v, size) for v in some])
 
 
 def _fewest(words: Iterable[Words]) -> Words:
