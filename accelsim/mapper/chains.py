@@ -203,21 +203,27 @@ class Chains:
     def _spreads(self) -> int:
         return self.base.spreads_of(self.einsum)
 
-    def points(self, orders: Sequence[Order], most: float, only: Served | None = None) -> Bounded:
+    def points(self, orders: Sequence[Order], most: float, some: Iterable[Served]) -> Bounded:
         """Points of frames whose bound is at most so many joules.
 
-        With ``only`` one way to serve the tensors is looked at, and the bound is one
-        on mappings that serve them so.
+        It is one on mappings that serve the tensors in some of the ways.
 
         >>> from accelsim.explore.map import task_for
         >>> from accelsim.mapper.frame import frame
         >>> task, _ = task_for("matmul", arch="teaching", shape="M=4,N=4,K=4")
         >>> chains = Chains(Space(task, frame(task.cascade, ("C",), ())))
-        >>> len(chains.points([("M",)], math.inf).numbers), chains.size(("M",))[0]
+        >>> len(chains.points([("M",)], math.inf, chains.served).numbers), chains.size(("M",))[0]
         (2, 3)
         """
-        ways = self._ways(self.good(most) if only is None else (only,))
-        return self.among(orders, ways, most, touched=True)
+        return self.among(orders, self._ways(some), most, touched=True)
+
+    def lowest(self, served: Served) -> float:
+        """Joules that no mapping is below which serves the tensors so."""
+        return self.lowest_of(served, *self._ways((served,))[served])
+
+    def lowest_of(self, served: Served, least: Array, rate: Array) -> float:
+        """The least of a bound by innermost extents, with what holds bring to it."""
+        return float((least + self._more(served) * rate).min())
 
     def at(self, points: Points, most: float) -> Array:
         """Bounds of some points; infinite where above so many joules."""

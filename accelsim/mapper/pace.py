@@ -27,7 +27,7 @@ what is more by that time together are below every mapping of the point.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,18 +89,25 @@ class Pace:
             self._tables[last] = best
         return self._tables[last]
 
-    def points(self, orders: Sequence[Order], most: float, only: Served | None = None) -> Bounded:
+    def points(self, orders: Sequence[Order], most: float, some: Iterable[Served]) -> Bounded:
         """Points of frames with a bound on seconds by joules of at most so much.
 
-        With ``only`` it is one on mappings that serve the tensors so.
+        It is one on mappings that serve the tensors in some of the ways.
         """
-        ways = {
-            served: self._products(served)
-            for served in (self.chains.served if only is None else (only,))
-            if only is not None
-            or any(self._figures(served, last)[1].min() <= most for last in self.chains.lasts)
-        }
-        return self.chains.among(orders, ways, most)
+        return self.chains.among(orders, {s: self._products(s) for s in some}, most)
+
+    def good(self, most: float) -> tuple[Served, ...]:
+        """Ways to serve the tensors of which a bound by innermost extents is somewhere so low."""
+        lasts = self.chains.lasts
+        return tuple(
+            served
+            for served in self.chains.served
+            if any(self._figures(served, last)[1].min() <= most for last in lasts)
+        )
+
+    def lowest(self, served: Served) -> float:
+        """Seconds by joules that no mapping is below which serves the tensors so."""
+        return self.chains.lowest_of(served, *self._products(served))
 
     def _products(self, served: Served) -> tuple[Array, Array]:
         """Seconds by joules if the tensors are served so, and seconds that more joules take.

@@ -53,6 +53,9 @@ FEW = 16
 #: Blocks of each space that are kept for the points that wait.
 BLOCKS = 4
 
+#: How far above the lowest bound it is looked for, one share after the other.
+SHARES = (0.02, 0.5, math.inf)
+
 #: Loops of the frames of one Einsum among which the first point is looked for.
 FEW_LOOPS = 3
 
@@ -279,22 +282,19 @@ class _Chained(_Front):
     def __init__(self, goal: Goal, chains: Chains) -> None:
         super().__init__(goal)
         self.chains = chains
-        self.points = chains.points if goal.name == "energy" else Pace(chains).points
+        self.bounds = chains if goal.name == "energy" else Pace(chains)
 
     def promising(self) -> tuple[Space, Closer, int] | None:
         """The best point by its closer bound of the frame of few loops with the least bound."""
         orders = [order for order in self.chains.orders if len(order) <= FEW_LOOPS]
-        fewer = [order for order in orders if len(order) < FEW_LOOPS]
         for served in self.chains.served:
-            best, least = -1, math.inf
-            for some in (fewer, orders[len(fewer) :]):
-                found = self.points(some, least, served)
-                if len(found.bounds) and found.bounds.min() < least:
-                    n = int(found.bounds.argmin())
-                    best, least = int(found.points.order[n]), float(found.bounds[n])
-            if best >= 0:
-                found = self.points([self.chains.orders[best]], math.inf, served)
-                return self._best(self._field(best, found), FEW)
+            least = self.bounds.lowest(served)
+            for share in SHARES if math.isfinite(least) else ():
+                found = self.bounds.points(orders, least * (1 + share), (served,))
+                if len(found.bounds) and math.isfinite(found.bounds.min()):
+                    order = int(found.points.order[found.bounds.argmin()])
+                    some = found.at(found.points.order == order)
+                    return self._best(self._field(order, some), FEW)
         return None
 
     def fill(self, known: Choice | None, most: float, gap: float) -> None:
@@ -307,10 +307,11 @@ class _Chained(_Front):
         other = None
         if known is not None and self.goal.name == "energy" and most > known.energy_j:
             other = dearer(known)
-        found = self.points(self.chains.orders, most)
+        good = self.bounds.good(most)
+        found = self.bounds.points(self.chains.orders, most, good)
         if known is not None and other is not None and len(found.bounds):
             few = found.bounds < known.energy_j * (1 - max(gap, EQUAL))
-            dear = self.chains.dearer(other.prices, self.chains.good(most))
+            dear = self.chains.dearer(other.prices, good)
             found = found.at(few | (dear.at(found.points, other.most) <= other.most))
         for order, some in found.by_order():
             self.add(self._field(order, some))
