@@ -26,9 +26,8 @@ tiles of spots further out are no less.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import combinations, product
 from typing import Any, TypeAlias
 
@@ -38,52 +37,16 @@ from accelsim.ir.rule import divisors
 from accelsim.mapper.cuts import Cuts, tile_sizes
 from accelsim.mapper.evaluate import BACKING, Array, Numbers
 from accelsim.mapper.frame import MOST_LOOPS, Use, batch_ranks, frame, loop_ranks, sequences
+from accelsim.mapper.goal import EQUAL
 from accelsim.mapper.grid import cuts_of
 from accelsim.mapper.holds import levels_between
+from accelsim.mapper.nests import Bounded, Nests, Order, Points, Spots
 from accelsim.mapper.space import Space
 from accelsim.mapper.touched import Prices, Served, Touched
 
-
-class _Cut:
-    """A rank cut by loops of more than one trip each.
-
-    ``trips`` of each loop; ``tiles``: extents of full tiles, the whole first; the places
-    ``at`` of the innermost extents among all, and ``numbers`` of the rows in a grid
-    that has ``of``.
-    """
-
-    def __init__(self, table: Cuts, size: int, known: Array) -> None:
-        good = np.all(table.trips[:, :-1] > 1, axis=1)
-        self.of = len(table.trips)
-        self.numbers = np.flatnonzero(good)
-        self.trips = [np.ascontiguousarray(t) for t in table.trips[good, :-1].T]
-        inside = np.cumprod(table.full[good, ::-1], axis=1)[:, ::-1]
-        inside[:, 0] = size
-        self.tiles = [np.ascontiguousarray(t) for t in inside.T]
-        self.at = np.searchsorted(known, inside[:, -1])
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A loop at some points: its rank and trips, and a full tile of the rank around and in it."""
-
-    rank: str
-    trips: Any
-    around: Any
-    inside: Any
-
-
-#: What some points come to: of their bounds, places of innermost extents, and loops.
-Figure: TypeAlias = Callable[[Array, Sequence[Numbers], Sequence[Loop]], Array]
-
-
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """A spot that may hold a tensor: rho, and words of the tile with all its copies."""
-
-    rho: Any
-    tile: Any
-    copies: int
+#: For ways to serve the tensors two tables by last loop and innermost extents: a bound,
+#: and how often what holds take beyond the least comes to it.
+Ways: TypeAlias = Mapping[Served, tuple[Array, Array]]
 
 
 def covers(base: Space) -> bool:
@@ -122,18 +85,23 @@ class Chains:
         self.touched = Touched(base, self.extents, self.task.word_joules)
         self.uses = self.touched.uses
         self.levels = levels_between(self.task.arch)
-        self._cuts: dict[tuple[str, int], _Cut] = {}
-        self._worth: dict[tuple[str, float, Served | None], list[tuple[Served, Array]]] = {}
+        self._numbers = {order: n for n, order in enumerate(self.orders)}
+        self.lasts = tuple(dict.fromkeys(last(order) for order in self.orders))
+        self._last = np.array([self.lasts.index(last(order)) for order in self.orders])
+        self._words = [words / self.batch for words in self.touched.words]
+        buffers = self.task.wishes.buffers
+        self._copies = (buffers if self.batch > 1 else 1, buffers)
+        self._counted: dict[tuple[int, int], int] = {}
+        self._worth: dict[tuple[Served, str], Array] = {}
+        self._holds: dict[Served, Array] = {}
         self._full: dict[Served, Any] = {}
 
-    def dearer(self, prices: Prices, most: float) -> Chains:
-        """The same where words cost more joules, for mappings that cost at most so many here."""
-        lasts = ("", *self.extents)
-        worth = {served for last in lasts for served, _ in self._good(last, most, None)}
+    def dearer(self, prices: Prices, served: tuple[Served, ...]) -> Chains:
+        """The same where words cost more joules, for mappings that serve the tensors so."""
         other = object.__new__(Chains)
         other.__dict__ |= {k: v for k, v in self.__dict__.items() if k != "ways"}
-        other.touched, other._worth = self.touched.priced(prices), {}
-        other.__dict__["served"] = tuple(s for s in self.served if s in worth)
+        other.touched, other._worth, other._holds = self.touched.priced(prices), {}, {}
+        other.__dict__["served"] = served
         return other
 
     # -- ways to serve the tensors -----------------------------------------------------------
@@ -190,15 +158,18 @@ class Chains:
         hope = {s: self.least(s) + float(self.touched.least(s, "").min()) for s in found}
         return tuple(sorted(found, key=lambda s: (hope[s], s)))
 
-    # -- points of a frame -------------------------------------------------------------------
+    # -- points of frames --------------------------------------------------------------------
 
-    def cut(self, rank: str, times: int) -> _Cut:
-        """A rank cut by so many loops."""
-        if (rank, times) not in self._cuts:
-            size, tiles = self.task.sizes[rank], self.task.wishes.tiles.get(rank, ())
-            table = cuts_of(size, times + 1, tiles, self.task.sides)
-            self._cuts[rank, times] = _Cut(table, size, self.extents[rank])
-        return self._cuts[rank, times]
+    @cached_property
+    def nests(self) -> Nests:
+        """The points of all frames."""
+        sizes, needs = self.task.sizes, [use.needs for use in self.uses]
+        return Nests(self.orders, sizes, self.extents, self._cuts, needs)
+
+    def _cuts(self, rank: str, loops: int) -> Cuts:
+        """The ways to cut a rank by so many loops."""
+        tiles = self.task.wishes.tiles.get(rank, ())
+        return cuts_of(self.task.sizes[rank], loops + 1, tiles, self.task.sides)
 
     def _tile_sizes(self, rank: str) -> Sequence[int]:
         """Extents that tiles of a rank may have."""
@@ -213,99 +184,190 @@ class Chains:
 
     def size(self, order: Sequence[str]) -> tuple[int, int]:
         """Points of a frame's grid, those of shorter sequences among them, and its mappings."""
-        points = math.prod(self.cut(r, order.count(r)).of for r in self.extents)
+        number = self._numbers[tuple(order)]
+        points = self.nests.size(number)
         mappings = 2 * points * self._spreads
-        for n, use in enumerate(self.uses):
-            spots = len(self._spots(n, [Loop(r, 1.0, 1.0, 1.0) for r in order]))
-            mappings *= sum(math.comb(spots + len(s) - 1, len(s)) for s in self.levels_of(use))
+        for n, spots in enumerate(self.nests.places(number)):
+            mappings *= self._sets(n, spots)
         return points, mappings
+
+    def _sets(self, n: int, spots: int) -> int:
+        """Sets of holds of a tensor at so many spots."""
+        if (n, spots) not in self._counted:
+            sets = self.levels_of(self.uses[n])
+            found = sum(math.comb(spots + len(some) - 1, len(some)) for some in sets)
+            self._counted[n, spots] = found
+        return self._counted[n, spots]
 
     @cached_property
     def _spreads(self) -> int:
         return self.base.spreads_of(self.einsum)
 
-    def points(
-        self, order: Sequence[str], most: float, only: Served | None = None
-    ) -> tuple[Numbers, Array]:
-        """Numbers of points of a frame whose bound is at most so many joules, and their bounds.
+    def points(self, orders: Sequence[Order], most: float, some: Iterable[Served]) -> Bounded:
+        """Points of frames whose bound is at most so many joules.
 
-        With ``only`` one way to serve the tensors is looked at, and the bound is
-        one on mappings that serve them so.
+        It is one on mappings that serve the tensors in some of the ways.
 
         >>> from accelsim.explore.map import task_for
         >>> from accelsim.mapper.frame import frame
         >>> task, _ = task_for("matmul", arch="teaching", shape="M=4,N=4,K=4")
         >>> chains = Chains(Space(task, frame(task.cascade, ("C",), ())))
-        >>> numbers, joules = chains.points(("M",), math.inf)
-        >>> len(numbers), chains.size(("M",))[0]
+        >>> len(chains.points([("M",)], math.inf, chains.served).numbers), chains.size(("M",))[0]
         (2, 3)
         """
-        ways = self._good(order[-1] if order else "", most, only)
-        return self.among(order, [(b, partial(self._served, s, most)) for s, b in ways], most)
+        return self.among(orders, self._ways(some), most, touched=True)
+
+    def lowest(self, served: Served) -> float:
+        """Joules that no mapping is below which serves the tensors so."""
+        return self.lowest_of(served, *self._ways((served,))[served])
+
+    def lowest_of(self, served: Served, least: Array, rate: Array) -> float:
+        """The least of a bound by innermost extents, with what holds bring to it."""
+        return float((least + self._more(served) * rate).min())
+
+    def at(self, points: Points, most: float) -> Array:
+        """Bounds of some points; infinite where above so many joules."""
+        return self._at(points, self._ways(self.served), most, touched=True)
+
+    def _ways(self, some: Iterable[Served]) -> Ways:
+        """The tables of some ways to serve the tensors."""
+        return {
+            s: (np.stack([self._least(s, rank) for rank in self.lasts]), np.ones(1)) for s in some
+        }
 
     def among(
-        self, order: Sequence[str], ways: Sequence[tuple[Array, Figure]], most: float
-    ) -> tuple[Numbers, Array]:
-        """Numbers of points of a frame with a figure of at most so much, and their figures.
-
-        That is the least of several ways: of each a bound by innermost extents, and
-        what it comes to at some points, given their bounds, places of extents and loops.
-        """
-        cuts = {r: self.cut(r, order.count(r)) for r in self.extents}
-        places = [c.at for c in cuts.values()]
-        if not ways:
-            return np.zeros(0, dtype=np.int64), np.zeros(0)
-        best = np.full([len(p) for p in places], np.inf)
-        for least, figure in ways:
-            at = np.nonzero(least[np.ix_(*places)] <= most)
-            if len(at[0]):
-                inside = [p[i] for p, i in zip(places, at, strict=True)]
-                loops = self._loops(order, cuts, dict(zip(cuts, at, strict=True)))
-                found = figure(least[tuple(inside)], inside, loops)
-                best[at] = np.minimum(best[at], found)
-        few = np.nonzero(best <= most)
-        rows = [c.numbers[i] for c, i in zip(cuts.values(), few, strict=True)]
-        return np.ravel_multi_index(rows, [c.of for c in cuts.values()]), best[few]
-
-    def _served(
         self,
-        served: Served,
+        orders: Sequence[Order],
+        ways: Ways,
         most: float,
-        least: Array,
-        inside: Sequence[Numbers],
-        loops: Sequence[Loop],
-    ) -> Array:
-        """Bounds of some points if the tensors are served so; infinite where above so many joules.
+        touched: bool = False,
+    ) -> Bounded:
+        """Points of frames with a bound of at most so much, the least of several ways.
 
-        ``least`` are their bounds by innermost extents, of which ``inside`` gives the
-        places, of ``loops``.
+        Each has a bound by innermost extents; to this comes what holds take beyond
+        ``least``, so many times.  With ``touched`` it is put in place of that what the
+        PEs touch at the points.
         """
-        spots = [self._spots(n, loops) for n in range(len(self.uses))]
-        found = np.full(len(least), np.inf)
-        held = self._held(spots, served, len(least))
-        close = np.flatnonzero(least - self.least(served) + held <= most)
-        if len(close):
-            rhos = [np.broadcast_to(s[-1].rho, held.shape)[close] for s in spots]
-            touched = self.touched.at(served, [i[close] for i in inside], rhos)
-            found[close] = touched + held[close]
-        return found
+        kept, bounds = [self.nests.none], [np.zeros(0)]
+        ways = {
+            served: (np.where(least + self._more(served) * rate <= most, least, np.inf), rate)
+            for served, (least, rate) in ways.items()
+        }
+        for points in self.nests.points(*self._pairs(orders, ways, most)):
+            found = self._at(points, ways, most, touched)
+            few = np.flatnonzero(found <= most)
+            if len(few):
+                kept.append(points.at(few))
+                bounds.append(found[few])
+        return self.nests.sorted(kept, np.concatenate(bounds))
 
-    def more(self, served: Served, loops: Sequence[Loop], count: int) -> Array:
-        """Joules of holds at some points, beyond ``least``, if the tensors are served so."""
-        spots = [self._spots(n, loops) for n in range(len(self.uses))]
-        return self._held(spots, served, count) - self.least(served)
+    def _at(self, points: Points, ways: Ways, most: float, touched: bool) -> Array:
+        """Bounds of some points; infinite where above so much."""
+        rho, tile = self.nests.walk(points, self._words)
+        places = dict.fromkeys(at for served in ways for at in enumerate(served))
+        alone = {(n, v): self._alone(n, v, rho[:, n], tile[:, n]) for n, v in places}
+        shape = len(self.lasts), *self._shape
+        where = np.ravel_multi_index((self._last[points.order], *points.inside), shape)
+        best = np.full(len(points.order), np.inf)
+        for served, tables in ways.items():
+            least, rate = (np.broadcast_to(t, shape).ravel()[where] for t in tables)
+            more = sum(alone[at] for at in enumerate(served)) - self.least(served)
+            few = np.flatnonzero(least + more * rate <= most)
+            if len(few):
+                here = points.order[few], rho[..., few], tile[..., few]
+                spots = self.nests.spots(*here, self._copies)
+                held = self._held(spots, served)
+                found = least[few] + (held - self.least(served)) * rate[few]
+                if touched:
+                    close = found <= most
+                    inside, rhos = points.inside[:, few[close]], spots.rho[-1][:, close]
+                    found[close] = self.touched.at(served, list(inside), rhos) + held[close]
+                best[few] = np.minimum(best[few], found)
+        return best
 
-    def _good(self, last: str, most: float, only: Served | None) -> list[tuple[Served, Array]]:
-        """Ways to serve the tensors, with a bound by innermost extents that is somewhere so low."""
-        key = last, most if only is None else math.inf, only
-        if key not in self._worth:
-            self._worth[key] = []
-            for served in self.served if only is None else (only,):
-                bound = self.least(served) + self.touched.least(served, last)
-                if only is not None or bound.min() <= most:
-                    bound = np.where(self.crowded(served), np.inf, bound)
-                    self._worth[key].append((served, bound))
-        return self._worth[key]
+    def _pairs(self, orders: Sequence[Order], ways: Ways, most: float) -> tuple[Numbers, Numbers]:
+        """Pairs of an order and innermost extents that may be good in some way.
+
+        As numbers of orders, and of extents by rank.
+        """
+        good = np.zeros((len(self.lasts), *self._shape), dtype=bool)
+        for least, _ in ways.values():
+            good |= least <= most
+        numbers = np.array([self._numbers[order] for order in orders], dtype=np.int64)
+        pair, *inside = np.nonzero(good[self._last[numbers]])
+        return numbers[pair], np.array(inside)
+
+    def _alone(self, n: int, level: int, rho: Array, tile: Array) -> Array:
+        """Joules of holds of a tensor that end at a level, with no other tensor there.
+
+        ``rho`` and ``tile`` inside each loop: the outermost tile that fits is brought least.
+        """
+        if level == BACKING:
+            return np.full(rho.shape[-1], float(self.held(n, level, 1.0)))
+        most = self.task.room(level)[1]
+        found: Any = np.inf
+        for here, words in zip(rho[::-1], tile[::-1], strict=True):
+            found = np.where(words <= most, here, found)
+        return np.asarray(self.held(n, level, found))
+
+    def good(self, most: float) -> tuple[Served, ...]:
+        """Ways to serve the tensors of which a bound by innermost extents is somewhere so low."""
+        return tuple(
+            served
+            for served in self.served
+            if any(
+                self.least(served) + self.touched.least(served, rank).min() <= most
+                and self._least(served, rank).min() <= most
+                for rank in self.lasts
+            )
+        )
+
+    def _least(self, served: Served, last: str) -> Array:
+        """Bounds by innermost extents if the tensors are served so, before a last loop."""
+        if (served, last) not in self._worth:
+            bound = self.least(served) + self.touched.least(served, last)
+            bound = np.where(self.crowded(served), np.inf, bound)
+            self._worth[served, last] = np.broadcast_to(bound, self._shape)
+        return self._worth[served, last]
+
+    def _more(self, served: Served) -> Array:
+        """Joules beyond ``least`` that no holds are below which serve the tensors so.
+
+        By innermost extents.  Of the tensors that are held, take the one whose spot is the
+        outermost.  Its tile fits, beside a word of each other tensor at its level, and rho
+        of all others is at least what it would be there, which the extents inside say.
+        """
+        if served not in self._holds:
+            total: Any = np.zeros(self._shape)
+            fits: Any = np.bool_(all(level == BACKING for level in served))
+            for n, level in enumerate(served):
+                rho, tile = self._tiles(n)
+                total = total + self.held(n, level, rho if level != BACKING else 1.0)
+                if level != BACKING:
+                    room, most = self.task.room(level)
+                    words = tile * np.where(tile < self._words[n], *self._copies[::-1])
+                    fits = fits | (tile <= most) & (words <= room - served.count(level) + 1)
+            found = np.where(fits, total * (1 - EQUAL) - self.least(served), np.inf)
+            for axis in range(found.ndim):  # a spot's extents are no less than the innermost
+                found = np.flip(np.minimum.accumulate(np.flip(found, axis), axis), axis)
+            self._holds[served] = found
+        return self._holds[served]
+
+    def _tiles(self, n: int) -> tuple[Any, Any]:
+        """Rho and words of full tiles of a tensor by the extents inside the loops around."""
+        rho: Any = np.float64(1.0)
+        tile: Any = np.float64(1.0)
+        for rank, extents in self.extents.items():
+            if rank in self.uses[n].needs:
+                tile = tile * self.touched.axis(rank, extents)
+            else:
+                rho = rho * self.touched.tiles[rank]
+        return rho, tile
+
+    @cached_property
+    def _shape(self) -> tuple[int, ...]:
+        """How many innermost extents each rank has."""
+        return tuple(len(e) for e in self.extents.values())
 
     def crowded(self, served: Served) -> Any:
         """Whether innermost tiles do not fit the levels that serve them, by innermost extents."""
@@ -323,53 +385,23 @@ class Chains:
         self._full[served] = over
         return over
 
-    def _loops(
-        self, order: Sequence[str], cuts: Mapping[str, _Cut], at: Mapping[str, Numbers]
-    ) -> list[Loop]:
-        """Each loop, outermost first, at some points."""
-        found = []
-        for n, rank in enumerate(order):
-            cut, depth, here = cuts[rank], order[:n].count(rank), at[rank]
-            around, inside = cut.tiles[depth][here], cut.tiles[depth + 1][here]
-            found.append(Loop(rank, cut.trips[depth][here], around, inside))
-        return found
-
-    def _spots(self, n: int, loops: Sequence[Loop]) -> list[_Spot]:
-        """The spots that may hold a tensor, outermost first."""
-        needs, rho = self.uses[n].needs, np.float64(1.0)
-        tile: Any = self.touched.words[n] / self.batch
-        copies = self.task.wishes.buffers if self.batch > 1 else 1
-        found = []
-        for at in range(len(loops) + 1):
-            own = at == 0 or loops[at - 1].rank in needs
-            if at and own:
-                tile = tile * loops[at - 1].inside / loops[at - 1].around
-                copies = self.task.wishes.buffers
-            elif at:
-                rho = rho * loops[at - 1].trips
-            if own and (at == len(loops) or loops[at].rank not in needs):
-                found.append(_Spot(rho, tile, copies))
-        return found
-
-    def _held(self, spots: Sequence[Sequence[_Spot]], served: Served, count: int) -> Array:
+    def _held(self, spots: Spots, served: Served) -> Array:
         """Joules of holds that serve the tensors so, at the least; infinite where none fit."""
-        choices = []
-        for n, level in enumerate(served):
-            most = self.task.room(level)[1] if level != BACKING else math.inf
-            choices.append([
-                (level, s.tile * s.copies,
-                 self.held(n, level, s.rho) + np.where(s.tile <= most, 0.0, np.inf))
-                for s in (spots[n] if level != BACKING else ())
-            ])  # fmt: skip
-        best = np.full(count, np.inf)
-        for chosen in product(*(c for c in choices if c)):
-            room: dict[int, Any] = {}
-            total: Any = 0.0
-            for level, words, joules in chosen:
-                room[level] = room.get(level, 0.0) + words
-                total = total + joules
-            over: Any = np.bool_(False)
-            for level, words in room.items():
-                over = over | (words > self.task.room(level)[0])
-            best = np.minimum(best, np.where(over, np.inf, total))
-        return best
+        held = [n for n, level in enumerate(served) if level != BACKING]
+        total: Any = np.zeros(spots.rho.shape[-1])
+        rooms: dict[int, Any] = {}
+        for axis, n in enumerate(held):
+            level, most = served[n], self.task.room(served[n])[1]
+            joules = self.held(n, level, spots.rho[:, n])
+            joules = np.where(spots.tile[:, n] <= most, joules, np.inf)
+            apart = (-1, *[1] * (len(held) - axis - 1), joules.shape[-1])  # an axis a tensor
+            total = total + joules.reshape(apart)
+            rooms[level] = rooms.get(level, 0.0) + spots.room[:, n].reshape(apart)
+        for level, words in rooms.items():
+            total = np.where(words > self.task.room(level)[0], np.inf, total)
+        return np.asarray(total.reshape(-1, total.shape[-1]).min(axis=0))
+
+
+def last(order: Order) -> str:
+    """The rank of the last loop; without loops it is empty."""
+    return order[-1] if order else ""

@@ -320,15 +320,25 @@ class Closer:
         ((einsum, touched),) = self.touched.items()
         tensors = list(self.rows)  # each is a bundle: within one Einsum no room is shared
         cheapest = self._by_served(einsum)
+        each = [self.space.point_joules(einsum, unit) * self.points[einsum] for unit, _ in touched]
+        own = _beside([np.asarray(joules) for joules in each], self.size)
+        costs = {}
+        for tensor in tensors:
+            together = {
+                use: Words(
+                    np.nan,
+                    _beside([words[use].visits for _, words in touched], self.size),
+                    _beside([words[use].first for _, words in touched], self.size),
+                )
+                for use in self.counts.uses[tensor]
+            }
+            costs[tensor] = self._by_level(tensor, together)
         best: Any = np.inf
-        for unit, words in touched:
-            each = self.space.point_joules(einsum, unit) * self.points[einsum]
-            costs = {t: self._by_level(t, words) for t in tensors}
-            for served, joules in cheapest.items():
-                total = joules + each
-                for t, level in zip(tensors, served, strict=True):
-                    total = total + costs[t][level]
-                best = np.minimum(best, total)
+        for served, joules in cheapest.items():
+            total = joules + own
+            for t, level in zip(tensors, served, strict=True):
+                total = total + costs[t][level]
+            best = np.minimum(best, total.min(axis=0))
         return best
 
     @cached_property
@@ -355,27 +365,51 @@ class Closer:
         return found
 
     def _by_served(self, einsum: str) -> dict[tuple[int, ...], Any]:
-        """The least joules of sets of holds that fit together, by the levels that serve."""
-        empty = dict.fromkeys(self.places, 0.0)
-        layer: list[tuple[tuple[int, ...], Any, dict[Where, Any]]] = [((), 0.0, empty)]
-        for (tensor, rows), rooms in zip(self.rows.items(), self.rooms, strict=True):
-            layer = [
-                (
-                    (*served, row.serves[einsum]),
-                    joules + self.alone[tensor][row.number],
-                    {p: words + held.get(p, 0.0) for p, words in room.items()},
-                )
-                for served, joules, room in layer
-                for row, held in zip(rows, rooms, strict=True)
-            ]
-        cheapest: dict[tuple[int, ...], Any] = {}
-        for served, joules, room in layer:
-            over: Any = np.bool_(False)
-            for place, words in room.items():
-                over = over | (words > self.places[place])
-            here = np.where(over, np.inf, joules)
-            cheapest[served] = np.minimum(cheapest[served], here) if served in cheapest else here
-        return cheapest
+        """The least joules of sets of holds that fit together, by the levels that serve.
+
+        Arrays have an axis for the sets of each tensor that serve from one level, and
+        one for the points.
+        """
+        groups = []
+        for axis, (tensor, rows) in enumerate(self.rows.items()):
+            apart = (-1, *[1] * (len(self.rows) - axis - 1), self.size)
+            found: dict[int, tuple[Array, dict[Where, Array]]] = {}
+            for level in dict.fromkeys(row.serves[einsum] for row in rows):
+                some = [n for n, row in enumerate(rows) if row.serves[einsum] == level]
+                joules = _beside([self.alone[tensor][rows[n].number] for n in some], self.size)
+                held = [self.rooms[axis][n] for n in some]
+                words = {
+                    p: _beside([h.get(p, 0.0) for h in held], self.size).reshape(apart)
+                    for p in self.places
+                    if any(p in h for h in held)
+                }
+                found[level] = joules.reshape(apart), words
+            groups.append(found)
+        return {
+            served: self._cheapest([group[v] for group, v in zip(groups, served, strict=True)])
+            for served in product(*groups)
+        }
+
+    def _cheapest(self, sets: Sequence[tuple[Array, Mapping[Where, Array]]]) -> Array:
+        """The least joules of one of each of some sets of holds such that they fit together."""
+        best: Any = np.inf
+        for n in range(len(sets[0][0])):
+            first = sets[0][0][n], {place: words[n] for place, words in sets[0][1].items()}
+            total: Any = 0.0
+            for joules, _ in (first, *sets[1:]):
+                total = total + joules
+            for place, room in self.places.items():
+                held: Any = 0.0
+                for _, words in (first, *sets[1:]):
+                    held = held + words.get(place, 0.0)
+                total = np.where(held > room, np.inf, total)
+            best = np.minimum(best, total.reshape(-1, self.size).min(axis=0))
+        return np.asarray(best)
+
+
+def _beside(some: Sequence[Any], size: int) -> Array:
+    """Arrays of so many points beside each other along a new first axis."""
+    return np.stack([np.broadcast_to(v, size) for v in some])
 
 
 def _fewest(words: Iterable[Words]) -> Words:

@@ -154,6 +154,7 @@ class Counts:
         self.levels = len(arch.levels)
         self.ranks = {e: ranks_of(cascade.steps[e]) for e in frame.einsums}
         self._held: dict[tuple[str, int], Words] = {}
+        self._rounds: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[tuple[str, Any]]] = {}
         self._parts = dict(frame.parts)
 
     def at(self, chosen: Callable[[Any], Any]) -> Counts:
@@ -250,14 +251,17 @@ class Counts:
 
     def rounds(self, unit: Unit, spread: Spread) -> list[tuple[str, Any]]:
         """Rounds in time of each part that is spread, rows first; averages over its tiles."""
-        found = rounds(unit, spread, self.trips)
-        if self.short is None:
-            return found
-        sides = [*(unit.rows for _ in spread.rows), *(unit.cols for _ in spread.cols)]
-        return [
-            (part, self.short.rounds(part, side) if part in self.short.tiles else n)
-            for (part, n), side in zip(found, sides, strict=True)
-        ]
+        key = unit.name, spread.rows, spread.cols
+        if key not in self._rounds:
+            found = rounds(unit, spread, self.trips)
+            sides = [*(unit.rows for _ in spread.rows), *(unit.cols for _ in spread.cols)]
+            if self.short is not None:
+                found = [
+                    (part, self.short.rounds(part, side) if part in self.short.tiles else n)
+                    for (part, n), side in zip(found, sides, strict=True)
+                ]
+            self._rounds[key] = found
+        return list(self._rounds[key])
 
     def leaf(self, use: Use, spread: Spread) -> Words:
         """What an Einsum's PEs touch of a tensor: words of a step, of all steps, different ones."""

@@ -27,15 +27,16 @@ what is more by that time together are below every mapping of the point.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from accelsim.mapper.chains import Chains, Figure, Loop
-from accelsim.mapper.evaluate import BACKING, Array, Numbers
+from accelsim.mapper.chains import Chains
+from accelsim.mapper.evaluate import BACKING, Array
+from accelsim.mapper.nests import Bounded, Order
 from accelsim.mapper.space import Space
 from accelsim.mapper.touched import Served
 
@@ -88,33 +89,34 @@ class Pace:
             self._tables[last] = best
         return self._tables[last]
 
-    def points(
-        self, order: Sequence[str], most: float, only: Served | None = None
-    ) -> tuple[Numbers, Array]:
-        """Numbers of points of a frame with a bound on seconds by joules of at most so much.
+    def points(self, orders: Sequence[Order], most: float, some: Iterable[Served]) -> Bounded:
+        """Points of frames with a bound on seconds by joules of at most so much.
 
-        And these bounds.  With ``only`` they are on mappings that serve the tensors so.
+        It is one on mappings that serve the tensors in some of the ways.
         """
-        last = order[-1] if order else ""
-        ways: list[tuple[Array, Figure]] = []
-        for served in self.chains.served if only is None else (only,):
-            seconds, product = self._figures(served, last)
-            if only is not None or product.min() <= most:
-                ways.append((product, partial(self._product, served, seconds)))
-        return self.chains.among(order, ways, most)
+        return self.chains.among(orders, {s: self._products(s) for s in some}, most)
 
-    def _product(
-        self,
-        served: Served,
-        seconds: Array,
-        least: Array,
-        inside: Sequence[Numbers],
-        loops: Sequence[Loop],
-    ) -> Array:
-        """Bounds on the product at some points if the tensors are served so."""
-        fastest = seconds[tuple(inside)]
-        more = self.chains.more(served, loops, len(least))
-        return np.asarray(least + more * np.where(np.isfinite(fastest), fastest, 1.0))
+    def good(self, most: float) -> tuple[Served, ...]:
+        """Ways to serve the tensors of which a bound by innermost extents is somewhere so low."""
+        lasts = self.chains.lasts
+        return tuple(
+            served
+            for served in self.chains.served
+            if any(self._figures(served, last)[1].min() <= most for last in lasts)
+        )
+
+    def lowest(self, served: Served) -> float:
+        """Seconds by joules that no mapping is below which serves the tensors so."""
+        return self.chains.lowest_of(served, *self._products(served))
+
+    def _products(self, served: Served) -> tuple[Array, Array]:
+        """Seconds by joules if the tensors are served so, and seconds that more joules take.
+
+        By the last loop and innermost extents.
+        """
+        seconds, products = zip(*(self._figures(served, n) for n in self.chains.lasts), strict=True)
+        fastest = np.stack(seconds)
+        return np.stack(products), np.where(np.isfinite(fastest), fastest, 1.0)
 
     def _figures(self, served: Served, last: str) -> tuple[Array, Array]:
         """Least seconds, and seconds by joules, if the tensors are served so, by extents."""

@@ -31,12 +31,12 @@ from accelsim.mapper.closer import Closer
 from accelsim.mapper.evaluate import Array, Numbers
 from accelsim.mapper.frame import MOST_LOOPS, frame, frames
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
+from accelsim.mapper.nests import Bounded
 from accelsim.mapper.pace import Pace
 from accelsim.mapper.point import Choice, Point
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.stow import Tally
 from accelsim.mapper.ties import dearer
-from accelsim.mapper.touched import Served
 
 #: Points that are solved for the second figure alone.
 MOST_TIES = 24
@@ -47,8 +47,14 @@ BLOCK = 1024
 #: Points of which the most promising is solved before all others.
 FIRST = 256
 
+#: The same of one Einsum, where bounds of points are close.
+FEW = 16
+
 #: Blocks of each space that are kept for the points that wait.
 BLOCKS = 4
+
+#: How far above the lowest bound it is looked for, one share after the other.
+SHARES = (0.02, 0.5, math.inf)
 
 #: Loops of the frames of one Einsum among which the first point is looked for.
 FEW_LOOPS = 3
@@ -217,8 +223,8 @@ class _Front:
         """
         return self._best(self.fields[self.heap[0][2]]) if self.heap else None
 
-    def _best(self, some: _Field) -> tuple[Space, Closer, int]:
-        few = np.flatnonzero(np.isfinite(some.first[:FIRST]))
+    def _best(self, some: _Field, first: int = FIRST) -> tuple[Space, Closer, int]:
+        few = np.flatnonzero(np.isfinite(some.first[:first]))
         closer, one, two = self._closely(some, few)
         return some.space, closer, int(np.lexsort((two, one))[0])
 
@@ -276,20 +282,19 @@ class _Chained(_Front):
     def __init__(self, goal: Goal, chains: Chains) -> None:
         super().__init__(goal)
         self.chains = chains
-        self.points = chains.points if goal.name == "energy" else Pace(chains).points
+        self.bounds = chains if goal.name == "energy" else Pace(chains)
 
     def promising(self) -> tuple[Space, Closer, int] | None:
         """The best point by its closer bound of the frame of few loops with the least bound."""
+        orders = [order for order in self.chains.orders if len(order) <= FEW_LOOPS]
         for served in self.chains.served:
-            best: tuple[str, ...] = ()
-            least = math.inf
-            for order in self.chains.orders:
-                if len(order) <= FEW_LOOPS:
-                    bounds = self.points(order, least, served)[1]
-                    if len(bounds) and bounds.min() < least:
-                        best, least = order, float(bounds.min())
-            if math.isfinite(least):
-                return self._best(self._field(best, math.inf, served))
+            least = self.bounds.lowest(served)
+            for share in SHARES if math.isfinite(least) else ():
+                found = self.bounds.points(orders, least * (1 + share), (served,))
+                if len(found.bounds) and math.isfinite(found.bounds.min()):
+                    order = int(found.points.order[found.bounds.argmin()])
+                    some = found.at(found.points.order == order)
+                    return self._best(self._field(order, some), FEW)
         return None
 
     def fill(self, known: Choice | None, most: float, gap: float) -> None:
@@ -302,21 +307,19 @@ class _Chained(_Front):
         other = None
         if known is not None and self.goal.name == "energy" and most > known.energy_j:
             other = dearer(known)
-        dear = None if other is None else self.chains.dearer(other.prices, most)
-        for order in self.chains.orders:
-            some = self._field(order, most)
-            if known is not None and other is not None and dear is not None:
-                good = some.first < known.energy_j * (1 - max(gap, EQUAL))
-                if not good.all():
-                    good |= np.isin(some.numbers, dear.points(order, other.most)[0])
-                some = _Field(some.made, some.numbers[good], some.first[good])
-            if len(some.numbers):
-                self.add(some)
+        good = self.bounds.good(most)
+        found = self.bounds.points(self.chains.orders, most, good)
+        if known is not None and other is not None and len(found.bounds):
+            few = found.bounds < known.energy_j * (1 - max(gap, EQUAL))
+            dear = self.chains.dearer(other.prices, good)
+            found = found.at(few | (dear.at(found.points, other.most) <= other.most))
+        for order, some in found.by_order():
+            self.add(self._field(order, some))
 
-    def _field(self, order: tuple[str, ...], most: float, only: Served | None = None) -> _Field:
-        numbers, bounds = self.points(order, most, only)
-        by = np.argsort(bounds, kind="stable")
-        return _Field(lambda: self.chains.space(order), numbers[by], bounds[by])
+    def _field(self, order: int, some: Bounded) -> _Field:
+        by = np.argsort(some.bounds, kind="stable")
+        made = partial(self.chains.space, self.chains.orders[order])
+        return _Field(made, some.numbers[by], some.bounds[by])
 
 
 def _itself(space: Space) -> Space:

@@ -44,9 +44,13 @@ class Shapes:
             for n in range(len(program.steps))
         )
         self._known: dict[str, dict[tuple[int, ...], Shape]] = {t.einsum: {} for t in program.tasks}
+        self._last: dict[str, tuple[int, Shape]] = {}
 
     def of(self, task: Task, step: int) -> Shape:
-        """What a task's step asks."""
+        """What a task's step asks; a step is asked about until it ends."""
+        last = self._last.get(task.einsum)
+        if last is not None and last[0] == step:
+            return last[1]
         at, key = [], []
         left = step
         for n in reversed(range(task.depth)):
@@ -58,6 +62,7 @@ class Shapes:
         found = known.get(tuple(key))
         if found is None:
             found = known[tuple(key)] = self._new(task, step, tuple(reversed(at)))
+        self._last[task.einsum] = step, found
         return found
 
     def _new(self, task: Task, step: int, at: tuple[int, ...]) -> Shape:

@@ -328,9 +328,42 @@ class Visits:
 
     def _walk(self, at: Sequence[int], key: Key) -> Visit:
         carried, visited, residues = key
+        total = math.prod(r.trips for r in self.inside)
+        if total > MOST_INSIDE:
+            raise refuse(
+                f"{total} iterations inside one step are too many to step through",
+                f"at most {MOST_INSIDE}",
+            )
+        if self._regular:
+            return self._counted(carried, visited)
         tiles = self._tiles(residues)
         words = np.broadcast_to(self.words, tuple(r.trips for r in self.inside)).ravel()
         return self._seen(tiles, words, carried, visited)
+
+    @cached_property
+    def _regular(self) -> bool:
+        """Whether tiles are alike, and two in a step the same only where no loop moves one."""
+        if self.words.ndim or any(line.divisor > 1 for line in self.lines):
+            return False
+        for line in self.lines:
+            reach = 0
+            own = [(abs(line.coefficient(r.part) * r.stride), r.trips) for r in self.inside]
+            for c, trips in sorted((c, trips) for c, trips in own if c):
+                if c <= reach:
+                    return False
+                reach += c * (trips - 1)
+        return True
+
+    def _counted(self, carried: bool, visited: bool) -> Visit:
+        """What ``_seen`` finds where tiles are regular: another tile in each iteration."""
+        moves = [any(line.coefficient(r.part) for line in self.lines) for r in self.inside]
+        loops = [(on, r.trips) for on, r in zip(moves, self.inside, strict=True) if r.trips > 1]
+        while loops and not loops[-1][0]:
+            loops.pop()  # iterations that all have the last tile
+        tiles = math.prod(trips for _, trips in loops) - carried
+        different = math.prod(trips for on, trips in loops if on) - carried
+        again = 0 if not self.again else tiles if visited else tiles - different
+        return Visit(tiles > 0, tiles * int(self.words), again * int(self.words))
 
     def _seen(self, tiles: Words, words: Words, carried: bool, visited: bool) -> Visit:
         """Visits of tiles in turn, each of so many words.
@@ -358,12 +391,6 @@ class Visits:
     def _tiles(self, residues: tuple[int, ...]) -> Words:
         """A number for each iteration inside a step; equal numbers are equal tiles."""
         shape = tuple(r.trips for r in self.inside)
-        total = math.prod(shape)
-        if total > MOST_INSIDE:
-            raise refuse(
-                f"{total} iterations inside one step are too many to step through",
-                f"at most {MOST_INSIDE}",
-            )
         found = np.zeros([1] * len(shape), dtype=np.int64)
         left = list(residues)
         for line in self.lines:

@@ -91,7 +91,8 @@ def test_the_bound_of_a_point_is_that_of_its_best_mapping(task: Task, data: st.D
     for order in data.draw(st.lists(st.sampled_from(chains.orders), min_size=3, max_size=3)):
         space = chains.space(order)
         assert chains.size(order) == (space.grid.size, space.size)
-        numbers, joules = chains.points(order, math.inf)
+        found = chains.points([order], math.inf, chains.served)
+        numbers, joules = found.numbers, found.bounds
         assert set(numbers) == set(np.flatnonzero(~space.doubles))
         if not len(numbers):
             continue
@@ -100,9 +101,9 @@ def test_the_bound_of_a_point_is_that_of_its_best_mapping(task: Task, data: st.D
         if len(chains.levels) == 1:
             np.testing.assert_allclose(joules, closer, rtol=1e-9)
         most = float(np.median(joules[np.isfinite(joules)])) if np.isfinite(joules).any() else 1.0
-        few, low = chains.points(order, most)
-        np.testing.assert_array_equal(few, numbers[joules <= most])
-        np.testing.assert_array_equal(low, joules[joules <= most])
+        few = chains.points([order], most, chains.good(most))
+        np.testing.assert_array_equal(few.numbers, numbers[joules <= most])
+        np.testing.assert_array_equal(few.bounds, joules[joules <= most])
 
 
 @settings(max_examples=8, **QUIET)
@@ -115,7 +116,8 @@ def test_no_mapping_is_faster_than_its_pace(task: Task, data: st.DataObject) -> 
     for order in data.draw(st.lists(st.sampled_from(chains.orders), min_size=3, max_size=3)):
         space = chains.space(order)
         seconds = pace.of(space)
-        numbers, products = pace.points(order, math.inf)
+        paced = pace.points([order], math.inf, chains.served)
+        numbers, products = paced.numbers, paced.bounds
         assert set(numbers) == set(np.flatnonzero(~space.doubles))
         for n in data.draw(st.permutations(range(len(numbers))))[:6]:
             closer = Closer(space, numbers[n : n + 1])
@@ -126,9 +128,26 @@ def test_no_mapping_is_faster_than_its_pace(task: Task, data: st.DataObject) -> 
                     assert products[n] <= choice.latency_s * choice.energy_j * (1 + 1e-9)
         finite = products[np.isfinite(products)]
         most = float(np.median(finite)) if len(finite) else 1.0
-        few, low = pace.points(order, most)
-        np.testing.assert_array_equal(few, numbers[products <= most])
-        np.testing.assert_array_equal(low, products[products <= most])
+        few = pace.points([order], most, pace.good(most))
+        np.testing.assert_array_equal(few.numbers, numbers[products <= most])
+        np.testing.assert_array_equal(few.bounds, products[products <= most])
+
+
+def test_points_of_all_frames_together_are_those_of_each_frame() -> None:
+    task, _ = task_for("matmul", arch="dram-l2-smem-x64", shape="M=64,N=37,K=24")
+    chains = Chains(base(task))
+    most = float(np.quantile(chains.points(chains.orders, math.inf, chains.served).bounds, 0.1))
+    found = chains.points(chains.orders, most, chains.served)
+    assert len(found.numbers) > 1000
+    by_order = dict(found.by_order())
+    for n, order in enumerate(chains.orders):
+        alone = chains.points([order], most, chains.good(most))
+        assert (n in by_order) == (len(alone.numbers) > 0)
+        if n in by_order:
+            np.testing.assert_array_equal(by_order[n].numbers, alone.numbers)
+            np.testing.assert_array_equal(by_order[n].bounds, alone.bounds)
+    np.testing.assert_array_equal(chains.at(found.points, math.inf), found.bounds)
+    assert not len(chains.points((), math.inf, chains.served).numbers)
 
 
 def test_the_pace_of_a_machine_that_shares_its_ports_out_is_that_of_its_best_mapping() -> None:
