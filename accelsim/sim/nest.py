@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from accelsim.errors import Fault, InputError, one_of, refuse
+from accelsim.errors import Fault, InputError, one_of
 from accelsim.ir.arch import Architecture, Unit
 from accelsim.ir.cascade import Access, Einsum, Index, Last, Map, maps, rank_of
 from accelsim.ir.mapping import (
@@ -124,15 +124,11 @@ class Nest:
     def __init__(
         self, problem: Problem, arch: Architecture, mapping: Mapping, group: Group
     ) -> None:
-        self.problem, self.arch, self.mapping, self.group = problem, arch, mapping, group
+        self.problem, self.arch, self.group = problem, arch, group
+        self.mapping = mapping.within(group)
         self.cascade = problem.cascade
-        self.parts = dict(mapping.parts)
-        self.short = short_ranks(mapping, problem.extent)
-        if self.short and len(list(leaves(group.tree))) > 1:
-            raise refuse(
-                f"{group.name} fuses Einsums, but the last tile of {one_of(self.short)} is short",
-                "splits that divide, or one Einsum a group",
-            )
+        self.parts = dict(self.mapping.parts)
+        self.short = short_ranks(self.mapping, problem.extent)
         self.ends = Ends(
             tuple((strides(self.parts[rank]), size) for rank, size in self.short.items())
         )
