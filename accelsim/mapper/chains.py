@@ -113,6 +113,7 @@ class Chains:
     def __init__(self, base: Space, loops: int = MOST_LOOPS) -> None:
         self.base, self.task = base, base.task
         (self.einsum,) = base.frame.einsums
+        self.sides = self.task.sides((self.einsum,))
         cascade, sizes = base.cascade, base.task.sizes
         batch = batch_ranks(cascade, (self.einsum,))
         self.batch = math.prod(sizes[r] for r in batch)
@@ -196,16 +197,16 @@ class Chains:
         """A rank cut by so many loops."""
         if (rank, times) not in self._cuts:
             size, tiles = self.task.sizes[rank], self.task.wishes.tiles.get(rank, ())
-            table = cuts_of(size, times + 1, tiles, self.task.sides)
+            table = cuts_of(size, times + 1, tiles, self.sides)
             self._cuts[rank, times] = _Cut(table, size, self.extents[rank])
         return self._cuts[rank, times]
 
     def _tile_sizes(self, rank: str) -> Sequence[int]:
         """Extents that tiles of a rank may have."""
         size = self.task.sizes[rank]
-        if self.task.sides is None or rank in self.task.wishes.tiles:
+        if self.sides is None or rank in self.task.wishes.tiles:
             return divisors(size)
-        return tile_sizes(size, self.task.sides)
+        return tile_sizes(size, self.sides)
 
     def space(self, order: Sequence[str]) -> Space:
         """The mapspace of a frame."""
