@@ -152,12 +152,25 @@ class Nest:
         """The lines of an access."""
         if id(access) not in self._lines:
             found = lines(self.problem, self.parts, access)
+            if any(map(self._uncounted, found)):
+                ranks = one_of(self.short)
+                message = (
+                    f"a window, a quotient or a recurrence along it where the last tile of {ranks} "
+                    "is short"
+                )
+                raise InputError([Fault(access.place, message, "splits that divide")])
             for n, x in enumerate(found):  # a tile ends where its rank does
                 for own, size in self.ends.ranks:
                     if any(p in own for p, _ in x.terms):
                         found = (*found[:n], replace(x, most=size), *found[n + 1 :])
             self._lines[id(access)] = found
         return self._lines[id(access)]
+
+    def _uncounted(self, line: Line) -> bool:
+        """Whether a line bends, or tells slots along a rank that ends within its last tile."""
+        if line.slot:
+            return any(part in own for own, _ in self.ends.ranks for part, _ in line.terms)
+        return bool(self.short) and (line.divisor > 1 or line.most is not None)
 
     def _cycles(self, leaf: Leaf, above: tuple[Node, ...]) -> float:
         unit = self.arch.unit[leaf.unit]

@@ -141,7 +141,7 @@ class ShortVisits(Visits):
         shape = tuple(r.trips for r in self.inside)
         found: Words = np.broadcast_to(self.words, shape)
         for line in self.lines:
-            if line.most is None:
+            if line.most is None or line.slot:
                 continue
             strides = dict(line.terms)
             full: Words = np.asarray(math.prod(self.taken[p] for p in strides), dtype=np.int64)
