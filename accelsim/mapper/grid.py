@@ -152,9 +152,10 @@ def grid(
                 table = cuts(size, len(names), may, trips)
             if not len(table.trips) or (own == [rank] and wanted.get(rank, size) != size):
                 said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in (*names, *own))
-                raise InputError(
-                    [Fault(Place("<mapping>"), f"{rank} = {size} does not split with {said}")]
-                )
+                message = f"{rank} = {size} does not split with {said}"
+                allowed = "tiles of which the last is cut wherever the others are"
+                one = own == [rank] and may is not None
+                raise InputError([Fault(Place("<mapping>"), message, allowed if one else "")])
         cut.append((rank, names, table))
     return _laid_out(cut, sizes)
 
