@@ -138,7 +138,8 @@ def grid(
             raise InputError(
                 [Fault(Place("<mapping>"), f"{rank} is not cut into {one_of(missing)} here")]
             )
-        may = sides if _around(cascade, found, rank) else None
+        free = not (tiles or {}).get(rank) and _around(cascade, found, rank)
+        may = sides if free else None
         table = cuts_of(size, len(names), (tiles or {}).get(rank, ()), may)
         if own != [rank] or any(n in wanted for n in (*names, *own)) or (tiles or {}).get(rank):
             rows = [
