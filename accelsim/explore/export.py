@@ -63,8 +63,10 @@ def specification(problem: Problem, machine: Architecture, mapping: Mapping) -> 
     simple = all(_lone(group) is not None for group in mapping.groups)
     document: dict[str, Any] = {"arch": {"nodes": _architecture(machine)}}
     document["workload"] = _workload(problem, machine.word_bytes)
-    if short := short_ranks(mapping, problem.extent):
-        message = f"the last tile of {', '.join(short)} is short, which AccelForge does not have"
+    views = [mapping.within(group) for group in mapping.groups]
+    if short := {r for view in views for r in short_ranks(view, problem.extent)}:
+        ranks = ", ".join(sorted(short))
+        message = f"the last tile of {ranks} is short, which AccelForge does not have"
         raise refuse(message, "splits that divide")
     if simple:
         document["mapping"] = {"nodes": _mapping(problem, machine, mapping, notes)}
@@ -222,7 +224,9 @@ def _mapping(
         *(e.name for e in problem.cascade.einsums),
     ]
     backing = {"!": "Storage", "tensors": tensors, "component": machine.backing.name}
-    groups = [_nest(problem, machine, mapping, group, notes) for group in mapping.groups]
+    groups = [
+        _nest(problem, machine, mapping.within(group), group, notes) for group in mapping.groups
+    ]
     if len(groups) == 1:
         return [backing, *groups[0]]
     nested = [{"!": "Nested", "nodes": nodes} for nodes in groups]

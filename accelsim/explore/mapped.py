@@ -16,6 +16,7 @@ from accelsim.ir.problem import Problem
 from accelsim.load import catalog
 from accelsim.load.design import load_design
 from accelsim.mapper.bound import floor
+from accelsim.mapper.frame import MOST_LOOPS
 from accelsim.mapper.fuse import Result, fuse
 from accelsim.mapper.goal import Goal, goal
 from accelsim.mapper.legal import legal
@@ -202,11 +203,13 @@ def best(
     gap: float = GAP,
     progress: Progress | None = None,
     workload: Workload = (),
+    loops: int = MOST_LOOPS,
 ) -> Mapped:
     """The best mapping of a task by an objective of ``mapper.goal``, by the model alone.
 
     ``workload`` are the words in which a person gave the sizes, for designs to
-    compare with.  Raises InputError where no mapping fits.
+    compare with; frames have at most so many ``loops``, batch loops aside.  Raises
+    InputError where no mapping fits.
 
     >>> from accelsim.load.arch import load_architecture
     >>> from accelsim.load.cascade import load_cascade
@@ -215,7 +218,7 @@ def best(
     >>> best(task, "latency").value
     1.2e-08
     """
-    result = fuse(task, goal(objective), progress, gap)
+    result = fuse(task, goal(objective), progress, gap, loops)
     mapping = bound_mapping(result.choices, f"{task.cascade.name}-{objective}")
     problem = task.problem({p: n for p, n in mapping.extent.items() if p in task.cascade.whole})
     reasons = legal(task.cascade, mapping)

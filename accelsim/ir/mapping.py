@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -88,11 +88,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A fused loop nest and its steady-state schedule."""
+    """A fused loop nest and its steady-state schedule.
+
+    ``parts`` are those of ranks that it cuts in a way of its own.
+    """
 
     name: str
     tree: Node
     stages: tuple[Stage, ...]
+    parts: tuple[tuple[str, tuple[Loop, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,10 @@ class Mapping:
     """A bound mapping.
 
     ``parts`` lists, for every rank, its parts and their extents, outermost
-    first, which may multiply to more than the rank's size: then its last tile is
-    short (``short_ranks``); ``partial_sums`` says whether partial sums that leave for an outer
-    level are counted (FLAT's own model does not count them); ``spill_adds``
+    first (a group may have its own: ``within``), which may multiply to more
+    than the rank's size: then its last tile is short (``short_ranks``);
+    ``partial_sums`` says whether partial sums that leave for an outer level
+    are counted (FLAT's own model does not count them); ``spill_adds``
     says whether a spilled tensor keeps all of its own traffic besides the
     spilled accesses (FLAT's own model) or only the share that is kept.
     """
@@ -114,6 +119,19 @@ class Mapping:
     partial_sums: bool = True
     spill_adds: bool = False
     source: str = ""
+
+    def within(self, group: Group) -> Mapping:
+        """The mapping with ranks cut as one of its groups cuts them.
+
+        >>> whole, cut = ("M", (Loop("M", 4),)), ("M", (Loop("M1", 2), Loop("M0", 2)))
+        >>> group = Group("g", Node((), (), ()), (), (cut,))
+        >>> Mapping("m", (group,), (whole,)).within(group).extent
+        {'M1': 2, 'M0': 2}
+        """
+        if not group.parts:
+            return self
+        own = dict(group.parts)
+        return replace(self, parts=tuple((r, own.get(r, parts)) for r, parts in self.parts))
 
     @cached_property
     def extent(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -38,6 +38,7 @@ from accelsim.load.mapping_text import (
 from accelsim.load.source import Document, read, salvage, told_once
 
 Step = str | int
+Parts = tuple[tuple[str, tuple[Loop, ...]], ...]
 _FIELD = re.compile(r"\.\s*([a-z_][a-z_0-9]*)")
 
 
@@ -102,6 +103,7 @@ class _Binder:
         self.scope: dict[str, Any] = {}
         self.extent: dict[str, int] = {}
         self.rank: dict[str, str] = {}
+        self.own: list[Parts] = []  # of each group
         self.placed: dict[str, str] = {}
 
     def fault(self, path: Iterable[Step], message: str, allowed: str = "") -> None:
@@ -132,7 +134,9 @@ class _Binder:
                 )
         if self.faults:
             raise InputError(self.faults)
-        groups = tuple(self._group(g, ("groups", i)) for i, g in enumerate(text.groups))
+        groups = tuple(
+            self._group(g, ("groups", i), parts, self.own[i]) for i, g in enumerate(text.groups)
+        )
         constant = {e.name for e in self.cascade.einsums if not e.reads}
         for einsum in self.cascade.einsums:
             if einsum.name not in self.placed and einsum.name not in constant:
@@ -173,8 +177,9 @@ class _Binder:
         return values
 
     def _whole_numbers(self, sizes: MappingType[str, int], values: MappingType[str, Value]) -> None:
-        splits = {**dict(self.cascade.splits), **self.source.text.split}
-        for whole, parts in splits.items():
+        splits = [*{**dict(self.cascade.splits), **self.source.text.split}.items()]
+        splits += [own for group in self.source.text.groups for own in group.split.items()]
+        for whole, parts in splits:
             for part in parts:
                 value = values.get(part, sizes.get(part))
                 if value is None or (isinstance(value, int) and value > 0):
@@ -190,48 +195,63 @@ class _Binder:
         if self.faults:
             raise InputError(self.faults)
 
-    def _parts(
-        self, problem: Problem, values: MappingType[str, Value]
-    ) -> tuple[tuple[str, tuple[Loop, ...]], ...]:
-        found = []
+    def _parts(self, problem: Problem, values: MappingType[str, Value]) -> Parts:
         used = {rank_of(v) for space in self.cascade.spaces.values() for v in space}
-        splits = self.source.text.split
+        found = self._cut(problem, values, used, self.source.text, ())
+        for i, group in enumerate(self.source.text.groups):
+            ranks = set(group.split)
+            self.own.append(self._cut(problem, values, ranks, group, ("groups", i), used))
+        return found
+
+    def _cut(
+        self,
+        problem: Problem,
+        values: MappingType[str, Value],
+        ranks: Set[str],
+        text: MappingText | GroupText,
+        path: tuple[Step, ...],
+        known: Set[str] | None = None,
+    ) -> Parts:
+        """The parts of some ranks as the mapping cuts them, or a group in a way of its own."""
+        found, splits, used = [], text.split, ranks if known is None else known
         for name in splits:
             if name not in used:
-                self.fault(("split", name), f"{name} is no rank of the cascade", one_of(used))
-        for i, name in enumerate(self.source.text.imperfect):
+                allowed = one_of(used)
+                self.fault((*path, "split", name), f"{name} is no rank of the cascade", allowed)
+        for i, name in enumerate(text.imperfect):
             if name not in splits:
-                self.fault(("imperfect", i), f"{name} is not split", one_of(splits))
-        for name in sorted(used):
+                self.fault((*path, "imperfect", i), f"{name} is not split", one_of(splits))
+        for name in sorted(ranks & used):
             size = problem.extent(name)
             parts = []
             for part in splits.get(name, [name]):
                 value = values.get(part, size if part == name else None)
                 if not isinstance(value, int):
-                    self.fault(("split", name), f"no rule for {part}", f"let: {{{part}: ...}}")
+                    allowed = f"let: {{{part}: ...}}"
+                    self.fault((*path, "split", name), f"no rule for {part}", allowed)
                     continue
                 parts.append(Loop(part, value))
             if len(parts) == len(splits.get(name, [name])):
-                self._fits(name, parts, size)
+                self._fits(name, parts, size, name in text.imperfect, (*path, "split", name))
             found.append((name, tuple(parts)))
-            self.extent.update({p.part: p.trips for p in parts})
-            self.rank.update({p.part: name for p in parts})
         return tuple(found)
 
-    def _fits(self, name: str, parts: Sequence[Loop], size: int) -> None:
+    def _fits(
+        self, name: str, parts: Sequence[Loop], size: int, short: bool, path: tuple[Step, ...]
+    ) -> None:
         """Fault parts that do not make up a rank; a short last tile may reach beyond its end."""
         product = math.prod(p.trips for p in parts)
         shown = " x ".join(f"{p.part} = {p.trips}" for p in parts)
-        if name not in self.source.text.imperfect:
+        if not short:
             if product != size:
-                self.fault(("split", name), f"{shown} is {product}, but {name} is {size}")
+                self.fault(path, f"{shown} is {product}, but {name} is {size}")
             return
         first = next((p for p in parts if p.trips > 1), parts[0])
         tile = product // first.trips if product else 0
         if not product - tile < size <= product:
             trips = -(-size // tile) if tile else 1
             allowed = f"{first.part} = {trips}: tiles of {tile}, the last one short"
-            self.fault(("split", name), f"{shown} is {product}, but {name} is {size}", allowed)
+            self.fault(path, f"{shown} is {product}, but {name} is {size}", allowed)
 
     def _true(self, text: bool | str | None, path: Iterable[Step], default: bool) -> bool:
         if text is None:
@@ -249,7 +269,10 @@ class _Binder:
                 loops.append(Loop(name, self.extent[name]))
         return tuple(loops)
 
-    def _group(self, text: GroupText, path: tuple[Step, ...]) -> Group:
+    def _group(self, text: GroupText, path: tuple[Step, ...], parts: Parts, own: Parts) -> Group:
+        cut = {**dict(parts), **dict(own)}
+        self.extent = {p.part: p.trips for found in cut.values() for p in found}
+        self.rank = {p.part: rank for rank, found in cut.items() for p in found}
         tree = self._node(text.nest, (*path, "nest"), (), {})
         run: dict[str, int] = {}
         stages = []
@@ -266,7 +289,7 @@ class _Binder:
         for name, group in self.placed.items():
             if group == text.group and name not in run:
                 self.fault((*path, "schedule"), f"{name} is in no stage of the schedule")
-        return Group(text.group, tree, tuple(stages))
+        return Group(text.group, tree, tuple(stages), own)
 
     def _stalls(self, stage: StageText, at: tuple[Step, ...], group: str) -> tuple[Stall, ...]:
         stalls = []

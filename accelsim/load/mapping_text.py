@@ -75,6 +75,10 @@ class GroupText(_Record):
     """A fused loop nest and its steady-state schedule."""
 
     group: str
+    split: dict[str, list[str]] = Field(
+        default_factory=dict, description="ranks that this group cuts in a way of its own"
+    )
+    imperfect: list[str] = Field(default_factory=list, description="of these, as for all groups")
     nest: NodeText
     schedule: list[StageText] = Field(min_length=1)
 

@@ -76,6 +76,7 @@ class Chains:
     def __init__(self, base: Space, loops: int = MOST_LOOPS) -> None:
         self.base, self.task = base, base.task
         (self.einsum,) = base.frame.einsums
+        self.sides = self.task.sides((self.einsum,))
         cascade, sizes = base.cascade, base.task.sizes
         batch = batch_ranks(cascade, (self.einsum,))
         self.batch = math.prod(sizes[r] for r in batch)
@@ -169,14 +170,14 @@ class Chains:
     def _cuts(self, rank: str, loops: int) -> Cuts:
         """The ways to cut a rank by so many loops."""
         tiles = self.task.wishes.tiles.get(rank, ())
-        return cuts_of(self.task.sizes[rank], loops + 1, tiles, self.task.sides)
+        return cuts_of(self.task.sizes[rank], loops + 1, tiles, self.sides)
 
     def _tile_sizes(self, rank: str) -> Sequence[int]:
         """Extents that tiles of a rank may have."""
         size = self.task.sizes[rank]
-        if self.task.sides is None or rank in self.task.wishes.tiles:
+        if self.sides is None or rank in self.task.wishes.tiles:
             return divisors(size)
-        return tile_sizes(size, self.task.sides)
+        return tile_sizes(size, self.sides)
 
     def space(self, order: Sequence[str]) -> Space:
         """The mapspace of a frame."""

@@ -31,6 +31,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 
@@ -41,19 +42,23 @@ from accelsim.mapper.evaluate import Array
 OCTAVE = 2
 
 
+#: Trips that a person wants, by the number of the part, outermost first.
+Wanted: TypeAlias = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Cuts:
     """Ways to cut a rank, one a row; of parts outermost first.
 
-    ``trips`` are averages and ``full`` those in full tiles, the innermost part's the
-    elements of its tile.  ``tiles`` are innermost tiles in all, ``last`` elements of
-    the last one.  ``short``: whether a row has a last tile that is short.
+    ``trips`` are averages, ``full`` those in full tiles and ``last`` those in the last
+    one, the innermost part's the elements of its tile.  ``tiles`` are innermost tiles
+    in all.  ``short``: whether a row has a last tile that is short.
     """
 
     trips: Array
     full: Array
-    tiles: Array
     last: Array
+    tiles: Array
     short: bool
 
 
@@ -67,28 +72,40 @@ def sparse(size: int) -> bool:
 
 
 @lru_cache(maxsize=256)
-def tile_sizes(size: int, sides: tuple[int, ...]) -> tuple[int, ...]:
+def tile_sizes(
+    size: int, sides: tuple[int, ...], parts: int = 1, wanted: Wanted = ()
+) -> tuple[int, ...]:
     """Tile sizes of a rank on arrays with these sides, in rising order, the whole among them.
 
-    >>> tile_sizes(12, (8,)), tile_sizes(37, ())
-    ((1, 2, 3, 4, 6, 12), (1, 2, 4, 5, 8, 10, 20, 37))
+    Where trips of some of so many parts are ``wanted``, those that may come to them too.
+
+    >>> tile_sizes(12, (8,)), tile_sizes(37, ()), tile_sizes(37, (), 2, ((1, 7),))
+    ((1, 2, 3, 4, 6, 12), (1, 2, 4, 5, 8, 10, 20, 37), (1, 2, 4, 5, 7, 8, 10, 14, 20, 21, 37))
     """
     found = set(divisors(size))
-    for unit in (1, *sides) if sparse(size) else ():
+    trips = dict(wanted)
+    inner = trips.pop(parts - 1, 1)
+    outer = -(-size // trips.pop(0, size))
+    found |= {inner * -(-outer // inner)} if wanted else set()
+    for unit in (1, *sides, inner) if sparse(size) or wanted else ():
         units = -(-size // unit)
         power = max(0, math.ceil((math.log2(units) - 1) / 2))
         large = unit * -(-units // 2**power)
         found |= {unit * 2**i for i in range(power + 1)} | {large * 2**i for i in range(power)}
+    for times in trips.values():
+        found |= {n * times for n in found}
     return tuple(sorted(n for n in found if n <= size))
 
 
-def chains(size: int, parts: int, sides: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def chains(
+    size: int, parts: int, sides: tuple[int, ...], wanted: Wanted = ()
+) -> Iterator[tuple[int, ...]]:
     """Tile sizes of each part with all inside it, outermost first: the size, then tiles.
 
-    >>> list(chains(7, 2, ()))
-    [(7, 1), (7, 4), (7, 7)]
+    >>> list(chains(7, 2, ())), list(chains(11, 2, (), ((1, 3),)))
+    ([(7, 1), (7, 4), (7, 7)], [(11, 3)])
     """
-    sizes = tile_sizes(size, sides)
+    sizes = tile_sizes(size, sides, parts, wanted)
 
     def grow(chain: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if len(chain) == parts:
@@ -98,7 +115,12 @@ def chains(size: int, parts: int, sides: tuple[int, ...]) -> Iterator[tuple[int,
             if tile <= chain[-1] and (len(chain) == 1 or chain[-1] % tile == 0):
                 yield from grow((*chain, tile))
 
-    return (chain for chain in grow((size,)) if _even(chain, sides))
+    def fits(chain: tuple[int, ...]) -> bool:
+        """Whether the parts have the trips that are wanted."""
+        ends = (*chain, 1)
+        return all(-(-ends[n] // ends[n + 1]) == trips for n, trips in wanted)
+
+    return (chain for chain in grow((size,)) if fits(chain) and _even(chain, sides))
 
 
 def _even(chain: tuple[int, ...], sides: tuple[int, ...]) -> bool:
@@ -112,17 +134,19 @@ def _even(chain: tuple[int, ...], sides: tuple[int, ...]) -> bool:
 
 
 @lru_cache(maxsize=256)
-def cuts(size: int, parts: int, sides: tuple[int, ...] = ()) -> Cuts:
+def cuts(size: int, parts: int, sides: tuple[int, ...] = (), wanted: Wanted = ()) -> Cuts:
     """The ways to cut a rank into so many parts on arrays with these sides.
+
+    ``wanted`` are trips in full tiles that some parts must have.
 
     >>> found = cuts(10, 2)
     >>> found.full[found.full[:, 1] == 4].tolist(), cuts(7, 2).trips[1].tolist()
     ([[3.0, 4.0]], [2.0, 3.5])
     """
-    table = np.array(list(chains(size, parts, sides)), dtype=np.float64).reshape(-1, parts)
+    table = np.array(list(chains(size, parts, sides, wanted)), dtype=np.float64).reshape(-1, parts)
     tiles = np.ceil(size / table)
     inner = np.concatenate([table[:, 1:], np.ones((len(table), 1))], axis=1)
     more = np.concatenate([tiles[:, 1:], np.full((len(table), 1), float(size))], axis=1)
-    last = size - (tiles[:, -1] - 1) * table[:, -1]
+    last = np.ceil((size - (tiles - 1) * table) / inner)
     full = np.ceil(table / inner)
-    return Cuts(more / tiles, full, tiles[:, -1], last, bool(np.any(more / tiles != full)))
+    return Cuts(more / tiles, full, last, tiles[:, -1], bool(np.any(more / tiles != full)))

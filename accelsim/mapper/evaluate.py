@@ -77,22 +77,22 @@ class Moved:
 class Short:
     """What average trips do not say of ranks whose last tile is short (``cuts``).
 
-    ``full`` are the trips of their parts in full tiles, of the innermost ones the
-    elements; ``tiles`` and ``last`` give of each innermost part how many of its tiles
-    there are and the elements of the last one; ``sizes`` are those of the ranks.
+    ``full`` are the trips of their parts in full tiles and ``last`` those in the last
+    one, of the innermost ones the elements; ``tiles`` gives of each innermost part how
+    many of its tiles there are; ``sizes`` are those of the ranks.
     """
 
     full: Trips
-    tiles: Trips
     last: Trips
+    tiles: Trips
     sizes: Mapping[str, int]
 
     def at(self, chosen: Callable[[Any], Any]) -> Short:
         """The same with some of the mappings chosen from each array."""
-        full, tiles, last = (
-            {p: chosen(v) for p, v in some.items()} for some in (self.full, self.tiles, self.last)
+        full, last, tiles = (
+            {p: chosen(v) for p, v in some.items()} for some in (self.full, self.last, self.tiles)
         )
-        return Short(full, tiles, last, self.sizes)
+        return Short(full, last, tiles, self.sizes)
 
     def rounds(self, part: str, side: int) -> Any:
         """Rounds in time of an innermost part over a side, on the average of its tiles."""
@@ -175,6 +175,14 @@ class Counts:
         found: Any = ONE
         for part in parts:
             found = found * self.trips[part]
+        return found
+
+    def fewest(self, parts: Iterable[str]) -> Any:
+        """Trips of some parts multiplied, in the tile where they are the fewest."""
+        found: Any = ONE
+        last = {} if self.short is None else self.short.last
+        for part in parts:
+            found = found * last.get(part, self.trips[part])
         return found
 
     def tile(self, ranks: Sequence[str], path: Sequence[str]) -> Any:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from accelsim.errors import Fault, InputError
 from accelsim.mapper.bound import connected, floor
-from accelsim.mapper.frame import bent
+from accelsim.mapper.frame import MOST_LOOPS, bent
 from accelsim.mapper.goal import Figures, Goal, better
 from accelsim.mapper.plan import merged
 from accelsim.mapper.point import Choice
@@ -61,8 +61,11 @@ class Result:
 class _Cuts:
     """The runs of Einsums that may be groups, with their bounds and what was found for them."""
 
-    def __init__(self, task: Task, goal: Goal, progress: Progress | None, gap: float) -> None:
+    def __init__(
+        self, task: Task, goal: Goal, progress: Progress | None, gap: float, loops: int
+    ) -> None:
         self.task, self.goal, self.progress, self.gap = task, goal, progress, gap
+        self.loops = loops
         self.einsums = tuple(e.name for e in task.cascade.einsums if e.reads)
         self.found: dict[Edge, Found] = {}
         self.stopped = False
@@ -96,7 +99,9 @@ class _Cuts:
         title = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
         told = None if progress is None else lambda done, of: progress(title, done, of)
         try:
-            self.found[edge] = search(self.task, names, self.goal, told, gap=self.gap)
+            self.found[edge] = search(
+                self.task, names, self.goal, told, gap=self.gap, loops=self.loops
+            )
         except InputError:  # the wishes leave none; why is told if there is no other cut
             self.found[edge] = Found()
         self.stopped |= self.found[edge].stopped
@@ -138,9 +143,16 @@ def _rounded(value: float) -> float:
     return float(f"{value:.9e}")
 
 
-def fuse(task: Task, goal: Goal, progress: Progress | None = None, gap: float = 0.0) -> Result:
+def fuse(
+    task: Task,
+    goal: Goal,
+    progress: Progress | None = None,
+    gap: float = 0.0,
+    loops: int = MOST_LOOPS,
+) -> Result:
     """The best mapping of a cascade over all ways to cut it into groups.
 
+    Frames have at most so many ``loops``, batch loops aside.
     Raises InputError for a cascade that frames do not cover (windows and the
     like), and where no mapping fits or is allowed.
     """
@@ -153,7 +165,7 @@ def fuse(task: Task, goal: Goal, progress: Progress | None = None, gap: float = 
     refused += _hopeless(task)
     if refused:
         raise InputError(refused)
-    cuts = _Cuts(task, goal, progress, gap)
+    cuts = _Cuts(task, goal, progress, gap, loops)
     path = _by_product(cuts) if goal.name == "edp" else _by_sum(cuts)
     if path is None:
         raise _nothing(task, cuts)
@@ -216,7 +228,7 @@ def _together(result: Result, task: Task, cuts: _Cuts, path: Sequence[Edge]) -> 
         wishes, choices = task.wishes, list[Choice]()
         for edge in path:
             again = replace(task, wishes=wishes)
-            found = search(again, cuts.names(edge), cuts.goal, gap=cuts.gap)
+            found = search(again, cuts.names(edge), cuts.goal, gap=cuts.gap, loops=cuts.loops)
             if found.choice is None:
                 raise
             choices.append(found.choice)

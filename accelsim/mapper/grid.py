@@ -14,7 +14,7 @@ from accelsim.ir.cascade import Cascade
 from accelsim.ir.rule import divisors
 from accelsim.mapper.cuts import Cuts, cuts, sparse
 from accelsim.mapper.evaluate import Array, Short
-from accelsim.mapper.frame import Frame
+from accelsim.mapper.frame import Frame, ranks_of
 
 
 @lru_cache(maxsize=256)
@@ -51,7 +51,7 @@ def rows(size: int, parts: int, tiles: tuple[int, ...] = ()) -> Rows:
 def perfect(table: Rows) -> Cuts:
     """Ways to cut a rank by perfect factors, one a row."""
     ones = np.ones(len(table))
-    return Cuts(table, table, ones * np.prod(table[:, :-1], axis=1), table[:, -1], False)
+    return Cuts(table, table, table, ones * np.prod(table[:, :-1], axis=1), False)
 
 
 def cuts_of(
@@ -115,8 +115,8 @@ def grid(
 
     Parts of a cascade's own split whose size is given count as decided.
     ``tiles`` gives extents that a tile of a rank must divide or be divided by.
-    With ``sides`` of arrays ranks may have a short last tile.  Raises InputError
-    where nothing is left.
+    With ``sides`` of arrays ranks may have a short last tile, those whose parts but
+    the innermost are loops around all Einsums.  Raises InputError where nothing is left.
 
     >>> from accelsim.load.cascade import load_cascade
     >>> from accelsim.mapper.frame import frame
@@ -138,21 +138,36 @@ def grid(
             raise InputError(
                 [Fault(Place("<mapping>"), f"{rank} is not cut into {one_of(missing)} here")]
             )
-        table = cuts_of(size, len(names), (tiles or {}).get(rank, ()), sides)
+        free = not (tiles or {}).get(rank) and _around(cascade, found, rank)
+        may = sides if free else None
+        table = cuts_of(size, len(names), (tiles or {}).get(rank, ()), may)
         if own != [rank] or any(n in wanted for n in (*names, *own)) or (tiles or {}).get(rank):
             rows = [
                 row
                 for row in factors(size, len(names))
                 if _fits(names, row, own, parts, wanted, tiles or {})
             ]
-            if not rows:
+            table = perfect(np.array(rows, dtype=np.float64).reshape(-1, len(names)))
+            if may is not None and own == [rank] and (sparse(size) or not rows):
+                trips = tuple((n, wanted[p]) for n, p in enumerate(names) if p in wanted)
+                table = cuts(size, len(names), may, trips)
+            if not len(table.trips) or (own == [rank] and wanted.get(rank, size) != size):
                 said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in (*names, *own))
-                raise InputError(
-                    [Fault(Place("<mapping>"), f"{rank} = {size} does not split with {said}")]
-                )
-            table = perfect(np.array(rows, dtype=np.float64))
+                message = f"{rank} = {size} does not split with {said}"
+                allowed = "tiles of which the last is cut wherever the others are"
+                one = own == [rank] and may is not None
+                raise InputError([Fault(Place("<mapping>"), message, allowed if one else "")])
         cut.append((rank, names, table))
     return _laid_out(cut, sizes)
+
+
+def _around(cascade: Cascade, found: Frame, rank: str) -> bool:
+    """Whether all parts of a rank but the innermost are loops around each Einsum that has it.
+
+    Else rounds of what is spread would stand outside loops over what is around it.
+    """
+    have = [e for e in found.einsums if rank in ranks_of(cascade.steps[e])]
+    return all(len(found.own(e, (rank,))) == 1 for e in have)
 
 
 def _laid_out(cut: list[tuple[str, tuple[str, ...], Cuts]], sizes: Mapping[str, int]) -> Grid:
@@ -170,10 +185,11 @@ def _laid_out(cut: list[tuple[str, tuple[str, ...], Cuts]], sizes: Mapping[str, 
             trips[name] = table.trips[:, n].reshape(view)
             if table.short:
                 full[name] = table.full[:, n].reshape(view)
+                last[name] = table.last[:, n].reshape(view)
         if table.short:
-            tiles[names[-1]], last[names[-1]] = table.tiles.reshape(view), table.last.reshape(view)
+            tiles[names[-1]] = table.tiles.reshape(view)
             cut_short[rank] = sizes[rank]
-    return Grid(trips, shape, Short(full, tiles, last, cut_short) if cut_short else None)
+    return Grid(trips, shape, Short(full, last, tiles, cut_short) if cut_short else None)
 
 
 def names_of(rank: str, own: Iterable[str]) -> frozenset[str]:

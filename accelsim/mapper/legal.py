@@ -61,12 +61,13 @@ def legal(cascade: Cascade, mapping: Mapping) -> tuple[Fault, ...]:
     faults = []
     for name, reader in paths.items():
         einsum = cascade.steps[name]
+        here = mapping.within(mapping.groups[reader[0][0]])
         for access in cascade.operands[name]:
             for writer in cascade.writers.get(access.tensor, ()):
                 if writer is einsum:
-                    faults += _slot_by_slot(cascade, mapping, access, reader)
+                    faults += _slot_by_slot(cascade, here, access, reader)
                 elif writer.name in paths:
-                    faults += _read(cascade, mapping, access, (writer, paths[writer.name]), reader)
+                    faults += _read(cascade, here, access, (writer, paths[writer.name]), reader)
     return tuple(dict.fromkeys(faults))
 
 

@@ -6,7 +6,18 @@ import math
 from typing import Any
 
 from accelsim.ir.arch import Architecture
-from accelsim.ir.mapping import Hold, Leaf, Loop, Mapping, Node, Tree, leaves, short_ranks
+from accelsim.ir.cascade import rank_of
+from accelsim.ir.mapping import (
+    Group,
+    Hold,
+    Leaf,
+    Loop,
+    Mapping,
+    Node,
+    Tree,
+    leaves,
+    short_ranks,
+)
 from accelsim.ir.problem import Problem
 from accelsim.ir.show import show_einsum
 
@@ -15,16 +26,25 @@ def outline(problem: Problem, arch: Architecture, mapping: Mapping) -> list[dict
     """For each group its name, its nest (loops, tiles held, Einsums) and its stages.
 
     Tiles have their bytes, all copies included; loops are pairs of part and trips,
-    which are those of full tiles.
+    which are those of full tiles.  ``short`` are ranks whose last tile is shorter, with
+    their sizes.
     """
     return [
         {
             "group": group.name,
-            "nest": _tree(problem, arch, mapping, group.tree, ()),
+            "nest": _tree(problem, arch, mapping.within(group), group.tree, ()),
             "stages": [list(stage.einsums) for stage in group.stages],
+            "short": _short(problem, mapping.within(group), group),
         }
         for group in mapping.groups
     ]
+
+
+def _short(problem: Problem, mapping: Mapping, group: Group) -> dict[str, int]:
+    """Ranks of a group whose last tile is short."""
+    own = {leaf.einsum for leaf in leaves(group.tree)}
+    used = {rank_of(v) for e in own for v in problem.cascade.spaces[id(problem.cascade.steps[e])]}
+    return {r: n for r, n in short_ranks(mapping, problem.extent).items() if r in used}
 
 
 def _pairs(loops: tuple[Loop, ...]) -> list[list[Any]]:

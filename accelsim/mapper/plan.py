@@ -1,24 +1,28 @@
 """A found choice as a bound mapping: nodes, holds, leaves, stages, and one set of parts.
 
-Groups may cut a rank differently; a mapping has one list of parts for each
-rank.  The tile sizes of all groups are merged into one chain in which each
-divides the next, and every part of a group becomes the parts between two of
-them.  A cut of one trip is no cut, so none is left.
+Groups may cut a rank differently.  Where the tile sizes of all groups make one
+chain in which each divides the next, the mapping has the parts between two of
+them, and every part of a group becomes some of these.  Where they do not, or
+where last tiles are short, each group that cuts the rank in another way than the
+first has parts of its own.  A cut of one trip is no cut, so none is left.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.cascade import Cascade
 from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Node, Stage, Tree, short_ranks
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.mapper.point import Choice
 from accelsim.mapper.schedule import BY_SEGMENT, TOGETHER, segments
+
+#: Tile sizes of a rank, outermost first, the whole first of all.
+Ends: TypeAlias = tuple[int, ...]
 
 #: How a found mapping says where it comes from.
 SOURCE = "found by accelsim map"
@@ -37,55 +41,98 @@ def tile_sizes(choice: Choice) -> dict[str, tuple[int, ...]]:
 
 
 def merged(choices: Iterable[Choice]) -> dict[str, tuple[int, ...]]:
-    """For each rank all tile sizes of some groups, outermost first.
+    """For each rank of a cascade's own split all tile sizes of some groups, outermost first.
 
-    Raises InputError where two groups cut a rank so that neither tile divides the other.
+    Raises InputError where two groups cut one so that neither tile divides the other:
+    what a part of such a split stands for is the same for all groups.
     """
-    sizes: dict[str, set[int]] = {}
+    found: dict[str, set[tuple[int, ...]]] = {}
     for choice in choices:
+        cascade = choice.space.cascade
+        own = {p for _, parts in cascade.splits for p in parts}
         for rank, extents in tile_sizes(choice).items():
-            sizes.setdefault(rank, set()).update(extents)
-    for rank, found in sizes.items():
-        for small, large in pairwise(sorted(found)):
+            if rank in own:
+                found.setdefault(rank, set()).add(extents)
+    sizes = {}
+    for rank, chains in found.items():
+        ends = sorted({n for chain in chains for n in chain})
+        for small, large in pairwise(ends):
             if large % small:
                 message = f"groups cut {rank} into tiles of {small} and of {large}"
                 allowed = "tiles of which one divides the other"
                 raise InputError([Fault(Place("<mapping>"), message, allowed)])
-    return {rank: tuple(sorted(s, reverse=True)) for rank, s in sizes.items()}
+        sizes[rank] = tuple(reversed(ends))
+    return sizes
+
+
+def joined(chains: Sequence[Ends], size: float) -> Ends | None:
+    """One chain of tile sizes with all of some; None where they do not go together.
+
+    >>> joined([(12, 4), (12, 2)], 12), joined([(12, 4), (12, 3)], 12), joined([(8, 4), (7,)], 7)
+    ((12, 4, 2), None, None)
+    """
+    found = sorted({n for chain in chains for n in chain}, reverse=True)
+    if len(set(chains)) > 1 and max(chain[0] for chain in chains) > size:
+        return None
+    return None if any(a % b for a, b in pairwise(found)) else tuple(found)
 
 
 class _Parts:
-    """The parts of a mapping, and what each part of a group's frame becomes."""
+    """The parts of a mapping and those that groups have of their own."""
 
-    def __init__(self, cascade: Cascade, sizes: Mapping[str, tuple[int, ...]]) -> None:
-        taken = {*cascade.ranks, *cascade.whole}
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        cascade = choices[0].space.cascade
+        self.taken = {*cascade.ranks, *cascade.whole}
+        own = {p for _, parts in cascade.splits for p in parts}
         self.parts: dict[str, tuple[Loop, ...]] = {}
-        self.ends: dict[str, tuple[int, ...]] = {}
-        for rank, extents in sorted(sizes.items()):
-            inside = [e for e in extents if e > 1] or [1]
-            trips = [a // b for a, b in pairwise([*inside, 1])]
-            names = [rank]
-            if len(trips) > 1:
-                names = [f"{rank}{n}" for n in range(len(trips) - 1, -1, -1)]
-                if taken & set(names):
-                    names = [f"{rank}_{n}" for n in range(len(trips) - 1, -1, -1)]
-            self.parts[rank] = tuple(Loop(n, t) for n, t in zip(names, trips, strict=True))
-            self.ends[rank] = tuple(inside)
+        self.ends: dict[str, Ends] = {}
+        self.own: list[dict[str, tuple[Loop, ...]]] = [{} for _ in choices]
+        self.own_ends: list[dict[str, Ends]] = [{} for _ in choices]
+        cuts = [tile_sizes(choice) for choice in choices]
+        for rank in sorted({rank for cut in cuts for rank in cut}):
+            chains = [_ends(cut[rank]) for cut in cuts if rank in cut]
+            size = choices[0].space.task.sizes.get(rank, max(chain[0] for chain in chains))
+            one = joined(chains, math.inf if rank in own else size)
+            self.ends[rank] = chains[0] if one is None else one
+            self.parts[rank] = self._cut(rank, self.ends[rank], "")
+            others = list(dict.fromkeys(chains))[1:] if one is None else []
+            for own_parts, own_ends, cut in zip(self.own, self.own_ends, cuts, strict=True):
+                chain = _ends(cut[rank]) if rank in cut else ()
+                if chain in others:
+                    own_ends[rank] = chain
+                    own_parts[rank] = self._cut(rank, chain, f"_{others.index(chain) + 2}")
 
-    def of(self, choice: Choice) -> dict[str, tuple[Loop, ...]]:
-        """For each part of a choice's frame the loops that it becomes, outermost first."""
+    def _cut(self, rank: str, ends: Ends, mark: str) -> tuple[Loop, ...]:
+        """The parts of a rank between tile sizes, with names that are not taken."""
+        trips = [a // b for a, b in pairwise([*ends, 1])]
+        names = [f"{rank}{mark}"]
+        if len(trips) > 1:
+            names = [f"{rank}{n}{mark}" for n in range(len(trips) - 1, -1, -1)]
+            if self.taken & set(names):
+                names = [f"{rank}_{n}{mark}" for n in range(len(trips) - 1, -1, -1)]
+        return tuple(Loop(n, t) for n, t in zip(names, trips, strict=True))
+
+    def of(self, number: int, choice: Choice) -> dict[str, tuple[Loop, ...]]:
+        """For each part of a group's frame the loops that it becomes, outermost first."""
         found: dict[str, tuple[Loop, ...]] = {}
         sizes = tile_sizes(choice)
         for rank, parts in choice.space.frame.parts:
+            loops = self.own[number].get(rank, self.parts[rank])
+            ends = self.own_ends[number].get(rank, self.ends[rank])
             for n, part in enumerate(parts):
                 outer = sizes[rank][n]
                 inner = sizes[rank][n + 1] if n + 1 < len(parts) else 1
                 found[part] = tuple(
                     loop
-                    for loop, end in zip(self.parts[rank], self.ends[rank], strict=True)
+                    for loop, end in zip(loops, ends, strict=True)
                     if inner < end <= outer or (outer == end == 1 and n == 0)
                 )
         return found
+
+
+def _ends(extents: Sequence[int]) -> Ends:
+    """Tile sizes of cuts of more than one trip, the whole first."""
+    return tuple(dict.fromkeys(n for n in extents if n > 1)) or (1,)
 
 
 def _node(choice: Choice, loops: Mapping[str, tuple[Loop, ...]], spot: int) -> Node:
@@ -170,15 +217,17 @@ def bound_mapping(choices: Sequence[Choice], name: str, about: str = SOURCE) -> 
 
     Raises InputError where their cuts of a rank do not go together.
     """
-    cascade = choices[0].space.cascade
-    parts = _Parts(cascade, merged(choices))
+    merged(choices)
+    parts = _Parts(choices)
     groups = []
-    for choice in choices:
-        loops = parts.of(choice)
+    for n, choice in enumerate(choices):
+        loops = parts.of(n, choice)
         einsums = choice.space.frame.einsums
         title = f"{einsums[0]} to {einsums[-1]}" if len(einsums) > 1 else einsums[0]
-        groups.append(Group(title, _node(choice, loops, 0), _stages(choice)))
-    values = {p.part: p.trips for found in parts.parts.values() for p in found}
+        own = tuple(parts.own[n].items())
+        groups.append(Group(title, _node(choice, loops, 0), _stages(choice), own))
+    every = [parts.parts, *parts.own]
+    values = {p.part: p.trips for some in every for found in some.values() for p in found}
     return BoundMapping(
         name, tuple(groups), tuple(parts.parts.items()), tuple(values.items()), source=about
     )
@@ -188,10 +237,10 @@ def document(mapping: BoundMapping, problem: Problem) -> dict[str, Any]:
     """A mapping as the plain value of a mapping file, which loads as the same mapping."""
     cascade = problem.cascade
     own = {p for _, parts in cascade.splits for p in parts}
-    cut = {r: [p.part for p in parts] for r, parts in mapping.parts if len(parts) > 1}
     let = {
         p.part: p.trips for r, parts in mapping.parts for p in parts if len(parts) > 1 or r in own
     }
+    let |= {p.part: p.trips for group in mapping.groups for _, parts in group.parts for p in parts}
     found: dict[str, Any] = {
         "mapping": mapping.name,
         "source": mapping.source or SOURCE,
@@ -199,18 +248,27 @@ def document(mapping: BoundMapping, problem: Problem) -> dict[str, Any]:
     }
     if let:
         found["let"] = let
-    if cut:
-        found["split"] = cut
-    if short := short_ranks(mapping, problem.extent):
-        found["imperfect"] = list(short)
+    found |= _cuts([(r, parts) for r, parts in mapping.parts if len(parts) > 1], problem)
     found["groups"] = [
         {
             "group": group.name,
+            **_cuts(group.parts, problem),
             "nest": _tree(group.tree),
             "schedule": [{"run": list(stage.einsums)} for stage in group.stages],
         }
         for group in mapping.groups
     ]
+    return found
+
+
+def _cuts(parts: Sequence[tuple[str, tuple[Loop, ...]]], problem: Problem) -> dict[str, Any]:
+    """Ranks that are cut, and those of them whose last tile is short."""
+    found: dict[str, Any] = {}
+    if parts:
+        found["split"] = {rank: [p.part for p in some] for rank, some in parts}
+    short = short_ranks(BoundMapping("", (), tuple(parts)), problem.extent)
+    if short:
+        found["imperfect"] = list(short)
     return found
 
 

@@ -139,7 +139,7 @@ def _between(counts: Counts, shared: Sequence[int], along: str) -> Any:
     frame = counts.frame
     loops = [p for n in shared for p in frame.spots[n].loops]
     at = max(n for n, p in enumerate(loops) if frame.rank[p] == along)
-    return counts.product(loops[at + 1 :])
+    return counts.fewest(loops[at + 1 :])
 
 
 def lags(
@@ -221,4 +221,4 @@ def _steps_of_a_tile(counts: Counts, spot: int, o: After) -> Any:
     path = frame.spots[spot].path
     tile = {r for u in counts.uses[o.tensor] if u.writes for r in u.tile}
     loops = (p for p in frame.spots[o.spot].path if p not in path)
-    return counts.product(p for p in loops if frame.rank[p] in tile)
+    return counts.fewest(p for p in loops if frame.rank[p] in tile)

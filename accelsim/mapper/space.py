@@ -20,7 +20,7 @@ import numpy as np
 from accelsim.analysis.work import work
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.arch import Architecture
-from accelsim.ir.cascade import Cascade, Index
+from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import Problem, bind, relevant
 from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Words, cost
 from accelsim.mapper.frame import Frame, Use
@@ -73,19 +73,21 @@ class Task:
         """The machine's registers."""
         return registers(self.arch)
 
-    @cached_property
-    def sides(self) -> tuple[int, ...] | None:
+    def sides(self, einsums: Sequence[str]) -> tuple[int, ...] | None:
         """Sides of the arrays, where ranks may have a short last tile; None where they may not.
 
-        They may where one Einsum is all there is, it reads each tensor in one way
-        and by plain indices, and no extent is asked for.
+        They may where a group's Einsums use each tensor in one way and by plain
+        indices, slots of recurrences aside.
         """
-        steps = [e for e in self.cascade.einsums if e.reads]
-        if len(steps) != 1 or len(self.cascade.einsums) != 1 or self.wishes.extents:
-            return None
-        accesses = [*dict.fromkeys(steps[0].reads), steps[0].output]
-        plain = all(isinstance(i, Index) and i.plain for a in accesses for i in a.indices)
-        if not plain or len({a.tensor for a in accesses}) < len(accesses) or self.cascade.splits:
+        cascade, tiles = self.cascade, dict[str, set[tuple[str, ...]]]()
+        for name in einsums:
+            for access in (*cascade.operands[name], cascade.steps[name].output):
+                positions = cascade.geometry[id(access)].positions
+                if any(at is not None for _, at in positions):
+                    return None
+                ranks = tuple(rank for rank, _ in positions)
+                tiles.setdefault(access.tensor, set()).add(ranks)
+        if any(len(some) > 1 for some in tiles.values()):
             return None
         return tuple(sorted({n for u in self.arch.units for n in (u.rows, u.cols) if n > 1}))
 
@@ -149,7 +151,12 @@ class Space:
         self.cascade, self.arch = task.cascade, task.arch
         wishes = task.wishes
         self.grid: Grid = grid(
-            task.cascade, frame, task.sizes, wishes.extents, wishes.tiles, task.sides
+            task.cascade,
+            frame,
+            task.sizes,
+            wishes.extents,
+            wishes.tiles,
+            task.sides(frame.einsums),
         )
         self.counts = Counts(task.cascade, frame, task.arch, self.grid.trips, self.grid.short)
         self.units = {

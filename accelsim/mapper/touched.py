@@ -229,7 +229,7 @@ class Touched:
         full = {r: self.axis(r, e) for r, e in self.extents.items()}
         last = {r: sizes[r] - (n - 1) * full[r] for r, n in self.tiles.items()}
         cut_short = any(np.any(last[r] != full[r]) for r in full)
-        short = Short(full, self.tiles, last, {}) if cut_short else None
+        short = Short(full, last, self.tiles, {}) if cut_short else None
         return Counts(base.cascade, base.frame, base.arch, trips, short)
 
     def _leaf(self, use: Use, spread: Spread) -> tuple[Any, Any]:

@@ -85,10 +85,10 @@ class Nest:
     """
 
     def __init__(self, problem: Problem, mapping: Mapping, group: Group) -> None:
-        self.problem, self.mapping, self.group = problem, mapping, group
+        self.problem, self.mapping, self.group = problem, mapping.within(group), group
         self.cascade: Cascade = problem.cascade
-        self.by_rank: dict[str, tuple[Loop, ...]] = dict(mapping.parts)
-        self.short = checked(group, self.by_rank, short_ranks(mapping, problem.extent))
+        self.by_rank: dict[str, tuple[Loop, ...]] = dict(self.mapping.parts)
+        self.short = checked(group, self.by_rank, short_ranks(self.mapping, problem.extent))
         self.steps = self.cascade.steps
         self.homes: dict[str, tuple[Node, Hold] | None] = {}
         self.uses: dict[str, list[Use]] = {}
@@ -179,7 +179,8 @@ class Nest:
         span, loops = self.held_span(hold, path[-1]), loops_of(path)
         if not self.short:
             return self.visits(span, loops, self.words(hold, path))
-        if len({self.span(use.access) for use in self.below[id(path[-1]), hold.tensor]}) > 1:
+        below = self.below[id(path[-1]), hold.tensor]
+        if len({self.span(use.access).parts for use in below}) > 1:
             message = f"{hold.tensor} is read in two ways where a last tile is short"
             raise InputError([Fault(hold.place, message, "splits that divide")])
         sizes = dict(self.mapping.extent)

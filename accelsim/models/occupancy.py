@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from accelsim.ir.mapping import Hold, Node
+from accelsim.ir.mapping import Hold, Loop, Node
 from accelsim.models.nest import Nest, loops_of
-from accelsim.models.tiles import transitions
+from accelsim.models.short import uncertain
+from accelsim.models.tiles import Span, transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Occupancy:
 def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
     """Bytes held at a level at the moment when they are most.
 
+    Tiles are full ones, though some may be there only beside short ones.
     Here Q and RNV, two words of state for each query, and a tile of K and of V:
 
     >>> from accelsim.explore.estimate import bind
@@ -118,10 +120,28 @@ def stays(nest: Nest, hold: Hold, path: tuple[Node, ...], depth: int) -> bool:
     if hold.staged is not None:
         return False
     span = nest.held_span(hold, path[-1])
+    if nest.short:
+        return _may_stay(nest, span, loops_of(path), len(loops_of(path[:depth])))
     outside = math.prod(loop.trips for loop in loops_of(path[:depth]))
     around = 1
     for trips, changed, _ in transitions(span, loops_of(path)):
         if around < outside and not changed:
             return True
         around *= trips
+    return False
+
+
+def _may_stay(nest: Nest, span: Span, loops: tuple[Loop, ...], depth: int) -> bool:
+    """Whether a tile may be needed again after one of the first ``depth`` loops went on.
+
+    A loop that has just one iteration in a short tile does not surely bring another.
+    """
+    once = frozenset[str]().union(*(uncertain(nest.by_rank[r], n) for r, n in nest.short.items()))
+    moves = False
+    for n, loop in reversed([*enumerate(loops)]):
+        if loop.trips > 1:
+            own = loop.part in span.parts or loop.part in span.slots
+            if n < depth and not own and not moves:
+                return True
+            moves = moves or (own and loop.part not in once)
     return False

@@ -18,32 +18,31 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.mapping import Group, Leaf, Loop, Node, leaves, walk
+from accelsim.ir.mapping import Group, Leaf, Loop, Node, walk
 from accelsim.models.tiles import Fold, Span
 
 
 def checked(
     group: Group, parts: Mapping[str, Sequence[Loop]], short: Mapping[str, int]
 ) -> dict[str, int]:
-    """The ranks with a short last tile; raises InputError where a group cannot have them.
+    """A group's ranks with a short last tile; raises InputError where it cannot have them.
 
-    Counts are there for groups of one Einsum, whose loops over such a rank stand
-    outermost part first.  The innermost part may be spread, where the others are
-    loops around the Einsum: rounds of what is spread stand outside its own loops.
+    Loops over such a rank stand outermost part first on the way to every Einsum that
+    has it.  The innermost part may be spread, where the others are loops around the
+    Einsum: rounds of what is spread stand outside its own loops.
     """
     faults = []
-    found = list(leaves(group.tree))
-    if short and len(found) > 1:
-        ranks = ", ".join(sorted(short))
-        message = f"{group.name} fuses Einsums, but the last tile of {ranks} is short"
-        faults.append(Fault(found[0].place, message, "splits that divide, or one Einsum a group"))
+    found = {}
     for leaf, above in walk(group.tree):
-        if isinstance(leaf, Leaf) and not faults:
-            for rank in short:
+        if isinstance(leaf, Leaf):
+            loops = [loop for node in above for loop in node.loops]
+            its = {p.part for p in (*loops, *leaf.loops, *leaf.rows, *leaf.cols)}
+            for rank in (r for r in short if its & {p.part for p in parts[r]}):
+                found[rank] = short[rank]
                 faults += _disordered(leaf, above, rank, [p.part for p in parts[rank]])
     if faults:
         raise InputError(faults)
-    return dict(short)
+    return found
 
 
 def _disordered(leaf: Leaf, above: Sequence[Node], rank: str, parts: Sequence[str]) -> list[Fault]:
@@ -55,6 +54,21 @@ def _disordered(leaf: Leaf, above: Sequence[Node], rank: str, parts: Sequence[st
         return []
     message = f"{leaf.einsum} takes the parts of {rank} out of order, but its last tile is short"
     return [Fault(leaf.place, message, f"loops over {', '.join(parts)} in this order")]
+
+
+def uncertain(parts: Sequence[Loop], size: int) -> frozenset[str]:
+    """Parts with several iterations in other tiles, but just one in the last.
+
+    >>> sorted(uncertain((Loop("M1", 3), Loop("M0", 4)), 9))
+    ['M0']
+    """
+    found, tile = set(), 1
+    for loop in reversed(parts):
+        around = tile * loop.trips
+        if loop.trips > 1 and (size - 1) % around < tile:
+            found.add(loop.part)
+        tile = around
+    return frozenset(found)
 
 
 def inside(parts: Sequence[Loop], size: int, around: Iterable[str]) -> int:
@@ -121,15 +135,16 @@ class Sweep:
         short: Mapping[str, int],
         span: Span,
     ) -> None:
-        if span.bent or span.slots:
+        if span.bent or any(p.part in span.slots for r in short for p in parts[r]):
             names = ", ".join(sorted(short))
             message = (
-                f"a window, a quotient or a recurrence where the last tile of {names} is short"
+                f"a window, a quotient or a recurrence along it where the last tile of {names} "
+                "is short"
             )
             raise InputError([Fault(Place("<mapping>"), message, "splits that divide")])
         self.loops = [loop for loop in loops if loop.trips > 1]
         self.ends = ends(self.loops, parts, short)
-        self.span, self.short = set(span.parts), short
+        self.span, self.short = {*span.parts, *span.slots}, short
         self.needs = {r for r in short if any(p.part in self.span for p in parts[r])}
         self.known: dict[tuple[int, tuple[int, ...]], tuple[float, bool]] = {}
 

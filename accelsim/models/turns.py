@@ -113,7 +113,8 @@ class _Turns:
 
         What one of them adds to its step is what its unit then takes beyond the
         busiest; of several units that which adds most is taken.  No unit takes
-        less than all its Einsums one after the other.
+        less than all its Einsums one after the other.  Where last tiles are short, steps
+        differ, and that is all that is said.
         """
         steps = _trips(self.path)
         each: dict[str, float] = dict.fromkeys((self.unit_of[e] for e in einsums), 0.0)
@@ -122,6 +123,8 @@ class _Turns:
             whole[self.unit_of[e]] += self.cycles_of[e]
             if e not in self.runs:
                 each[self.unit_of[e]] += self.cycles_of[e] / steps
+        if self.nest.short:
+            return max(*whole.values(), 0.0)
         busiest = max(each.values(), default=0.0)
         more = dict.fromkeys(each, 0.0)
         for e in einsums:

@@ -96,6 +96,8 @@ def nest(group: Result) -> str:
         lines.append(f"stages: {shown}")
     elif len(group["stages"][0]) > 1:
         lines.append("one stage: all units work at once, each on its own step")
+    for rank, size in group.get("short", {}).items():
+        lines.append(f"the last tile of {rank} is short: {rank} has {size}")
     return "\n".join(lines)
 
 

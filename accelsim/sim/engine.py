@@ -386,7 +386,8 @@ class Engine:
         self.add(TASKS, 1)
         upto = (step + 1) * self.program.bodies[task.depth]
         for slots in shape.closes:
-            self._close(slots, task.einsum, upto)
+            last = (upto - 1) // slots.body
+            self._close(slots, task.einsum, slots.after(last) * slots.body)
         self._progress(task.einsum, upto)
         return task.einsum
 

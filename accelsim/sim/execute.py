@@ -19,7 +19,7 @@ from accelsim.errors import Fault, InputError, refuse
 from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, rank_of
 from accelsim.ir.evaluate import Array, Points, Stored
 from accelsim.ir.lattice import Affine
-from accelsim.ir.mapping import Loop
+from accelsim.ir.mapping import Loop, leaves
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.ir.reference import Tensors, run
@@ -34,7 +34,12 @@ class Executor:
     def __init__(
         self, problem: Problem, mapping: BoundMapping, inputs: Mapping[str, Array]
     ) -> None:
-        self.problem, self.parts = problem, dict(mapping.parts)
+        self.problem = problem
+        self.parts = {
+            leaf.einsum: dict(mapping.within(group).parts)
+            for group in mapping.groups
+            for leaf in leaves(group.tree)
+        }
         self.cascade = problem.cascade
         self.tensors: dict[str, Stored] = {}
         self.produced: dict[str, npt.NDArray[np.bool_]] = {}
@@ -75,7 +80,7 @@ class Executor:
                 del self.waiting[e.name]
 
     def _values(self, e: Einsum, fixed: Mapping[str, int]) -> dict[str, npt.NDArray[np.int64]]:
-        return {v: self._coordinates(v, fixed) for v in self.problem.variables(e)}
+        return {v: self._coordinates(e, v, fixed) for v in self.problem.variables(e)}
 
     def _points(
         self, e: Einsum, values: Mapping[str, npt.NDArray[np.int64]], fixed: Mapping[str, int]
@@ -90,10 +95,13 @@ class Executor:
         there = np.broadcast_to(True if defined is None else defined, shape)
         self._write(e, values, points.kept, found, there, fixed)
 
-    def _coordinates(self, variable: str, fixed: Mapping[str, int]) -> npt.NDArray[np.int64]:
-        """The values of a variable in a step, rising."""
+    def _coordinates(
+        self, e: Einsum, variable: str, fixed: Mapping[str, int]
+    ) -> npt.NDArray[np.int64]:
+        """The values of a variable of an Einsum in a step, rising."""
         found = np.zeros(1, np.int64)
-        for loop in self.parts.get(rank_of(variable), (_whole(variable, self.problem),)):
+        parts = self.parts.get(e.name, {})
+        for loop in parts.get(rank_of(variable), (_whole(variable, self.problem),)):
             own = np.array([fixed[loop.part]]) if loop.part in fixed else np.arange(loop.trips)
             found = (found[:, None] * loop.trips + own).ravel()
         return found[found < self.problem.extent(rank_of(variable))]
@@ -152,7 +160,8 @@ class Executor:
 
     def _joins(self, e: Einsum, fixed: Mapping[str, int]) -> bool:
         """Whether a step computes but a part of a reduction.  Raises InputError if none can."""
-        over = {p.part for v in e.reduced for p in self.parts[rank_of(v)] if p.trips > 1}
+        parts = self.parts.get(e.name, {})
+        over = {p.part for v in e.reduced for p in parts.get(rank_of(v), ()) if p.trips > 1}
         if not over & set(fixed):
             return False
         ops = {r.op for r in e.reductions}

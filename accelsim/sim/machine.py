@@ -225,9 +225,22 @@ class Slots:
             self._moves[key] = Move(visit.new, fill, drain)
         return self._moves[key]
 
-    def changes(self, instance: int) -> bool:
-        """Whether a tile is done with before an instance: another one comes, or the group ends."""
-        return instance >= self.instances or self.move(instance).new
+    def there(self, instance: int) -> bool:
+        """Whether an instance has anything to do: not beyond the end of a rank."""
+        visits = self.buffer.visits
+        return visits.whole or visits.there(self.indices(instance))
+
+    def after(self, instance: int) -> int:
+        """The next instance that is there; ``instances`` after the last."""
+        instance += 1
+        while instance < self.instances and not self.there(instance):
+            instance += 1
+        return instance
+
+    def leaves(self, instance: int) -> bool:
+        """Whether a tile is done with after an instance: another one comes, or the group ends."""
+        after = self.after(instance)
+        return after >= self.instances or self.move(after).new
 
     def following(self, instance: int) -> int | None:
         """The next instance with a new tile; None after the last."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from accelsim.errors import Fault, InputError, one_of, refuse
+from accelsim.errors import Fault, InputError, one_of
 from accelsim.ir.arch import Architecture, Unit
 from accelsim.ir.cascade import Access, Einsum, Index, Last, Map, maps, rank_of
 from accelsim.ir.mapping import (
@@ -124,15 +124,11 @@ class Nest:
     def __init__(
         self, problem: Problem, arch: Architecture, mapping: Mapping, group: Group
     ) -> None:
-        self.problem, self.arch, self.mapping, self.group = problem, arch, mapping, group
+        self.problem, self.arch, self.group = problem, arch, group
+        self.mapping = mapping.within(group)
         self.cascade = problem.cascade
-        self.parts = dict(mapping.parts)
-        self.short = short_ranks(mapping, problem.extent)
-        if self.short and len(list(leaves(group.tree))) > 1:
-            raise refuse(
-                f"{group.name} fuses Einsums, but the last tile of {one_of(self.short)} is short",
-                "splits that divide, or one Einsum a group",
-            )
+        self.parts = dict(self.mapping.parts)
+        self.short = short_ranks(self.mapping, problem.extent)
         self.ends = Ends(
             tuple((strides(self.parts[rank]), size) for rank, size in self.short.items())
         )
@@ -156,12 +152,25 @@ class Nest:
         """The lines of an access."""
         if id(access) not in self._lines:
             found = lines(self.problem, self.parts, access)
+            if any(map(self._uncounted, found)):
+                ranks = one_of(self.short)
+                message = (
+                    f"a window, a quotient or a recurrence along it where the last tile of {ranks} "
+                    "is short"
+                )
+                raise InputError([Fault(access.place, message, "splits that divide")])
             for n, x in enumerate(found):  # a tile ends where its rank does
                 for own, size in self.ends.ranks:
                     if any(p in own for p, _ in x.terms):
                         found = (*found[:n], replace(x, most=size), *found[n + 1 :])
             self._lines[id(access)] = found
         return self._lines[id(access)]
+
+    def _uncounted(self, line: Line) -> bool:
+        """Whether a line bends, or tells slots along a rank that ends within its last tile."""
+        if line.slot:
+            return any(part in own for own, _ in self.ends.ranks for part, _ in line.terms)
+        return bool(self.short) and (line.divisor > 1 or line.most is not None)
 
     def _cycles(self, leaf: Leaf, above: tuple[Node, ...]) -> float:
         unit = self.arch.unit[leaf.unit]

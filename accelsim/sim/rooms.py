@@ -84,8 +84,9 @@ class Rooms:
         loops = several(tuple(loop for node in path for loop in node.loops))
         outside = len(several(tuple(loop for node in path[:depth] for loop in node.loops)))
         bent = any(x.divisor > 1 for x in lines)
+        once = nest.ends.once()
         for n in range(outside):
-            inner = loops[n + 1 :]
+            inner = [loop for loop in loops[n + 1 :] if loop.part not in once]
             reach = [sum(x.coefficient(p.part) * (p.trips - 1) for p in inner) for x in lines]
             for i in range(loops[n].trips - 1 if bent else 1):
                 at = [x.coefficient(loops[n].part) * i + x.offset for x in lines]

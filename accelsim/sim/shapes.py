@@ -73,12 +73,13 @@ class Shapes:
             slots = self.slots[n]
             inner = slots.body // bodies[task.depth]
             instance, within = divmod(step, inner)
-            move = slots.move(instance)
+            if not slots.there(instance):
+                continue
             if task.einsum not in slots.buffer.guests:
                 needs.append(slots)
-            if not within and move.new:
+            if not within and slots.move(instance).new:
                 opens.append(slots)
-            if within == inner - 1 and slots.changes(instance + 1):
+            if within == inner - 1 and slots.leaves(instance):
                 closes.append(slots)
         closes.sort(key=Slots.urgency)
         cycles = task.cycles if task.length is None else task.length.cycles(at)

@@ -26,7 +26,7 @@ from accelsim.sim.tiles import MOST_INSIDE, Key, Line, Round, Visit, Visits, Wor
 class Ends:
     """Ranks that end within their last tile: the stride of each part, and the size."""
 
-    ranks: tuple[tuple[Mapping[str, int], int], ...]
+    ranks: tuple[tuple[dict[str, int], int], ...]  # strides of inner parts first
 
     def there(
         self, steps: Sequence[Loop], at: Sequence[int], inside: Sequence[Round]
@@ -42,6 +42,21 @@ class Ends:
             first = sum(strides.get(x.part, 0) * i for x, i in zip(steps, at, strict=True))
             found = found & (first + along(strides, inside) < size)
         return np.broadcast_to(found, tuple(r.trips for r in inside))
+
+    def once(self) -> frozenset[str]:
+        """Parts that may have but one iteration in a tile that is short.
+
+        >>> sorted(Ends((({"m0": 1, "m1": 4}, 9),)).once())
+        ['m0']
+        """
+        found = set()
+        for strides, size in self.ranks:
+            around = size
+            for part, stride in reversed(strides.items()):
+                if (size - 1) % around < stride:
+                    found.add(part)
+                around = stride
+        return frozenset(found)
 
     def irregular(self, steps: Sequence[Loop]) -> tuple[bool, ...]:
         """For each step loop whether what a step has depends on its very index."""
@@ -80,6 +95,8 @@ class ShortVisits(Visits):
     that are spread, with the PEs that each takes, of ``extent`` coordinates.
     """
 
+    whole = False
+
     def __init__(
         self,
         found: Iterable[Line],
@@ -105,6 +122,13 @@ class ShortVisits(Visits):
             for i, loop, exact in places
         )  # fmt: skip
 
+    def there(self, at: Sequence[int]) -> bool:
+        """Whether the step with loop indices ``at`` begins within all ranks."""
+        return all(
+            sum(own.get(x.part, 0) * i for x, i in zip(self.steps, at, strict=True)) < size
+            for own, size in self.ends.ranks
+        )
+
     def _walk(self, at: Sequence[int], key: Key) -> Visit:
         there = self.ends.there(self.steps, at, self.inside).ravel()
         if not there.any():
@@ -117,7 +141,7 @@ class ShortVisits(Visits):
         shape = tuple(r.trips for r in self.inside)
         found: Words = np.broadcast_to(self.words, shape)
         for line in self.lines:
-            if line.most is None:
+            if line.most is None or line.slot:
                 continue
             strides = dict(line.terms)
             full: Words = np.asarray(math.prod(self.taken[p] for p in strides), dtype=np.int64)

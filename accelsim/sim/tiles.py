@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -189,8 +189,11 @@ class Visits:
     ``steps`` are the step loops around it, outermost first; ``inside`` the
     loops within a step; ``words`` the elements of a tile in each iteration
     inside (broadcast over those loops, or one number); ``again`` whether words
-    of tiles seen before are asked for (otherwise they are 0).
+    of tiles seen before are asked for (otherwise they are 0).  ``whole``: every
+    step is there.
     """
+
+    whole: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -318,6 +321,10 @@ class Visits:
             if x.divisor > 1
         )
         return carried, self._visited(at), residues
+
+    def there(self, at: Sequence[int]) -> bool:
+        """Whether the step with loop indices ``at`` has anything to do."""
+        return True
 
     def visit(self, at: Sequence[int]) -> Visit:
         """What the step with loop indices ``at`` visits."""

@@ -89,7 +89,10 @@ REFUSED = {
     ("--hold", "QK=l7"): "no level 'l7' in teaching\n  allowed: buffer, dram, registers",
     ("--hold", "XX=buffer"): "no tensor 'XX' in attention-3pass",
     ("--hold", "K=dram"): "--hold: K cannot be held in dram",
-    ("--tile", "M0=3"): "M = 8 does not split with M0=3",
+    ("--tile", "M0=7"): (
+        "M = 8 does not split with M0=7\n"
+        "  allowed: tiles of which the last is cut wherever the others are"
+    ),
     ("--tile", "Q0=4"): "no rank of attention-3pass has a part 'Q0'",
     ("--tile", "M0=x"): "--tile",
     ("--spread", "QK=E"): "--spread: 'E' names no rows and columns\n  allowed: EINSUM=ROWS/COLUMNS",

@@ -20,6 +20,7 @@ from accelsim.mapper.goal import Goal
 from accelsim.mapper.plan import bound_mapping
 from accelsim.mapper.space import Space, Task, Wishes
 from accelsim.models.estimate import estimate as price
+from accelsim.report.plan import nest
 from accelsim.sim.run import simulate
 
 MODELS = ("BERT", "TrXL", "T5-small", "XLM")
@@ -73,6 +74,35 @@ def test_a_mapping_with_short_tiles_is_read_back_and_simulated(
     assert seen.holds
     tiles = [h["tile"] for n in found.to_dict()["nest"][0]["nest"]["inside"] for h in n["holds"]]
     assert all(n <= {"M": 37, "N": 41, "K": 53}[r] for tile in tiles for r, n in tile)
+
+
+@pytest.mark.parametrize(
+    ("cascade", "shape", "tiles", "objective"),
+    [
+        ("attention-3pass", "B=1,H=2,E=8,F=8,M=37,P=41", {}, "energy"),
+        ("attention-3pass", "B=1,H=1,E=8,F=8,M=8,P=41", {"P0": 12}, "energy"),
+        ("attention-1pass", "B=1,H=1,E=8,F=8,M=16,P=41", {}, "energy"),
+    ],
+)
+def test_fused_short_tiles_are_read_back_simulated_and_executed(
+    tmp_path: Path, cascade: str, shape: str, tiles: dict[str, int], objective: str
+) -> None:
+    found = map_(cascade, arch="teaching", shape=shape, tiles=tiles, objective=objective)
+    rows = found.to_dict()["nest"]
+    assert any(group["short"] for group in rows)
+    file = tmp_path / "found.yaml"
+    file.write_text(found.yaml(), encoding="utf-8")
+    back = price(*bind(cascade, arch="teaching", mapping=file, shape=shape))
+    assert back.latency_s == found.estimate.latency_s
+    assert back.energy_j == found.estimate.energy_j
+    assert back.traffic_bytes == found.estimate.traffic_bytes
+    assert found.lower_bound <= found.value * (1 + 1e-9)
+    seen = witness(cascade, arch="teaching", mapping=file, shape=shape, execute=True)
+    assert seen.holds
+    for part, n in tiles.items():
+        assert any(c.trips.get(part) == n for c in found.result.choices)
+    told = [line for group in rows for line in nest(group).splitlines() if "is short" in line]
+    assert len(told) == sum(len(group["short"]) for group in rows)
 
 
 @pytest.mark.parametrize(("model", "seq"), FUSEMAX)

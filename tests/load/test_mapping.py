@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from accelsim.errors import InputError
-from accelsim.ir.mapping import Mapping
+from accelsim.ir.mapping import Mapping, short_ranks
 from accelsim.ir.problem import Problem
 from accelsim.load.arch import load_architecture
 from accelsim.load.cascade import load_cascade
@@ -63,6 +63,22 @@ def test_a_last_tile_may_be_short_where_a_file_says_so() -> None:
     price = estimate(problem, load_architecture("teaching"), mapping)
     assert price.groups[0].busy[0].cycles == 3 * 8  # steps over K in each of three tiles
     assert price.groups[0].read_bytes["dram"] == 2 * (8 * 8 + 3 * 8 * 4)  # A once, B for each tile
+
+
+def test_a_group_may_cut_a_rank_in_a_way_of_its_own() -> None:
+    text = OK.replace("{M0: 4, M1: M / M0}", "{M0: 4, M1: M / M0, M_2: 3, M_1: 3}")
+    own = "split: {M: [M_2, M_1]}\n    imperfect: [M]\n    nest:"
+    text = text.replace("nest:", own).replace("[M1]", "[M_2]").replace("[M0]", "[M_1]")
+    problem, mapping = bound(mapping_rule(from_text(text, "hand.yaml")))
+    assert set(mapping.extent) == {"K", "M0", "M1", "N"}
+    here = mapping.within(mapping.groups[0])
+    assert short_ranks(here, problem.extent) == {"M": 8}
+    assert here.extent["M_2"] * here.extent["M_1"] == 9
+    price = estimate(problem, load_architecture("teaching"), mapping)
+    assert price.groups[0].busy[0].cycles == 3 * 8
+    lone = text.replace("for: [M_2]", "for: [M1]")
+    with pytest.raises(InputError, match="no part 'M1' of a rank"):
+        bound(mapping_rule(from_text(lone, "hand.yaml")))
 
 
 @pytest.mark.parametrize("name", names("choices"))

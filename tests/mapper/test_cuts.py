@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import InputError
+from accelsim.explore.canonical import yaml_text
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import short_ranks
+from accelsim.load.mapping import mapping_rule
+from accelsim.load.source import from_text
+from accelsim.mapper.bound import floor
 from accelsim.mapper.closer import Closer
 from accelsim.mapper.cuts import chains, cuts, sparse, tile_sizes
 from accelsim.mapper.frame import frames
+from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import OBJECTIVES, Goal
 from accelsim.mapper.grid import factors
 from accelsim.mapper.legal import legal
-from accelsim.mapper.plan import bound_mapping
+from accelsim.mapper.plan import bound_mapping, document
 from accelsim.mapper.point import Choice, Point
 from accelsim.mapper.search import search
 from accelsim.mapper.space import Space, Task, Wishes
 from accelsim.mapper.stow import Tally
 from accelsim.models.estimate import estimate
+from accelsim.sim.run import simulate
 from tests.mapper.drawn import drawn, einsums, machines
 from tests.mapper.test_exhaustive import machine
 from tests.models.nests import CASCADES, Case, cascade
@@ -57,9 +64,10 @@ def test_averages_are_those_of_tiles_one_by_one(
             each = [len(pieces([whole], tile)) for whole in tiles]
             assert len(inside) / len(tiles) == pytest.approx(found.trips[n, part], rel=1e-12)
             assert max(each) == found.full[n, part]
+            assert each[-1] == found.last[n, part]
             assert min(each) > 1 or max(each) == 1
             tiles = inside
-        assert (len(tiles), len(tiles[-1])) == (found.tiles[n], found.last[n])
+        assert (len(tiles), len(tiles[-1])) == (found.tiles[n], found.last[n, -1])
         assert all(len(tile) == chain[-1] for tile in tiles[:-1])
         for side in (1, *sides):
             assert chain[-1] <= side or min(map(len, tiles)) > side
@@ -88,16 +96,21 @@ def sparse_tasks(draw: st.DrawFn, most: int = 13) -> Task:
     return Task(found, sizes, draw(machines()), Wishes(buffers=draw(st.integers(1, 2))))
 
 
-def checked(task: Task, choice: Choice) -> bool:
-    """Whether a choice has a short tile; its figures are those of the models and of the replay."""
-    mapping = bound_mapping([choice], "found")
+def checked(task: Task, *choices: Choice) -> bool:
+    """Whether choices have a short tile; figures are those of models, replay and simulator."""
+    mapping = bound_mapping(choices, "found")
     assert legal(task.cascade, mapping) == ()
-    problem = task.problem({})
+    problem = task.problem({p: n for p, n in mapping.extent.items() if p in task.cascade.whole})
     price = estimate(problem, task.arch, mapping)
-    assert price.latency_s == pytest.approx(choice.latency_s, rel=1e-9)
-    assert price.energy_j == pytest.approx(choice.energy_j, rel=1e-9)
+    assert price.latency_s == pytest.approx(sum(c.latency_s for c in choices), rel=1e-9)
+    assert price.energy_j == pytest.approx(sum(c.energy_j for c in choices), rel=1e-9)
     holds(Case(problem, task.arch, mapping))
-    return bool(short_ranks(mapping, problem.extent))
+    found = simulate(problem, task.arch, mapping)
+    assert found.total("reads") == pytest.approx(price.read_bytes, rel=1e-9)
+    assert found.latency_s >= price.latency_s * (1 - 1e-9)
+    assert found.cycles <= found.serial_cycles
+    views = [mapping.within(group) for group in mapping.groups]
+    return any(short_ranks(view, problem.extent) for view in views)
 
 
 @settings(max_examples=25, **QUIET)
@@ -116,6 +129,69 @@ def test_figures_of_a_point_are_those_of_the_models_and_the_replay(
             checked(task, choice)
             figures = goal.value(choice.latency_s, choice.energy_j)[0]
             assert goal.value(*closer.bounds(goal))[0][0] <= figures * (1 + 1e-9)
+
+
+@st.composite
+def fused_tasks(draw: st.DrawFn, names: tuple[str, ...], most: int) -> Task:
+    """Several Einsums over ranks of which some have tiles that are short at the end."""
+    found = cascade(draw(st.sampled_from(names)))
+    sizes = {r: draw(st.sampled_from([1, 2, 5, 7, 11])) for r in found.ranks}
+    while math.prod(sizes.values()) > most:
+        sizes[max(sizes, key=lambda r: sizes[r])] = 2
+    return Task(found, sizes, draw(machines()), Wishes(buffers=draw(st.integers(1, 2))))
+
+
+FUSED = ("siblings", "chain", "softmax", "running")
+
+
+@settings(max_examples=25, **QUIET)
+@given(st.data())
+def test_figures_of_a_point_are_those_of_the_models_where_einsums_are_fused(
+    data: st.DataObject,
+) -> None:
+    task = data.draw(fused_tasks(FUSED, 300))
+    found = frames(task.cascade, einsums(task), 3)
+    space = Space(task, data.draw(st.sampled_from(found)))
+    numbers = np.flatnonzero(~space.doubles)
+    for number in data.draw(st.permutations(list(numbers)))[:3]:
+        goal = Goal(data.draw(st.sampled_from(OBJECTIVES)))
+        closer = Closer(space, np.array([number]))
+        choice = Point(space, closer, 0, goal, Tally()).solve((math.inf, math.inf))
+        if choice is not None:
+            checked(task, choice)
+            figures = goal.value(choice.latency_s, choice.energy_j)[0]
+            assert goal.value(*closer.bounds(goal))[0][0] <= figures * (1 + 1e-9)
+            assert goal.value(*floor(task, einsums(task)))[0] <= figures * (1 + 1e-9)
+
+
+@settings(max_examples=12, **QUIET)
+@given(st.data())
+def test_no_fused_mapping_beats_the_search_where_tiles_are_short(data: st.DataObject) -> None:
+    task = data.draw(fused_tasks(("siblings", "chain"), 160))
+    goal = Goal(data.draw(st.sampled_from(OBJECTIVES[:3])))
+    found = search(task, einsums(task), goal)
+    for _ in range(6):
+        one = data.draw(drawn(task))
+        if one.price is None or legal(task.cascade, one.mapping):
+            continue
+        assert found.choice is not None
+        checked(task, found.choice)
+        best = goal.value(found.choice.latency_s, found.choice.energy_j)[0]
+        value = goal.value(one.price.latency_s, one.price.energy_j)[0]
+        assert not found.shown or best <= value * (1 + 1e-9)
+
+
+@settings(max_examples=10, **QUIET)
+@given(st.data())
+def test_groups_cut_a_rank_each_in_its_own_way(data: st.DataObject) -> None:
+    task = data.draw(fused_tasks(("siblings", "chain", "softmax"), 200))
+    found = fuse(task, Goal(data.draw(st.sampled_from(OBJECTIVES[:2]))))
+    checked(task, *found.choices)
+    mapping = bound_mapping(found.choices, "found")
+    problem = task.problem({})
+    text = yaml_text(document(mapping, problem))
+    again = mapping_rule(from_text(text)).bind(task.cascade, task.sizes, task.arch)[1]
+    assert replace(again, values=()) == replace(mapping, values=())
 
 
 @settings(max_examples=15, **QUIET)
@@ -154,11 +230,38 @@ def _with_buffer(words: float) -> Architecture:
     return machine(words, math.inf, 2)
 
 
-def test_fused_einsums_and_wanted_extents_keep_perfect_factors() -> None:
-    chain = Task(CASCADES["chain"], {"I": 7, "J": 7, "K": 7, "L": 7}, _with_buffer(64.0))
-    assert chain.sides is None
+@settings(max_examples=25, **QUIET)
+@given(st.data())
+def test_wanted_tiles_may_leave_a_short_one(data: st.DataObject) -> None:
+    task = data.draw(st.one_of(sparse_tasks(), fused_tasks(("siblings", "chain"), 160)))
+    rank = data.draw(st.sampled_from(sorted(task.sizes)))
+    wanted = {f"{rank}{data.draw(st.integers(0, 2))}": data.draw(st.integers(2, 6))}
+    task = replace(task, wishes=replace(task.wishes, extents=wanted))
+    goal = Goal(data.draw(st.sampled_from(OBJECTIVES[:2])))
+    try:
+        found = search(task, einsums(task), goal, loops=3)
+    except InputError:  # no frame cuts the rank so
+        reject()
+    if found.choice is not None:
+        ((part, n),) = wanted.items()
+        assert found.choice.trips[part] == n
+        checked(task, found.choice)
+
+
+def test_a_wanted_tile_is_refused_where_the_last_one_would_be_cut_less() -> None:
     alone = Task(CASCADES["matmul"], {"I": 7, "J": 7, "K": 7}, _with_buffer(64.0))
-    assert alone.sides == (2,)
     wanted = Task(alone.cascade, alone.sizes, alone.arch, Wishes(extents={"I0": 3}))
     with pytest.raises(InputError, match=r"I is not cut into I0 here|does not split with I0=3"):
         search(wanted, ("Z",), Goal("energy"))
+    wider = Task(alone.cascade, {**alone.sizes, "I": 14}, alone.arch, Wishes(extents={"I0": 5}))
+    found = search(wider, ("Z",), Goal("energy"))
+    assert found.choice is not None
+    assert found.choice.trips["I0"] == 5
+    assert checked(wider, found.choice)
+
+
+def test_windows_and_quotients_keep_perfect_factors() -> None:
+    sizes = {"X": 99, "P": 7, "W": 7, "F": 7}
+    assert Task(CASCADES["convolution"], sizes, _with_buffer(64.0)).sides(("Z",)) is None
+    chain = Task(CASCADES["chain"], dict.fromkeys("IJKL", 7), _with_buffer(64.0))
+    assert chain.sides(("S", "Z")) == (2,)

@@ -105,3 +105,45 @@ def test_the_search_equals_enumeration(
         if objective != "edp":  # the second figure counts where the first are equal
             ties = [v[1] for v in (goal.value(*p) for p in prices) if v[0] <= best[0] * (1 + 1e-9)]
             assert figures[1] == pytest.approx(min(ties), rel=1e-9)
+
+
+def every_fused(task: Task, frame: Frame) -> Iterator[tuple[float, float]]:
+    """Latency and energy of every mapping of a fused group on one unit that fits.
+
+    Of Einsums that share no tensor that one of them makes: any order overlaps.
+    """
+    space = Space(task, frame)
+    for number in range(space.grid.size):
+        counts = space.counts_at(number)
+        whole = {p: int(n) for p, n in counts.full.items()}
+        spreads = [[*every_spread(counts, e)] for e in frame.einsums]
+        for some in product(*(every_hold(counts, t) for t in counts.uses)):
+            kept = []
+            for tensor, keeps in zip(counts.uses, some, strict=True):
+                for keep in keeps:
+                    tile = counts.held(tensor, keep.spot)
+                    again = float(tile.visits) > float(tile.tile) * (1 + 1e-9)
+                    kept.append(Kept(tensor, keep, task.wishes.buffers if again else 1))
+            for chosen in product(*spreads):
+                runs = {e: Run(s, 0.0, ()) for e, s in zip(frame.einsums, chosen, strict=True)}
+                choice = Choice(space, whole, runs, tuple(kept), TOGETHER, 0.0, 0.0)
+                try:
+                    price = estimate(task.problem({}), task.arch, bound_mapping([choice], "one"))
+                except InputError:
+                    break  # whatever the spreads, the tiles do not fit
+                yield price.latency_s, price.energy_j
+
+
+@pytest.mark.parametrize(("rows", "capacity"), [(7, 9.0), (7, 5.0), (10, 7.0), (11, 9.0)])
+def test_the_search_of_a_fused_group_equals_enumeration(rows: int, capacity: float) -> None:
+    sizes = {"I": rows, "K": 2}
+    task = Task(cascade("siblings"), sizes, machine(capacity, 2.0, 2), Wishes(buffers=1))
+    names = ("Y", "Z")
+    prices = [p for f in frames(task.cascade, names, 1) for p in every_fused(task, f)]
+    for objective in ("latency", "energy", "edp"):
+        goal = Goal(objective)
+        found = search(task, names, goal, loops=1)
+        assert found.choice is not None
+        assert found.shown
+        figures = goal.value(found.choice.latency_s, found.choice.energy_j)
+        assert figures[0] == pytest.approx(min(goal.value(*p)[0] for p in prices), rel=1e-9)

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from accelsim.errors import InputError
 from accelsim.ir.arch import Architecture, Level, Operation, Unit
+from accelsim.ir.mapping import Loop
 from accelsim.load.cascade import cascade_from_text
 from accelsim.mapper.bound import connected, floor
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
 from accelsim.mapper.legal import legal
-from accelsim.mapper.plan import bound_mapping
+from accelsim.mapper.plan import _Parts, bound_mapping, merged
 from accelsim.mapper.search import search
 from accelsim.mapper.space import Task, Wishes
 from accelsim.models.estimate import estimate
@@ -94,17 +95,35 @@ def test_the_product_is_shown_to_be_the_best_of_one_einsum_alone() -> None:
     assert not fuse(Task(CASCADES["chain"], sizes, arch), Goal("edp")).shown
 
 
-def test_groups_that_cut_a_rank_differently_are_refused_by_name() -> None:
-    from accelsim.mapper.plan import merged
+class Fake:
+    """A choice as far as the parts of a mapping go: P of 12 in tiles."""
 
-    class Fake:
-        def __init__(self, tile: int) -> None:
-            frame = type("F", (), {"parts": (("P", ("P1", "P0")),)})
-            self.space = type("S", (), {"frame": frame})
-            self.trips = {"P1": 12 // tile, "P0": tile}
+    def __init__(self, tile: int, split: bool) -> None:
+        frame = type("F", (), {"parts": (("P", ("P1", "P0")),)})
+        splits = (("X", ("P", "Y")),) if split else ()
+        cascade = type("C", (), {"splits": splits, "ranks": ("P",), "whole": {}})
+        task = type("T", (), {"sizes": {"P": 12}})
+        self.space = type("S", (), {"frame": frame, "cascade": cascade, "task": task})
+        self.trips = {"P1": 12 // tile, "P0": tile}
 
+
+def test_groups_that_cut_a_split_of_the_cascade_differently_are_refused_by_name() -> None:
+    merged([Fake(4, True), Fake(2, True)])  # type: ignore[list-item]
     with pytest.raises(InputError, match="groups cut P into tiles of 3 and of 4"):
-        merged([Fake(4), Fake(3)])  # type: ignore[list-item]
+        merged([Fake(4, True), Fake(3, True)])  # type: ignore[list-item]
+
+
+def test_groups_that_cut_a_rank_differently_have_parts_of_their_own() -> None:
+    names = ("P", ("P1", "P0"))
+    loops = [Loop("P2", 3), Loop("P1", 2), Loop("P0", 2)]
+    one = _Parts([Fake(4, False), Fake(2, False)])  # type: ignore[list-item]
+    assert one.parts == {"P": tuple(loops)}
+    assert one.own == [{}, {}]
+    two = _Parts([Fake(4, False), Fake(3, False), Fake(4, False)])  # type: ignore[list-item]
+    assert two.parts == {"P": (Loop("P1", 3), Loop("P0", 4))}
+    assert two.own == [{}, {"P": (Loop("P1_2", 4), Loop("P0_2", 3))}, {}]
+    found = two.of(1, Fake(3, False))  # type: ignore[arg-type]
+    assert [found[p] for p in names[1]] == [(Loop("P1_2", 4),), (Loop("P0_2", 3),)]
 
 
 def test_a_cut_that_the_wishes_leave_nothing_of_is_no_cut() -> None:

@@ -92,6 +92,7 @@ class Replay:
     def __init__(
         self, problem: Problem, mapping: BoundMapping, group: Group, arch: Architecture
     ) -> None:
+        mapping = mapping.within(group)
         self.problem, self.mapping, self.group, self.arch = problem, mapping, group, arch
         self.cascade = problem.cascade
         self.einsums = {e.name: e for e in self.cascade.einsums}
