@@ -323,21 +323,25 @@ def _with_reductions(gpu: Gpu, launches: Sequence[Priced]) -> Iterable[tuple[Pri
 
 
 def _products(gpu: Gpu, problem: Problem, found: KernelEstimate) -> Iterable[dict[str, Any]]:
-    """The launches of a cascade that is priced Einsum by Einsum; products with their candidates."""
+    """The launches of a cascade that is priced Einsum by Einsum; products with their candidates.
+
+    The library goes by cycles: a tile that draws less may lose fewer of them to the droop.
+    """
     kernel = product_kernel(gpu)
     names = {e.output.tensor for e in problem.cascade.einsums if gpu_einsum.contraction(e)}
     listed = products(gpu, kernel)
     fit = [c for c in listed if c.refused is None]
-    times: dict[str, list[tuple[float, str]]] = {}
+    times: dict[str, list[tuple[float, float, str]]] = {}
     for one in fit if names else ():
         single = replace(kernel, tiles=(one.tile,), column_step=0)
         priced = price(gpu, "", gpu_einsum.launches(gpu, single, problem)).launches
         for part, seconds in _with_reductions(gpu, priced):
-            times.setdefault(part.launch.name, []).append((seconds, part.launch.shape))
+            cycles = seconds * part.timed.sm_hz
+            times.setdefault(part.launch.name, []).append((cycles, seconds, part.launch.shape))
     for part, seconds in _with_reductions(gpu, found.launches):
         row: dict[str, Any] = {"name": part.launch.name, "seconds": seconds}
         if part.launch.name in names:
-            others = sorted(t for t in times[part.launch.name] if t[1] != part.launch.shape)
+            others = sorted(t for t in times[part.launch.name] if t[2] != part.launch.shape)
             rows, columns = map(int, part.launch.shape.split("x")[:2])
             tile = next(t for t in kernel.tiles if t.rows == rows and t.columns >= columns)
             row |= {
@@ -346,7 +350,7 @@ def _products(gpu: Gpu, problem: Problem, found: KernelEstimate) -> Iterable[dic
                 },
                 "shape": part.launch.shape,
                 "candidates": len(fit),
-                "next": {"shape": others[0][1], "seconds": others[0][0]} if others else None,
+                "next": {"shape": others[0][2], "seconds": others[0][1]} if others else None,
             }  # fmt: skip
         else:
             row["candidates"] = 0

@@ -213,7 +213,7 @@ def act(Q: Array, K: Array, V: Array, SHARE: float, BETA: float) -> Array:
     """
     keep = _causal(Q.shape[2], K.shape[2])
     weight = _softmax(np.where(keep, Q @ K.swapaxes(-1, -2), -np.inf))
-    sink = weight.sum(axis=2, keepdims=True) / keep.sum(axis=0) > SHARE
+    sink = weight.sum(axis=2, keepdims=True) > SHARE * keep.sum(axis=0)
     sink[..., 0] = False
     freed = (1 - BETA) * (weight * sink).sum(axis=-1, keepdims=True)
     rest = (weight * ~sink).sum(axis=-1, keepdims=True)

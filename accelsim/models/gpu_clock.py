@@ -115,7 +115,7 @@ def drooped_hz(gpu: Gpu, launch: Launch, clock_hz: float) -> float:
     >>> gpu = load_gpu("h100-sxm")
     >>> light, heavy = (Launch("k", 1e6, 0.0, 0.0, 0.0, {"wgmma.bf16": n}) for n in (1e11, 1e12))
     >>> drooped_hz(gpu, light, 1.75e9), round(drooped_hz(gpu, heavy, 1.75e9) / 1e6)
-    (1750000000.0, 1524)
+    (1750000000.0, 1567)
     """
     core, outside = joules_at(gpu, launch, clock_hz)
     seconds = launch.busy * seconds_at(gpu, launch, clock_hz)[0]

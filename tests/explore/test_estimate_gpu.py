@@ -63,7 +63,7 @@ def test_more_memory_bandwidth_helps_what_memory_bounds_alone() -> None:
     faster = "memory.reads=10 TB/s", "memory.copies=10 TB/s"
     assert latency("torch-copy", *faster) < 0.7 * latency("torch-copy")
     name = "attention-1pass-wgmma"
-    assert latency(name, *faster) == pytest.approx(latency(name))
+    assert 0.99 < latency(name, *faster) / latency(name) <= 1  # what its first blocks wait for
     assert latency("torch-copy", arch="h200-sxm") < 0.8 * latency("torch-copy")
 
 

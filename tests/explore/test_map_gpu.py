@@ -152,7 +152,9 @@ def test_products_show_the_tile_that_would_be_next() -> None:
     found = map_gpu("matmul", arch="h100-sxm", shape="M=4096,N=4096,K=1024").to_dict()
     (row,) = found["products"]
     assert row["candidates"] == found["search"]["priced"] > 30
-    assert row["next"]["seconds"] >= row["seconds"]
+    assert (
+        row["next"]["seconds"] >= 0.97 * row["seconds"]
+    )  # by cycles no faster, but it may droop less
     assert row["next"]["shape"] != row["shape"]
 
 
