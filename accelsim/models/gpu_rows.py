@@ -51,9 +51,12 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
     again = 0.0 if together * size <= limit.shared_bytes else size / ingest(gpu, active)
     work = warps * each / limit.schedulers
     walk = _row(gpu, size / share, again, work, sweeps, warps)
-    waves = math.ceil(case.rows / slots)  # equal blocks stay in step
     overlap: Overlap = "in phase" if together < 2 else "staggered"
+    waves, rest = divmod(case.rows, slots)
     cycles = waves * tile_cycles(walk, together, together, overlap)
+    if rest:  # the last round has room to itself
+        last = -(-rest // gpu.multiprocessors)
+        cycles += tile_cycles(walk, last, last, overlap)
     lanes = case.rows * warps * each * 16  # half of the instructions, by their energy
     more = (sweeps - 1) * (again > 0)
     taken = _Taken(cycles, slots, case.rows, walk, together, more, lanes, threads)

@@ -210,6 +210,7 @@ STEPS = {
     "judged-speedups": campaign.judged_speedups,
     "judged-energy": campaign.judged_energy,
     "fresh-speedups": lambda o: campaign.judged_speedups(o, FRESH_SEED, "fresh"),
+    "later-speedups": lambda o: campaign.judged_speedups(o, FRESH_SEED + 7, "later"),
     "tiles-short": campaign.short,
     "tile-cycles": campaign.tile_cycles,
     "beside": campaign.besides,
