@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from accelsim.errors import refuse
 from accelsim.ir.mapping import Loop
-from accelsim.sim.tiles import MOST_INSIDE, Key, Line, Round, Visit, Visits, Words, along, previous
+from accelsim.sim.tiles import Key, Line, Round, Visit, Visits, Words, along, previous, steppable
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ class Length:
 
     def cycles(self, at: Sequence[int]) -> int:
         """Whole cycles of the step with loop indices ``at``."""
-        if math.prod(r.trips for r in self.inside) > MOST_INSIDE:
-            raise refuse("too many iterations inside a step", f"at most {MOST_INSIDE}")
+        steppable(self.inside)
         there = self.ends.there(self.steps, at, self.inside)
         return math.ceil(self.each * int(np.count_nonzero(there)) - 1e-9)
 
@@ -130,6 +128,7 @@ class ShortVisits(Visits):
         )
 
     def _walk(self, at: Sequence[int], key: Key) -> Visit:
+        steppable(self.inside)
         there = self.ends.there(self.steps, at, self.inside).ravel()
         if not there.any():
             return Visit(False, 0, 0)

@@ -4,7 +4,8 @@ A position of an access is a *line*, ``sum(coefficient * part) // divisor``.
 The tile that an iteration needs is told from others by the values of its
 lines where the parts inside the tile stand at 0.  Visits are counted by
 stepping through the iterations with NumPy and comparing neighbours, in the
-order in which they run; nothing is taken from a closed form.
+order in which they run.  Where each loop moves to other tiles or stays at one,
+that many are counted without stepping; a test holds the two against each other.
 
 Assumptions that could be wrong: elements beyond a border count as if they
 were there, up to the rank's extent; the parts of a quotient's variable fall
@@ -335,14 +336,9 @@ class Visits:
 
     def _walk(self, at: Sequence[int], key: Key) -> Visit:
         carried, visited, residues = key
-        total = math.prod(r.trips for r in self.inside)
-        if total > MOST_INSIDE:
-            raise refuse(
-                f"{total} iterations inside one step are too many to step through",
-                f"at most {MOST_INSIDE}",
-            )
         if self._regular:
             return self._counted(carried, visited)
+        steppable(self.inside)
         tiles = self._tiles(residues)
         words = np.broadcast_to(self.words, tuple(r.trips for r in self.inside)).ravel()
         return self._seen(tiles, words, carried, visited)
@@ -412,6 +408,16 @@ class Visits:
                 found = ranked.reshape(found.shape).astype(np.int64)
             found = found * span + own
         return np.broadcast_to(found, shape).ravel()
+
+
+def steppable(inside: Iterable[Round]) -> None:
+    """InputError for more iterations inside a step than are stepped through."""
+    total = math.prod(r.trips for r in inside)
+    if total > MOST_INSIDE:
+        raise refuse(
+            f"{total} iterations inside one step are too many to step through",
+            f"at most {MOST_INSIDE}",
+        )
 
 
 def previous(at: Sequence[int], loops: Sequence[Loop]) -> tuple[int, ...] | None:
