@@ -253,10 +253,14 @@ def _with_level(arch: Architecture, n: int, level: Any) -> Architecture:
 
 
 def _again(task: Task, result: Result) -> tuple[float, float, float]:
-    """Objective, latency and energy of the same groups mapped to another machine."""
+    """Objective, latency and energy of the same groups mapped to another machine.
+
+    Ties of the objective are not told apart: that would take most of the time.
+    """
     latency = energy = 0.0
     for choice in result.choices:
-        found = search(task, choice.space.frame.einsums, result.goal, gap=GAP, most=GROWN_POINTS)
+        einsums = choice.space.frame.einsums
+        found = search(task, einsums, result.goal, gap=GAP, most=GROWN_POINTS, second=False)
         if found.choice is None:
             return math.inf, math.inf, math.inf
         latency += found.choice.latency_s

@@ -109,13 +109,15 @@ def search(
     gap: float = 0.0,
     most: int | None = None,
     loops: int = MOST_LOOPS,
+    second: bool = True,
 ) -> Found:
     """The best mapping of a group that is better than ``worst``.
 
     Points that could improve the objective by no more than the share ``gap``
     are given up too: what is found is then within that share of the best.  No
     more than ``most`` points are solved, if that is given.  Frames have at most
-    so many ``loops``, batch loops aside.
+    so many ``loops``, batch loops aside.  Ties are told apart by the ``second``
+    figure unless it says otherwise.
 
     >>> from accelsim.load.arch import load_architecture
     >>> from accelsim.load.cascade import load_cascade
@@ -126,7 +128,7 @@ def search(
     """
     found = Found()
     front = _front(task, einsums, goal, found, loops)
-    least = goal.value(*floor(task, einsums))[1]
+    least = goal.value(*floor(task, einsums))[1] if second else math.inf
     ties = 0
     try:
         first = front.promising()
@@ -137,7 +139,7 @@ def search(
             worst = goal.value(found.choice.latency_s, found.choice.energy_j)
         front.fill(found.choice, worst[0] * _slack(worst, least, gap), gap)
         while (point := front.next(worst[0] * _slack(worst, least, gap))) is not None:
-            bound, second, space, closer, number = point
+            bound, tie, space, closer, number = point
             if progress is not None:
                 progress(found.points - front.left, found.points)
             if most is not None and found.solved >= most:
@@ -146,7 +148,7 @@ def search(
             if bound >= worst[0] * (1 - max(gap, EQUAL)):
                 if ties >= MOST_TIES:
                     break
-                if second >= worst[1] * (1 - EQUAL):
+                if tie >= worst[1] * (1 - EQUAL):
                     continue
                 ties += 1
             choice = Point(space, closer, number, goal, found.tally).solve(worst)
