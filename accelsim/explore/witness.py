@@ -10,7 +10,9 @@ import numpy as np
 from accelsim.errors import InputError
 from accelsim.explore.mapped import Mapped, Progress, best
 from accelsim.mapper.evaluate import Counts
+from accelsim.mapper.frame import MOST_LOOPS
 from accelsim.mapper.point import Choice
+from accelsim.mapper.space import Task
 from accelsim.mapper.spreads import least_cycles
 from accelsim.sim.run import simulate
 
@@ -77,28 +79,38 @@ def witnessed(found: Mapped, gap: float, progress: Progress | None = None) -> Ma
         units[moves[0][0]] = moves[0][1]
         task = replace(found.task, wishes=replace(found.task.wishes, units=units))
         try:
-            tried = best(task, found.goal.name, gap, progress, found.workload)
+            tried = _tried(found, task, gap, progress)
         except InputError:
             break
-        tried = replace(tried, simulated_s=simulated(tried))
-        if tried.simulated_s is not None and tried.simulated_s < (fastest.simulated_s or 0.0):
-            fastest = tried
+        fastest = _faster(tried, fastest)
         if _runs(tried):
             break
     if not _runs(fastest) and any(c.counts and c.counts.short for c in found.result.choices):
         for loops in FEW_LOOPS:
             try:
-                tried = best(found.task, found.goal.name, gap, progress, found.workload, loops)
+                tried = _tried(found, found.task, gap, progress, loops)
             except InputError:
                 continue
-            tried = replace(tried, simulated_s=simulated(tried))
-            if tried.simulated_s is not None and tried.simulated_s < (fastest.simulated_s or 0.0):
-                fastest = tried
+            fastest = _faster(tried, fastest)
             if _runs(tried):
                 break
     if fastest is found:
         return found
     return replace(fastest, task=found.task, set_aside=found)
+
+
+def _tried(
+    found: Mapped, task: Task, gap: float, progress: Progress | None, loops: int = MOST_LOOPS
+) -> Mapped:
+    """The best mapping of a task by the objective of the one found, simulated."""
+    tried = best(task, found.goal.name, gap, progress, found.workload, loops)
+    return replace(tried, simulated_s=simulated(tried))
+
+
+def _faster(tried: Mapped, fastest: Mapped) -> Mapped:
+    """Which of two is the faster in simulation; the second where the first does not run."""
+    better = tried.simulated_s is not None and tried.simulated_s < (fastest.simulated_s or 0.0)
+    return tried if better else fastest
 
 
 def _runs(found: Mapped) -> bool:

@@ -292,10 +292,10 @@ def launch(
         kernel.longest_first,
         case.kept < 1 and not case.causal,
     )
-    slots = min(blocks, gpu.multiprocessors * together)
-    busy = sum(durations(together)) * copies / slots / total
-    score_tiles = sum(s.tiles for s in walked) * copies
     slots = gpu.multiprocessors * together
+    running = min(blocks, slots)
+    busy = sum(durations(together)) * copies / running / total
+    score_tiles = sum(s.tiles for s in walked) * copies
     read, written = case.compulsory
     return Launch(
         kernel.name,

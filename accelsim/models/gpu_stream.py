@@ -7,6 +7,7 @@ take; bytes begin to flow one latency after the launch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from accelsim.errors import refuse
@@ -183,9 +184,18 @@ def pooled(step: Stage, warps: float, schedulers: int) -> float:
             issued, transferred = number * issue / cycles, number * transfer / cycles
         return cycles
 
+    return at_mean(warps, of)
+
+
+def at_mean(warps: float, cycles: Callable[[int], float]) -> float:
+    """Cycles of a mean number of warps, one at least, between those of the whole numbers beside it.
+
+    >>> at_mean(2.5, lambda n: 10.0 * n), at_mean(0.5, lambda n: 10.0 * n)
+    (25.0, 10.0)
+    """
     low = max(1, int(warps))
     rest = max(0.0, warps - low)
-    return of(low) * (1 - rest) + (of(low + 1) * rest if rest else 0.0)
+    return cycles(low) * (1 - rest) + (cycles(low + 1) * rest if rest else 0.0)
 
 
 def between(walk: list[Stage], warps: float) -> float:
@@ -194,9 +204,7 @@ def between(walk: list[Stage], warps: float) -> float:
     As in ``in_order``: ``IN_STEP`` of the way from independent warps, which find
     memory's transfers half done, to warps in step.
     """
-    low = max(1, int(warps))
-    rest = max(0.0, warps - low)
-    apart = staggered(walk, low, True) * (1 - rest) + staggered(walk, low + 1, True) * rest
+    apart = at_mean(warps, lambda count: staggered(walk, count, True))
     busiest = max(sum(float(getattr(s, pipe)) for s in walk) for pipe in ("memory", "issue"))
     together = staggered(walk, 1, True) + (max(1.0, warps) - 1) * busiest
     return IN_STEP * together + (1 - IN_STEP) * apart
