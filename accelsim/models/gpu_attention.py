@@ -304,7 +304,7 @@ def launch(
         written,
         held_bytes=read + written,
         busy=min(1.0, busy),
-        cold_s=_cold_s(gpu, tile, case, slots, together, len(walked) / heads, share),
+        cold_s=_cold_s(gpu, tile, case, running, together, len(walked) / heads, share),
         l2_bytes=_l2_bytes(case, tile, score_tiles, sum(tile_bytes)),
         operations=_operations(kernel, tile, case, score_tiles, corrected),
         blocks=blocks,
