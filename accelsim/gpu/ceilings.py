@@ -41,6 +41,8 @@ LANES: Final = {
 WAITS: Final = ("mma", "ex2", "alu", "shuffle", "shared")
 #: The clock with barriers and little else at work.
 AWAKE: Final = "bar.sync (clock up, little work)"
+#: Bytes from row to row of the panels whose rate a file has: scores of 8192 keys.
+PITCH: Final = 16384
 
 
 def rounded(value: float, unit: str = "") -> str | int | float:
@@ -196,6 +198,9 @@ def bandwidths(found: Found) -> dict[str, dict[str, Any]]:
     for name, what in (("reads", "hbm.read"), ("writes", "hbm.write"), ("copies", "hbm.copy")):
         best = found.most(what, "per_s", lambda r: r["buffer_bytes"] == large)
         memory[name] = sourced(rounded(best, "B/s"), f"ceilings ({large >> 20} MiB)")
+    if found.rows("hbm.panels"):
+        rate = found.most("hbm.panels", "per_s", lambda r: r["pitch_bytes"] == PITCH)
+        memory["panels"] = sourced(rounded(rate, "B/s"), f"ceilings (rows of {PITCH} bytes)")
     own = found.most("l2.read.own", "per_s", lambda r: r["buffer_bytes"] < held)
     reach = found.most("l2.read.own", "buffer_bytes", lambda r: r["per_s"] > 0.8 * own)
     both = min(found.rows("l2.read.shared"), key=lambda r: r["buffer_bytes"], default=None)
@@ -303,6 +308,9 @@ def launches(found: Found) -> dict[str, Any]:
         rows = found.rows(what)
         if rows:
             text[name] = sourced(rounded(rows[0]["seconds"], "s"), f"ceilings ({what})")
+    if found.rows("launch.blocks"):
+        rate = found.most("launch.blocks", "per_s")
+        text["blocks"] = sourced(rounded(rate, "Hz"), "ceilings (launch.blocks)")
     return text
 
 

@@ -8,6 +8,7 @@ itself, so that they hold at any clock; bandwidths come from events.
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,8 @@ from accelsim.gpu.device import cupy, device
 from accelsim.gpu.kernel import Kernel, load
 from accelsim.gpu.record import fields
 
+#: Threads of the empty blocks whose start is timed.
+THREADS: Final = (32, 64, 128, 256, 512, 1024)
 #: Blocks a multiprocessor that read L2, and bytes that a block reads at once.
 L2_BLOCKS: Final = 2
 L2_STEP: Final = 256 * 8 * 16
@@ -177,6 +180,30 @@ def memory_row(name: str, bytes_each: int, blocks_per_sm: int, threads: int) -> 
     }
 
 
+def panels_row(bytes_each: int, pitch_bytes: int, blocks_per_sm: int) -> dict[str, Any]:
+    """Bandwidth of reading rows so far apart in panels of 128 rows, 128 bytes of each at a time."""
+    module, threads = cupy(), 128
+    source = _buffer("source", bytes_each)
+    _, sink = measure.scratch()
+    kernel = load("microbench.cu", "panels", {}, threads)
+    count = bytes_each // (128 * pitch_bytes)
+    grid = (blocks_per_sm * device().multiprocessors,)
+    arguments = (source, module.uint64(pitch_bytes // 16), module.uint32(count), sink)
+    timing = measure.timed(lambda: kernel(grid, *arguments), least=5, most=15)
+    return {
+        "what": "hbm.panels",
+        "unit": "byte",
+        "buffer_bytes": bytes_each,
+        "pitch_bytes": pitch_bytes,
+        "blocks_per_sm": blocks_per_sm,
+        "threads": threads,
+        "per_s": bytes_each / timing.median_s,
+        "how": "bytes read over event time; a block walks along 128 rows, two tiles of 128 bytes a"
+        " row in flight",
+        "time": fields(timing),
+    }
+
+
 def level2_run(bytes_each: int, rounds: int, own: bool) -> Callable[[], None]:
     """Reading past L1: all of a buffer by every block, or a slice of it (``own``)."""
     module = cupy()
@@ -247,8 +274,6 @@ def launch_rows() -> list[dict[str, Any]]:
         for _ in range(1000):
             kernel((1,))
 
-    import time
-
     train()
     module.cuda.runtime.deviceSynchronize()
     start = time.perf_counter()
@@ -274,9 +299,22 @@ def launch_rows() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def ceiling_rows() -> list[dict[str, Any]]:
-    """All rows of time: instructions, memory, latency, launch."""
-    rows = [rate_row(op, n) for op in OPS if usable(op) for n in op.threads]
+def dispatch_row(threads: int, blocks: int = 1 << 19) -> dict[str, Any]:
+    """How many empty blocks of so many threads are started a second."""
+    kernel = load("tools.cu", "empty", {}, threads)
+    timing = measure.timed(lambda: kernel((blocks,)), least=5, most=15)
+    return {
+        "what": "launch.blocks",
+        "threads": threads,
+        "per_s": blocks / timing.median_s,
+        "how": f"{blocks} empty blocks over event time",
+        "time": fields(timing),
+    }
+
+
+def memory_rows() -> list[dict[str, Any]]:
+    """Reads, writes and copies by size of the buffer, reads in panels by length of the row."""
+    rows = []
     large = min(4 << 30, device().memory_bytes // 8)
     for name in ("read", "write", "copy"):
         rows += [
@@ -284,11 +322,18 @@ def ceiling_rows() -> list[dict[str, Any]]:
             for blocks, threads in ((2, 1024), (4, 512), (8, 256), (16, 128))
         ]
         rows += [memory_row(name, size << 20, 4, 512) for size in (8, 32, 128, 512)]
+    return rows + [panels_row(large, n, b) for n in (1024, 4096, 16384, 65536) for b in (2, 4, 8)]
+
+
+def ceiling_rows() -> list[dict[str, Any]]:
+    """All rows of time: instructions, memory, latency, launch."""
+    rows = [rate_row(op, n) for op in OPS if usable(op) for n in op.threads]
+    rows += memory_rows()
     rows += [level2_row(size << 20, False) for size in (2, 4, 8, 16, 24, 32, 48)]
     slices = L2_STEP * L2_BLOCKS * device().multiprocessors
     rows += [level2_row(slices * count, True) for count in (1, 2, 3, 4, 5, 6, 8, 12, 30)]
     rows += [latency_row(size << 20) for size in (1, 8, 24, 40, 256, 1024)]
-    return rows + launch_rows()
+    return rows + launch_rows() + [dispatch_row(n) for n in THREADS]
 
 
 def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:

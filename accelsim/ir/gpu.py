@@ -83,21 +83,29 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Seconds of an empty kernel: alone between two events, behind another, on the host."""
+    """Seconds of an empty kernel: alone between two events, behind another, on the host.
+
+    ``blocks_hz`` is how many blocks are started a second, 0 where that is not known.
+    """
 
     first_s: float
     next_s: float
     host_s: float = 0.0
+    blocks_hz: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The memory behind L2: bytes, bytes a second of reads, of writes, of both at once."""
+    """The memory behind L2: bytes, bytes a second of reads, of writes, of both at once.
+
+    ``panels`` is the rate of reads that take 128 bytes of many rows at a time, 0 where unknown.
+    """
 
     capacity_bytes: float
     read: float
     write: float
     copy: float
+    panels: float = 0.0
 
     def seconds(self, read_bytes: float, write_bytes: float) -> float:
         """Time of a mixture: its rate lies between those of reads, a copy and writes.

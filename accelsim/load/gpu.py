@@ -204,8 +204,9 @@ class _Builder:
         clock = self.number(("clock",), text.clock, "hertz")
         multiprocessor = self.multiprocessor()
         l2 = self.rates("l2", ("capacity", "reach"), ("bandwidth", "shared_bandwidth"))
-        memory = self.rates("memory", ("capacity",), ("reads", "writes", "copies"))
-        launch = self.record("launch", dict.fromkeys(("first", "next", "host"), "seconds"), False)
+        memory = self.rates("memory", ("capacity",), ("reads", "writes", "copies", "panels"))
+        started: dict[str, units.Dimension] = dict.fromkeys(("first", "next", "host"), "seconds")
+        launch = self.record("launch", started | {"blocks": "hertz"}, False)
         power = self.power()
         tensor_clock = self.number(("tensor_clock",), text.tensor_clock, "hertz")
         sheet = {"flops": 0.0, "bandwidth": 0.0}
@@ -231,7 +232,7 @@ class _Builder:
             l2_shared_bandwidth=l2["shared_bandwidth"] or l2["bandwidth"],
             memory=Memory(*memory.values()),
             waits=self.waits(),
-            launch=Launch(launch["first"], launch["next"], launch["host"]),
+            launch=Launch(*launch.values()),
             power=power,
             energy=self.energies(clock),
             sheet_flops=sheet["flops"],

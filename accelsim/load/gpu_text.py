@@ -68,6 +68,9 @@ class MemoryText(Record):
     reads: Number = Field(description="bytes a second that are read, nothing written")
     writes: Number = Field(description="bytes a second that are written, nothing read")
     copies: Number = Field(description="bytes a second, half read and half written")
+    panels: Number | None = Field(
+        None, description="read 128 bytes of many rows at a time; as all reads if none"
+    )
     source: str | None = None
 
 
@@ -77,6 +80,9 @@ class LaunchText(Record):
     first: Number = Field(description="alone, between two events")
     next: Number = Field(description="each further one in the same stream")
     host: Number | None = Field(None, description="on the host, a launch")
+    blocks: Number | None = Field(
+        None, description="empty blocks started a second; no limit if none"
+    )
     source: str | None = None
 
 

@@ -33,6 +33,8 @@ def seconds_at(gpu: Gpu, launch: Launch, clock_hz: float) -> tuple[float, str]:
         "memory": launch.lead_s + gpu.memory.seconds(launch.read_bytes, launch.write_bytes),
         "l2": launch.lead_s + launch.l2_bytes / gpu.l2_bandwidth,
     }
+    if gpu.launch.blocks_hz:
+        times["blocks"] = launch.lead_s + launch.blocks / gpu.launch.blocks_hz
     bound = max(times, key=lambda name: times[name])
     return times[bound], bound
 

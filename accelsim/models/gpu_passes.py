@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest, shared_ingest
-from accelsim.models.gpu_pipeline import Stage, in_order, lane_cycles, staggered
+from accelsim.models.gpu_pipeline import Stage, in_order, lane_cycles, served
 from accelsim.models.gpu_rows import Rows, rows
-from accelsim.models.gpu_schedule import makespan
+from accelsim.models.gpu_schedule import makespan, sharing
 
 #: Keys of a step of the product with V, positions of a chunk of linear attention.
 STEP = 64
@@ -133,14 +134,23 @@ def _scores(
         _stored(gpu, numbers, counted - product.issue),
         Stage("store", memory=2.0 * tile.rows * tile.columns / share),
     ]
-    first = 2.0 * case.E * tile.rows * together / read
-    one = in_order(parts, warps, together, gpu.waits.mma_issue)
+
+    def lasts(residents: int, walks: Iterable[float]) -> list[float]:
+        """Cycles of blocks of so many tiles, so many on their multiprocessor."""
+        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
+        one = in_order(parts, warps, residents, wait.mma_issue)
+        first = wait.l2 + 2.0 * case.E * tile.rows * residents / read
+        return [first + n * one if n else wait.l2 for n in walks]
+
     slots = gpu.multiprocessors * together
-    if blocks <= 4 * slots:  # a row of tiles leaves a short block at its end
-        walks = [min(walked, n - done) for n in steps for done in range(0, n, walked)]
-        total = makespan([wait.l2 + first + n * one for n in walks], heads, slots)
-    else:
-        total = makespan([wait.l2 + first + tiles / blocks * one], blocks, slots)
+    # The grid has as many blocks for every row of tiles: the last is short, others may be idle.
+    ends = range(0, -(-case.M // tile.columns), walked)
+    total = None
+    if len(steps) * len(ends) * heads <= 2 * slots:
+        walks = [min(walked, max(0, n - done)) for n in steps for done in ends]
+        each = [lasts(n, walks) for n in range(1, tile.blocks + 1)]
+        total = sharing(each, heads, gpu.multiprocessors)
+    total = total or makespan(lasts(together, [tiles / blocks]), blocks, slots)
     scored = tiles * tile.rows * tile.columns
     return Launch(
         "scores",
@@ -156,28 +166,28 @@ def _scores(
     )
 
 
-def later(one: float, other: float) -> float:
-    """Mean of the later of two times that each vary as the sum of two exponential ones.
+def _left(gpu: Gpu, rounds: int, rest: int, together: int) -> int:
+    """Blocks of a last round that share a multiprocessor.
 
-    Copies that are two steps ahead average over both what others ask for meanwhile.
-
-    >>> later(8.0, 8.0), later(8.0, 0.0)
-    (11.0, 8.0)
+    A first round is dealt to all multiprocessors in turn.  Later ones take slots
+    as they fall free, and those of a multiprocessor, whose blocks are in step,
+    fall free together.
     """
-    if not one or not other:
-        return max(one, other)
-    a, b = 2 / one, 2 / other
-    return one + other - 2 / (a + b) - 2 * a * b / (a + b) ** 3
+    return min(together, rest if rounds else -(-rest // gpu.multiprocessors))
 
 
 def _values(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, columns: list[int], read: float
 ) -> Launch:
-    """Weights times V: a block a query tile walks over its keys in steps, copies ahead."""
+    """Weights times V: a block a query tile walks over its keys in steps, copies ahead.
+
+    What a step needs goes from memory through L2 to the tensor core; each block
+    has as many steps on that way as it has stages, and works on one at a time.
+    ``read`` bytes of weights come from memory, in panels, unless L2 holds them.
+    """
     heads = case.B * case.H
     blocks = len(columns) * heads
     together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
-    running = min(blocks, gpu.multiprocessors * together)
     product = _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, case.F, STEP)
     one = [
         _stepped(gpu, tile, product, 16.0 * tile.row_tiles, case.F, STEP),
@@ -187,23 +197,47 @@ def _values(
             wait=gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps,
         ),
     ]
-
     warps = together * tile.warps // gpu.multiprocessor.schedulers
-    share = ingest(gpu, running / together)  # every block has its part of L2
-    moved = together * 2.0 * STEP * (tile.rows + case.F) / share
-    step = later(in_order(one, warps, together, gpu.waits.mma_issue), moved)
-    around = gpu.waits.memory + moved + 2.0 * together * tile.rows * case.F / share
-    durations = [around + step * -(-c // STEP) for c in reversed(columns)]
+    weights = 2.0 * STEP * tile.rows
+    far = read > gpu.l2_reach_bytes
+    panels = gpu.memory.panels or gpu.memory.read
+    panels /= gpu.brief_clock_hz(read / panels)  # bytes a cycle
+    issued = sum(s.tensor + gpu.waits.mma_issue * s.issue for s in one)
+    wait = sum(s.wait for s in one) + (gpu.waits.memory if far else gpu.waits.l2)
+
+    def lasts(residents: int, running: int, columns: Iterable[int]) -> list[float]:
+        """Cycles of blocks of so many keys, so many on their multiprocessor and so many in all."""
+        active = -(-running // residents)
+        share = ingest(gpu, active)  # every block has weights of its own
+        moved = weights / share + 2.0 * STEP * case.F / shared_ingest(gpu, active)
+        demands = [issued, moved, weights / panels * active if far else 0.0]
+        customers = residents * tile.stages
+        rounds = served(demands, customers, wait, (False, True, True)) / tile.stages
+        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
+        step = max(rounds, in_order(one, warps, residents, gpu.waits.mma_issue))
+        around = gpu.waits.memory + residents * (moved + 2.0 * tile.rows * case.F / share)
+        return [around + step * -(-c // STEP) for c in columns]
+
+    slots = gpu.multiprocessors * together
+    if min(columns) == max(columns):
+        rounds, rest = divmod(blocks, slots)
+        total = rounds * lasts(together, slots, columns)[0]
+        if rest:
+            total += lasts(_left(gpu, rounds, rest, together), rest, columns)[0]
+    else:  # the last blocks may share a multiprocessor still
+        each = lasts(together, min(blocks, slots), reversed(columns))
+        alone = lasts(together, gpu.multiprocessors, reversed(columns))[0] / each[0]
+        total = makespan(each, heads, slots, alone)
     steps = sum(-(-c // STEP) for c in columns) * heads
     return Launch(
         "values",
-        makespan(durations, heads, gpu.multiprocessors * together),
+        total,
         read + 2.0 * case.F * case.B * case.HK * case.M,
         2.0 * heads * case.P * case.F,
         l2_bytes=steps * 2.0 * STEP * (tile.rows + case.F) + 2.0 * heads * case.P * case.F,
         operations={f"{kernel.path}.{case.kind}": 2.0 * steps * STEP * tile.rows * case.F},
         blocks=blocks,
-        slots=gpu.multiprocessors * together,
+        slots=slots,
         stages=tuple((s.name, s.cycles(warps), s.busiest) for s in one),
         shape=f"{tile.rows}x{case.F}",
     )
@@ -231,7 +265,8 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
     )
     if segments == 1:
         return [outputs]
-    states = _chunks(gpu, kernel, tile, case, segments, min(each, chunks), False, warm)
+    local = replace(tile, blocks=kernel.tile({"E": case.E, "states": 1}).blocks)
+    states = _chunks(gpu, kernel, local, case, segments, min(each, chunks), False, warm)
     states = replace(
         states,
         read_bytes=numbers * (case.E + case.F),
@@ -252,7 +287,7 @@ def _prefix(gpu: Gpu, case: Attention, segments: int, state: float) -> float:
     waves = math.ceil(threads / (gpu.multiprocessors * gpu.multiprocessor.threads))
     rounds = -(-segments // AHEAD) + 1
     moved = 2 * state / gpu.multiprocessors / ingest(gpu, gpu.multiprocessors)
-    return waves * rounds * gpu.waits.memory + moved
+    return (waves * rounds + 1) * gpu.waits.memory + moved
 
 
 def _of_a_chunk(
@@ -310,33 +345,31 @@ def _chunks(
         flops += 2.0 * CHUNK * (CHUNK * case.E + case.E * width + CHUNK * width)
     latency = gpu.waits.l2 if warm else gpu.waits.memory
     own_bytes = 2.0 * CHUNK * (case.E * (1 + output) * width / case.F + width)
-    rate = min(share, gpu.memory.read / gpu.clock_hz / min(blocks, gpu.multiprocessors))
+    memory_rate = gpu.memory.read / gpu.brief_clock_hz(own_bytes * blocks * each / gpu.memory.read)
+    rate = min(share, memory_rate / min(blocks, gpu.multiprocessors))
     late = 0.0 if warm else own_bytes / rate
 
     def lasts(residents: int, running: float) -> float:
         """Cycles of a block, so many on its multiprocessor and so many in all.
 
         Its next chunk is on its way while it works on one, which takes as long as
-        that needs to come.  A state's chunks are short, and wait for memory
-        between them.
+        that needs to come: each block has one chunk on the way from memory.
         """
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
         step = in_order(parts, warps, residents, gpu.waits.mma_issue)
         asked = late * running / gpu.multiprocessors  # memory's time for all of a multiprocessor's
         if output:
-            step = max(step, asked)
-        elif residents > 1 and late:
-            from_memory = Stage("memory", memory=asked / residents)
-            step = staggered([*parts, from_memory], warps, True)
-        step = max(step, latency + moved, residents * moved)
+            step = max(step, asked, latency + moved, residents * moved)
+        elif late:
+            step = max(step, served([asked / residents], residents, latency))
         first = residents * (moved + 4.0 * case.E * width / share)  # a chunk and the state
         return 2 * latency + first + each * step
 
     slots = gpu.multiprocessors * together
     rounds, rest = divmod(blocks, slots)
-    total = rounds * lasts(together, slots)
+    total = gpu.waits.memory + rounds * lasts(together, slots)  # the last stores on their way
     if rest:
-        total += lasts(min(together, -(-rest // gpu.multiprocessors)), rest)
+        total += lasts(_left(gpu, rounds, rest, together), rest)
     return Launch(
         "outputs" if output else "states",
         total,

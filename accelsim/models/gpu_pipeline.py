@@ -8,7 +8,7 @@ pipe, and what its own chain of dependences waits for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from accelsim.ir.gpu import Gpu
@@ -114,15 +114,39 @@ def staggered(stages: Sequence[Stage], warps: int, even: bool = False) -> float:
     ]
     wait = sum(s.wait for s in stages)
     beside = sum(s.tensor for s in stages if s.beside)
-    waiting = [0.0] * len(demands)
-    cycles = busy = 0.0
-    for number in range(1, warps + 1):
-        times = [demand * (1 + ahead) for demand, ahead in zip(demands, waiting, strict=True)]
-        times[-1] -= demands[-1] * busy / 2 if even else 0.0
-        cycles = wait + sum(times) - min(beside, sum(times[1:4]))
-        cycles = max(cycles, number * max(demands))
+    alike = [False] * (len(demands) - 1) + [even]
+    return served(demands, warps, wait, alike, lambda times: min(beside, sum(times[1:4])))
+
+
+def served(
+    demands: Sequence[float],
+    customers: int,
+    wait: float = 0.0,
+    even: Sequence[bool] = (),
+    hidden: Callable[[Sequence[float]], float] = lambda times: 0.0,
+) -> float:
+    """Cycles in which each of ``customers`` goes once round stations that ask ``demands`` of it.
+
+    Mean value analysis: who arrives finds what it would find with one customer
+    less, and at an ``even`` station, whose services are all alike, the one under
+    way half done.  ``wait`` passes beside all stations; of the times at the
+    stations some may be ``hidden`` behind others.  No station gives more than
+    all of its time.
+
+    >>> served([10.0, 10.0], 1), served([10.0, 10.0], 2), served([10.0, 10.0], 2, even=(1, 1))
+    (20.0, 30.0, 25.0)
+    """
+    waiting, busy = [0.0] * len(demands), [0.0] * len(demands)
+    alike = even or [False] * len(demands)
+    cycles = 0.0
+    for number in range(1, customers + 1):
+        times = [
+            demand * (1 + ahead - (rest / 2 if same else 0.0))
+            for demand, ahead, rest, same in zip(demands, waiting, busy, alike, strict=True)
+        ]
+        cycles = max(wait + sum(times) - hidden(times), number * max(demands))
         waiting = [number * time / cycles if cycles else 0.0 for time in times]
-        busy = number * demands[-1] / cycles if cycles else 0.0
+        busy = [number * demand / cycles if cycles else 0.0 for demand in demands]
     return cycles
 
 

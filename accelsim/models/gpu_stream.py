@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
@@ -73,16 +73,21 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
     rounds, rest = divmod(length, least)
     held = case.cache_bytes / heads / case.M * tile.columns  # bytes of a warp's keys
     each = kernel.overhead + kernel.counted(str(case.bits), case.E) * tile.columns / 32
-    keys = _keys(gpu, tile, case, held, each)
+    one = _keys(gpu, tile, case, held, each)
     ending = _ending(gpu, tile, case)
     ahead = gpu.waits.memory if tile.stages > 1 else 0.0  # nobody asks ahead for the first keys
 
     def lasts(running: int, more: bool) -> float:
         """Cycles of a wave of so many blocks.
 
-        Few warps have a last round; where more blocks wait, these fill it.
+        Few warps have a last round; where more blocks wait, these fill it.  Where
+        none do, the multiprocessors with most blocks end last; memory serves all
+        blocks alike.
         """
-        warps = running / gpu.multiprocessors * tile.warps / schedulers
+        mean = running / gpu.multiprocessors
+        most = mean if more else math.ceil(mean)
+        warps = most * tile.warps / schedulers
+        keys = replace(one, memory=one.memory * mean / most)
         each_round = pooled(keys, warps, schedulers)
         if more:
             return length / least * each_round + ahead + ending
@@ -113,7 +118,7 @@ def decode(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Decode) -> list
             blocks=blocks,
             slots=slots,
             stages=(
-                ("memory", warps * keys.memory, "memory"),
+                ("memory", warps * one.memory, "memory"),
                 ("instructions", warps * each, "issue"),
             ),
             shape=f"{tile.columns} keys a warp, {splits} splits",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from accelsim.gpu import attention, decode, linear, measure, sparse
+from accelsim.gpu import attention, decode, linear, measure, sparse, unfused
 from accelsim.gpu.attention import Mask, Problem, Shape, best_tile
 from accelsim.gpu.decode import Cache, Step
 from accelsim.gpu.device import cupy
@@ -29,6 +30,19 @@ CACHES = (
     Cache(57, 64, 32, 2176, 128, 4),
 )  # fmt: skip
 DECAYED = ((1, 16, 4608, 64), (1, 8, 2553, 64), (4, 8, 3550, 64), (2, 16, 2274, 128))
+#: Linear attention of one to four blocks a multiprocessor, by head dimension; batch, heads, length.
+RESIDENT = {
+    64: ((1, 12, 2816), (1, 24, 2816), (1, 36, 11264), (1, 48, 11264)),
+    96: ((1, 4, 2816), (1, 8, 2816), (1, 12, 11264), (1, 16, 11264), (2, 32, 1792)),
+    128: ((1, 6, 2816), (1, 12, 2816), (1, 18, 11264), (1, 24, 11264), (4, 32, 1543)),
+}
+#: Three passes: batch, heads, length, head dimension, causal.
+UNFUSED = (
+    (1, 16, 4096, 128, 0), (1, 16, 4096, 96, 0), (1, 16, 4096, 64, 0), (1, 32, 8192, 128, 0),
+    (1, 32, 8192, 96, 0), (1, 32, 8192, 64, 0), (4, 32, 2048, 128, 0), (4, 32, 2048, 128, 1),
+    (4, 32, 2048, 96, 0), (4, 32, 2048, 96, 1), (4, 32, 2048, 64, 0), (4, 32, 2048, 64, 1),
+    (6, 64, 542, 96, 1), (1, 8, 1280, 96, 0), (1, 16, 1029, 96, 1),
+)  # fmt: skip
 
 
 @contextmanager
@@ -90,10 +104,10 @@ def row(case: dict[str, Any], make: Callable[[], Callable[[], None]]) -> dict[st
         run = make()
     for kernel in kernels:
         notes(kernel)[...] = 0
-    time = measure.timed(run).median_s
+    marked = measure.timed(run).median_s
     found = [told(kernel) for kernel in kernels if notes(kernel)[0, 1]]
-    print(case, f"{1e6 * time:.1f} us", flush=True)
-    return {"case": case, "marked_s": time, "kernels": found}
+    print(case, f"{1e6 * marked:.1f} us", flush=True)
+    return {"case": case, "marked_s": marked, "kernels": found}
 
 
 def rows() -> Iterator[dict[str, Any]]:
@@ -129,6 +143,53 @@ def rows() -> Iterator[dict[str, Any]]:
         problem = Decayed(Shape(b, h, m, m, e), "bf16", 3)
         case = {"path": "linear", "B": b, "H": h, "M": m, "E": e}
         yield row(case, lambda p=problem: linear.linear(p))
+
+
+def linear_times(out: Path) -> None:
+    """Linear attention with more and more blocks a multiprocessor."""
+    found = []
+    for dim, shapes in RESIDENT.items():
+        for b, h, m in shapes:
+            problem = Decayed(Shape(b, h, m, m, dim), "bf16", 3)
+            case = {"path": "linear", "B": b, "H": h, "M": m, "E": dim}
+            found.append(row(case, lambda p=problem: linear.linear(p)))
+    write(out / "linear-times.json", document("block times of linear attention", found))
+
+
+def unfused_parts(out: Path) -> None:
+    """The three launches of three-pass attention one behind the other, an event after each."""
+    found = []
+    for b, h, n, dim, causal in UNFUSED:
+        problem = Problem(Shape(b, h, n, n, dim), Mask(causal=bool(causal)), "bf16", 3)
+        stages = unfused.kernels(problem)
+        case = {"B": b, "H": h, "P": n, "M": n, "E": dim, "causal": bool(causal)}
+        found.append({"case": case, "parts_s": parts(stages)})
+        print(case, {k: f"{1e6 * v:.1f}" for k, v in found[-1]["parts_s"].items()}, flush=True)
+    how = "medians of six runs after a rest; launch cost is in each"
+    write(out / "unfused-parts.json", document("launches of three passes", found, how=how))
+
+
+def parts(stages: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Seconds of each of some launches, one behind the other, between events."""
+    module = cupy()
+    runs = [[module.cuda.Event() for _ in range(len(stages) + 1)] for _ in range(7)]
+    for stage in stages.values():
+        stage()
+    module.cuda.runtime.deviceSynchronize()
+    time.sleep(measure.REST_S)
+    for events in runs:
+        events[0].record()
+        for stage, event in zip(stages.values(), events[1:], strict=True):
+            stage()
+            event.record()
+    module.cuda.runtime.deviceSynchronize()
+    return {
+        name: 1e-3
+        * statistics.median(
+            module.cuda.get_elapsed_time(events[i], events[i + 1]) for events in runs[1:]
+        )
+        for i, name in enumerate(stages)
+    }
 
 
 def block_times(out: Path) -> None:

@@ -185,6 +185,15 @@ def ceilings(out: Path) -> None:
         print(row["what"], *(f"{k}={row[k]:.4g}" for k in keys if k in row))
 
 
+def memory(out: Path) -> None:
+    """Memory and the start of blocks alone: what changes between GPUs of one processor."""
+    found = microbench.memory_rows() + [microbench.dispatch_row(n) for n in microbench.THREADS]
+    write(out / "memory.json", document("memory and the start of blocks", found))
+    for row in found:
+        keys = ("threads", "buffer_bytes", "pitch_bytes", "blocks_per_sm", "per_s")
+        print(row["what"], *(f"{k}={row[k]:.4g}" for k in keys if k in row))
+
+
 def energy(out: Path) -> None:
     found = microbench.energy_rows()
     write(out / "energy.json", document("energy of operations", found))

@@ -215,6 +215,8 @@ STEPS = {
     "tile-cycles": campaign.tile_cycles,
     "beside": campaign.besides,
     "block-times": block_times.block_times,
+    "linear-times": block_times.linear_times,
+    "unfused-parts": block_times.unfused_parts,
     "interpreter": interpreted.main,
     "grid-0": lambda o: campaign.grid(o, 0),
     "grid-1": lambda o: campaign.grid(o, 1),
@@ -224,6 +226,7 @@ STEPS = {
     "energy-kernels": campaign.attention_energy,
     "ceilings": checks.ceilings,
     "energy": checks.energy,
+    "memory": checks.memory,
 }  # fmt: skip
 
 

@@ -79,6 +79,32 @@ def test_the_shipped_file_says_what_calibrate_says(tmp_path) -> None:
         assert shipped.joules(name, joules.clock_hz) == pytest.approx(joules.energy_j, rel=0.02)
 
 
+def test_memory_and_the_start_of_blocks_are_their_record(tmp_path) -> None:
+    """What the shipped files cite, and what calibrate makes of such rows among the others."""
+    for name in ("h100-sxm", "h200-sxm"):
+        record, found = read(RUNS / name / "memory.json"), load_gpu(name)
+        best = {
+            what: max(r["per_s"] for r in record.rows if r["what"] == what and keep(r))
+            for what, keep in (
+                ("hbm.copy", lambda r: r["buffer_bytes"] == 4 << 30),
+                ("hbm.panels", lambda r: r["pitch_bytes"] == ceilings.PITCH),
+                ("launch.blocks", lambda r: True),
+            )
+        }
+        assert found.memory.copy == pytest.approx(best["hbm.copy"], rel=1e-3)
+        assert found.memory.panels == pytest.approx(best["hbm.panels"], rel=1e-3)
+        assert found.launch.blocks_hz == pytest.approx(best["launch.blocks"], rel=1e-3)
+    own = read(RUNS / "h100-sxm" / "memory.json").rows
+    for name in ("ceilings", "energy"):
+        more = own if name == "ceilings" else ()
+        kept = read(SECOND / f"{name}.json")
+        write(tmp_path / f"{name}.json", {**kept.about, "rows": [*kept.rows, *more]})
+    mine = calibrate(tmp_path / "mine.yaml", source=tmp_path).gpu
+    shipped = load_gpu("h100-sxm")
+    assert mine.memory.panels == pytest.approx(shipped.memory.panels, rel=1e-3)
+    assert mine.launch.blocks_hz == pytest.approx(shipped.launch.blocks_hz, rel=1e-3)
+
+
 def test_the_command_writes_the_file(tmp_path) -> None:
     out = tmp_path / "my_gpu.yaml"
     words = [sys.executable, "-m", "accelsim", "calibrate", "--out", str(out), "--json"]
