@@ -16,13 +16,13 @@ from accelsim.load.kernel import load_kernel
 from accelsim.load.workload import workload
 from accelsim.mapper.gpu_tiles import registers
 from accelsim.models import (
-    gpu_attention,
     gpu_estimation,
     gpu_gemm,
     gpu_linear_full,
     gpu_neighbourhood,
     gpu_passes,
     gpu_rows,
+    gpu_split_keys,
     gpu_stream,
 )
 from accelsim.models.gpu_estimate import KernelEstimate, price
@@ -272,7 +272,7 @@ def _attention(
         return gpu_passes.linear(gpu, kernel, tile, problem)
     if kernel.family == "unfused":
         return gpu_passes.unfused(gpu, kernel, load_kernel("softmax"), tile, problem)
-    return gpu_attention.launches(gpu, kernel, tile, problem)
+    return gpu_split_keys.launches(gpu, kernel, tile, problem)
 
 
 def _sizes(kernel: KernelDescriptor, shape: Mapping[str, int] | str | None) -> dict[str, int]:

@@ -174,7 +174,7 @@ def alone(candidate: Candidate) -> KernelDescriptor:
     """
     if candidate.kernel.family not in CHOSEN:
         return candidate.kernel
-    return replace(candidate.kernel, tiles=(candidate.tile,), split_tiles=())
+    return replace(candidate.kernel, tiles=(candidate.tile,), split_tiles=(), merge_tiles=())
 
 
 def kib(size_bytes: float) -> str:

@@ -130,7 +130,9 @@ class GpuMapped:
             found["tiles"] = [single[0]["tile"]]
         found["kernel"] = f"{self.cascade.name}-{self.gpu.name}"
         found["about"] = f"found by map for {self.objective} on {self.gpu.name}"
-        return {k: v for k, v in found.items() if k not in ("split_tiles", "realises")}
+        return {
+            k: v for k, v in found.items() if k not in ("split_tiles", "merge_tiles", "realises")
+        }
 
     @property
     def again(self) -> str:

@@ -104,7 +104,8 @@ class KernelDescriptor:
     asynchronous copy instruction of a thread moves (0: a copy engine's).
     Head dimensions are padded to ``padded_columns`` in memory, and with
     ``padded_work`` in the products too.  Where queries are few the keys are
-    split over blocks of ``split_tiles``.
+    split over blocks of ``split_tiles``, and what these give is merged by
+    blocks of ``merge_tiles``.
     With a ``column_step`` narrower tiles are there as well, in such steps.
     ``numbers`` of a row a thread takes where threads suffice.
     ``instructions`` are counts of the compiled stream by variant.
@@ -130,6 +131,7 @@ class KernelDescriptor:
     padded_work: bool = False
     column_step: int = 0
     split_tiles: tuple[Tile, ...] = ()
+    merge_tiles: tuple[Tile, ...] = ()
     instructions: tuple[tuple[str, float], ...] = ()
     numbers: int = 16
     form: str = ""

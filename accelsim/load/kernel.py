@@ -84,6 +84,9 @@ class KernelText(Record):
     split_tiles: list[TileText] = Field(
         default_factory=list, description="tiles where few queries have their keys split"
     )
+    merge_tiles: list[TileText] = Field(
+        default_factory=list, description="rows that a block merges of what the split ones give"
+    )
 
 
 def kernel_from(document: Document) -> KernelDescriptor:
@@ -106,12 +109,22 @@ def kernel_from(document: Document) -> KernelDescriptor:
             more += error.faults
     if faults or more:
         raise told_once(faults, more)
-    own = {"kernel", "tiles", "split_tiles", "source", "kinds", "instructions", "realises"}
+    own = {
+        "kernel",
+        "tiles",
+        "split_tiles",
+        "merge_tiles",
+        "source",
+        "kinds",
+        "instructions",
+        "realises",
+    }
     fields = text.model_dump(exclude=own)
     return KernelDescriptor(
         text.kernel,
         tiles=tuple(map(_tile, text.tiles)),
         split_tiles=tuple(map(_tile, text.split_tiles)),
+        merge_tiles=tuple(map(_tile, text.merge_tiles)),
         kinds=tuple(text.kinds),
         instructions=tuple(text.instructions.items()),
         realises=tuple(

@@ -17,7 +17,7 @@ from functools import cache
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
-from accelsim.models.gpu_keys import Attention, Span, heads_drawn, moved, spans
+from accelsim.models.gpu_keys import Attention, Span, heads_drawn, moved, parted, spans
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, in_order, in_phase, lane_cycles, staggered
 from accelsim.models.gpu_schedule import ending
@@ -208,55 +208,6 @@ def shared_bytes(kernel: KernelDescriptor, tile: Tile, case: Attention) -> float
     return tile.rows * scores + tile.stages * tile.columns * (scores + values)
 
 
-def launches(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Launch]:
-    """The launch, or where queries are few and the kernel splits keys, that and the merge."""
-    splitting = [
-        t
-        for t in kernel.split_tiles
-        if case.kept == 1 and all(name == "E" and size == case.E for name, size in t.when)
-    ]
-    if splitting:
-        narrow = splitting[0]
-        blocks = -(-case.P // narrow.rows) * case.B * case.H
-        splits = splits_of(blocks, 2 * gpu.multiprocessors, -(-case.M // narrow.columns))
-        if splits > 1:
-            first = launch(gpu, kernel, narrow, case, splits)
-            outputs = case.compulsory[1]
-            partial = 2.0 * outputs * splits
-            share = gpu.multiprocessors * ingest(gpu, gpu.multiprocessors)
-            added = Launch(
-                "merge",
-                2 * gpu.waits.l2 + partial / share,
-                0.0,
-                outputs,
-                partial + outputs,
-                {},
-            )
-            return [replace(first, l2_bytes=first.l2_bytes + partial), added]
-    return [launch(gpu, kernel, tile, case)]
-
-
-def splits_of(blocks: int, slots: int, key_tiles: int) -> int:
-    """Parts of the keys as FlashAttention's rule has it: enough blocks for whole rounds of slots.
-
-    None where four fifths of the slots are taken; else the fewest whose last
-    round is filled nearly as well as the best's.
-
-    >>> splits_of(300, 264, 16), splits_of(24, 264, 12)
-    (1, 6)
-    """
-    if blocks >= 0.8 * slots:
-        return 1
-    most = min(128, slots, key_tiles)
-    filled = {
-        n: blocks * n / slots / math.ceil(blocks * n / slots)
-        for n in range(1, most + 1)
-        if n == 1 or math.ceil(key_tiles / n) != math.ceil(key_tiles / (n - 1))
-    }
-    best = max(filled.values())
-    return next(n for n, share in filled.items() if share >= 0.85 * best)
-
-
 def launch(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, splits: int = 1
 ) -> Launch:
@@ -264,10 +215,8 @@ def launch(
     heads = heads_drawn(case, tile)
     walked = spans(case, tile, heads)
     if splits > 1:
-        walked = [
-            Span(math.ceil(s.tiles / splits), s.masked / splits, s.unseen / splits) for s in walked
-        ]
-    copies = case.B * case.H * splits // heads
+        walked = parted(walked, -(-case.M // tile.columns), splits)
+    copies = case.B * case.H // heads
     blocks = len(walked) * copies
     together = resident(gpu, tile, shared_bytes(kernel, tile, case), blocks)
     warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
@@ -282,7 +231,8 @@ def launch(
     if kernel.padded_columns:
         width = 2 * -(-case.E // kernel.padded_columns) * kernel.padded_columns
     tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
-    durations = cache(_durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share))
+    number = 2.0 if splits == 1 else 4.0  # bytes of an output; of parts as they are accumulated
+    durations = cache(_durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share, number))
     total = ending(
         durations,
         copies,
@@ -327,6 +277,7 @@ def _durations(
     parts: Sequence[list[Stage]],
     tile_bytes: Sequence[float],
     share: float,
+    number: float,
 ) -> Callable[[int], list[float]]:
     """Cycles of the blocks of a head, as a function of how many reside on a multiprocessor."""
     mask = masking(gpu, kernel, tile, case)
@@ -349,7 +300,7 @@ def _durations(
             first += in_phase(part, warps) - one if kernel.overlap == "staggered" else 0.0
             if kernel.skips:
                 alone += walk(part, max(1, warps // residents), 1)
-        before, after = _around(gpu, kernel, tile, case, residents, warps, share)
+        before, after = _around(gpu, kernel, tile, case, residents, warps, share, number)
         if kernel.persistent:  # its next keys are there by then, its next queries are not
             before = gpu.waits.memory + residents * 2.0 * tile.rows * case.E / share
         around = first + after + before
@@ -387,8 +338,9 @@ def _around(
     together: int,
     warps: int,
     share: float,
+    number: float,
 ) -> tuple[float, float]:
-    """Cycles before the first tile of a block, and after its last."""
+    """Cycles before the first tile of a block, and after its last: a ``number`` of bytes each."""
     first = 2.0 * (tile.rows * case.E + tile.columns * case.E)
     numbers = 16 * tile.row_tiles * case.F / 32  # of a lane, of the output
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
@@ -396,10 +348,10 @@ def _around(
         "output",
         issue=lane_cycles(gpu, "fma", numbers),
         alu=lane_cycles(gpu, "cvt", numbers / 2),
-        shared=2 * 2.0 * 16 * tile.row_tiles * case.F / port,
+        shared=2 * number * 16 * tile.row_tiles * case.F / port,
         wait=2 * gpu.waits.shuffle + gpu.waits.shared,
     )
-    stored = together * 2.0 * tile.rows * case.F / share
+    stored = together * number * tile.rows * case.F / share
     lead = gpu.waits.memory * (2 if kernel.load_bytes == 0 else 1)  # the copy's descriptor first
     return lead + together * first / share, last.cycles(warps) + stored + gpu.waits.l2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -65,6 +66,27 @@ class Span:
     tiles: float
     masked: float
     unseen: float = 0.0
+
+
+def parted(walked: Sequence[Span], tiles: int, splits: int) -> list[Span]:
+    """Spans of blocks that each take an equal part of all the key ``tiles``, part by part.
+
+    A query tile that sees few keys has nothing in the later parts; what is
+    masked lies at its end.
+
+    >>> parted([Span(1, 1), Span(4, 1)], 4, 2)
+    [Span(tiles=1, masked=1, unseen=0.0), Span(tiles=2, masked=0, unseen=0.0), \
+Span(tiles=0, masked=0, unseen=0.0), Span(tiles=2, masked=1, unseen=0.0)]
+    """
+    each = -(-tiles // splits)
+    found = []
+    for part in range(splits):
+        for span in walked:
+            own = min(each, max(0, span.tiles - part * each))
+            before = max(0, span.tiles - span.masked - part * each)  # of its tiles, not masked
+            share = own / span.tiles if span.tiles else 0.0
+            found.append(Span(own, max(0, own - before), span.unseen * share))
+    return found
 
 
 def heads_drawn(case: Attention, tile: Tile) -> int:
