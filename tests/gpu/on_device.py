@@ -28,7 +28,7 @@ from accelsim.gpu import (
 from accelsim.gpu.attention import Mask, Problem, Shape, Variant
 from accelsim.gpu.grid import attention_cases, decode_cases
 from accelsim.gpu.kernel import Build, compiled
-from tests.gpu import block_times, campaign, checks, interpreted
+from tests.gpu import block_times, campaign, checks, interpreted, library_splits
 from tests.gpu.cases import (
     ALL,
     CACHES,
@@ -216,6 +216,7 @@ STEPS = {
     "beside": campaign.besides,
     "block-times": block_times.block_times,
     "linear-times": block_times.linear_times,
+    "library-splits": library_splits.library_splits,
     "unfused-parts": block_times.unfused_parts,
     "interpreter": interpreted.main,
     "grid-0": lambda o: campaign.grid(o, 0),
