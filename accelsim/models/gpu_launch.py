@@ -71,6 +71,21 @@ def left_in_l2(gpu: Gpu, launch: Launch) -> float:
     return min(launch.write_bytes, min(share, 0.5) * gpu.l2_reach_bytes)
 
 
+def kept_in_l2(gpu: Gpu, footprint: float) -> float:
+    """The share of so many bytes that L2 still has when all of them are asked for again.
+
+    All up to its reach, and none from half as much more: read again and again,
+    52 MB of an H100 come at a rate of 0.6 to 0.7 hits, 69 MB at memory's
+    (``l2.read.own`` of validation/runs/h100-sxm/ceilings.json and calibration).
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> gpu = load_gpu("h100-sxm")
+    >>> [round(kept_in_l2(gpu, size), 2) for size in (43e6, 51.9e6, 69.2e6)]
+    [1.0, 0.6, 0.0]
+    """
+    return min(1.0, max(0.0, 3.0 - 2.0 * footprint / gpu.l2_reach_bytes))
+
+
 def ingest(gpu: Gpu, active: float) -> float:
     """Bytes a cycle that a multiprocessor takes from L2 while ``active`` of them do.
 

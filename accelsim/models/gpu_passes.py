@@ -9,7 +9,7 @@ from dataclasses import replace
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
-from accelsim.models.gpu_launch import Launch, ingest, shared_ingest
+from accelsim.models.gpu_launch import Launch, ingest, kept_in_l2, left_in_l2, shared_ingest
 from accelsim.models.gpu_pipeline import Stage, in_order, lane_cycles, served
 from accelsim.models.gpu_rows import Rows, rows
 from accelsim.models.gpu_schedule import makespan, sharing
@@ -35,22 +35,23 @@ def unfused(
     kept = min(kept, len(columns) * heads * pitch)
     written = 2.0 * kept * tile.rows * min(1.0, case.P / (len(columns) * tile.rows))
     first = _scores(gpu, kernel, tile, case, columns, written)
-    middle = rows(gpu, softmax, Rows(heads * case.P, case.M, form(case.M), case.kind))
     read = written
     if case.causal:  # a row is read as far as it goes, and filled with zeros to its tile's end
         seen = sum(min(case.M, p + 1 + case.offset) for p in range(0, case.P, 16)) * 16.0
         read = min(written, 2.0 * seen * heads)
     share = min(1.0, read / (2.0 * heads * case.P * case.M))
+    near = written <= gpu.l2_reach_bytes
+    matrix = Rows(heads * case.P, case.M, form(case.M), case.kind)
     middle = replace(
-        middle,
+        rows(gpu, softmax, matrix, near, share),
         name="softmax",
-        cycles=middle.cycles * share,
         read_bytes=read,
         write_bytes=written,
         held_bytes=written,  # in place
         l2_bytes=read + written,
     )
-    return [first, middle, _values(gpu, kernel, kernel.tiles[-1], case, columns, written)]
+    late = left_in_l2(gpu, middle)
+    return [first, middle, _values(gpu, kernel, kernel.tiles[-1], case, columns, written, late)]
 
 
 def form(columns: int) -> str:
@@ -177,20 +178,27 @@ def _left(gpu: Gpu, rounds: int, rest: int, together: int) -> int:
 
 
 def _values(
-    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, columns: list[int], read: float
+    gpu: Gpu,
+    kernel: KernelDescriptor,
+    tile: Tile,
+    case: Attention,
+    columns: list[int],
+    read: float,
+    late: float,
 ) -> Launch:
     """Weights times V: a block a query tile walks over its keys in steps, copies ahead.
 
     What a step needs goes from memory through L2 to the tensor core; each block
     has as many steps on that way as it has stages, and works on one at a time.
-    ``read`` bytes of weights come from memory, in panels, unless L2 holds them.
+    ``read`` bytes of weights come from memory, in panels, but for what L2 holds,
+    while ``late`` bytes that the launch before left in L2 go there.
     """
     heads = case.B * case.H
     blocks = len(columns) * heads
     together = max(1, min(tile.blocks, -(-blocks // gpu.multiprocessors)))
     product = _product(gpu, kernel, case.kind, 16.0 * tile.row_tiles, case.F, STEP)
     one = [
-        _stepped(gpu, tile, product, 16.0 * tile.row_tiles, case.F, STEP),
+        _stepped(gpu, replace(tile, stages=1), product, 16.0 * tile.row_tiles, case.F, STEP),
         Stage(
             "barriers",
             issue=kernel.counted("values", case.F) - product.issue,
@@ -199,18 +207,19 @@ def _values(
     ]
     warps = together * tile.warps // gpu.multiprocessor.schedulers
     weights = 2.0 * STEP * tile.rows
-    far = read > gpu.l2_reach_bytes
+    far = 1 - kept_in_l2(gpu, read)
     panels = gpu.memory.panels or gpu.memory.read
-    panels /= gpu.brief_clock_hz(read / panels)  # bytes a cycle
+    panels /= gpu.brief_clock_hz(read / panels) * (1 + late / read)  # bytes a cycle
     issued = sum(s.tensor + gpu.waits.mma_issue * s.issue for s in one)
-    wait = sum(s.wait for s in one) + (gpu.waits.memory if far else gpu.waits.l2)
+    wait = sum(s.wait for s in one) + far * gpu.waits.memory
+    wait += (1 - far) * gpu.waits.l2
 
     def lasts(residents: int, running: int, columns: Iterable[int]) -> list[float]:
         """Cycles of blocks of so many keys, so many on their multiprocessor and so many in all."""
         active = -(-running // residents)
         share = ingest(gpu, active)  # every block has weights of its own
         moved = weights / share + 2.0 * STEP * case.F / shared_ingest(gpu, active)
-        demands = [issued, moved, weights / panels * active if far else 0.0]
+        demands = [issued, moved, far * weights / panels * active]
         customers = residents * tile.stages
         rounds = served(demands, customers, wait, (False, True, True)) / tile.stages
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
@@ -345,7 +354,9 @@ def _chunks(
         flops += 2.0 * CHUNK * (CHUNK * case.E + case.E * width + CHUNK * width)
     latency = gpu.waits.l2 if warm else gpu.waits.memory
     own_bytes = 2.0 * CHUNK * (case.E * (1 + output) * width / case.F + width)
-    memory_rate = gpu.memory.read / gpu.brief_clock_hz(own_bytes * blocks * each / gpu.memory.read)
+    part = 2.0 * CHUNK * width / own_bytes if width < case.F else 0.0  # V's columns, in panels
+    memory_rate = 1 / ((1 - part) / gpu.memory.read + part / (gpu.memory.panels or gpu.memory.read))
+    memory_rate /= gpu.brief_clock_hz(own_bytes * blocks * each / memory_rate)
     rate = min(share, memory_rate / min(blocks, gpu.multiprocessors))
     late = 0.0 if warm else own_bytes / rate
 

@@ -9,7 +9,7 @@ from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Overlap, Tile
 from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, in_order, staggered, tile_cycles
+from accelsim.models.gpu_pipeline import Stage, in_order, in_phase, staggered, tile_cycles
 
 #: Numbers that 1024 threads take in one round, 16 bytes each.
 ROUND = 8192
@@ -25,11 +25,16 @@ class Rows:
     kind: str = "bf16"
 
 
-def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
+def rows(
+    gpu: Gpu, kernel: KernelDescriptor, case: Rows, near: bool = False, share: float = 1.0
+) -> Launch:
     """A block a row: it reads, reduces, computes and writes, one after the other.
 
     Blocks of one multiprocessor overlap these phases where three or more
-    reside; one or two run in phase, and memory idles while they compute.
+    reside; one or two run in phase, and memory idles while they compute.  Rows
+    that are ``near`` are in L2 and stay there.  Where only a ``share`` of them is
+    moved, instructions are issued for all.  Blocks are started one by one, and
+    the last has its own way to go.
     """
     if len(kernel.tiles) > 1:
         return _as_long_as_rows_are(gpu, kernel, case)
@@ -44,19 +49,23 @@ def rows(gpu: Gpu, kernel: KernelDescriptor, case: Rows) -> Launch:
     together = min(together, -(-case.rows // gpu.multiprocessors))
     slots = together * gpu.multiprocessors
     each = counts[form] * -(-case.columns // 8 // threads)  # instructions of a warp
+    each += counts.get(f"{form} row", 0.0)
     size = 2.0 * case.columns
     active = min(case.rows, gpu.multiprocessors)
-    share = gpu.memory.copy / gpu.clock_hz / active
+    rate = ingest(gpu, active) if near else gpu.memory.copy / gpu.clock_hz / active
     sweeps = {"held": 1, "derived": 2}.get(form, kernel.passes)
     again = 0.0 if together * size <= limit.shared_bytes else size / ingest(gpu, active)
     work = warps * each / limit.schedulers
-    walk = _row(gpu, size / share, again, work, sweeps, warps)
+    walk = _row(gpu, share * size / rate, share * again, work, sweeps, warps)
     overlap: Overlap = "in phase" if together < 2 else "staggered"
     waves, rest = divmod(case.rows, slots)
     cycles = waves * tile_cycles(walk, together, together, overlap)
     if rest:  # the last round has room to itself
         last = -(-rest // gpu.multiprocessors)
         cycles += tile_cycles(walk, last, last, overlap)
+    if gpu.launch.blocks_hz:
+        started = case.rows * gpu.clock_hz / gpu.launch.blocks_hz
+        cycles = max(cycles, started + in_phase(walk, 1))
     lanes = case.rows * warps * each * 16  # half of the instructions, by their energy
     more = (sweeps - 1) * (again > 0)
     taken = _Taken(cycles, slots, case.rows, walk, together, more, lanes, threads)
