@@ -352,7 +352,8 @@ def _around(
         wait=2 * gpu.waits.shuffle + gpu.waits.shared,
     )
     stored = together * number * tile.rows * case.F / share
-    lead = gpu.waits.memory * (2 if kernel.load_bytes == 0 else 1)  # the copy's descriptor first
+    # The newest keys of a window no other block has asked for before.
+    lead = gpu.waits.memory * (2 if case.window and kernel.load_bytes == 0 else 1)
     return lead + together * first / share, last.cycles(warps) + stored + gpu.waits.l2
 
 
