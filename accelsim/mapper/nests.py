@@ -54,7 +54,7 @@ class Bounded:
 
     def by_order(self) -> Iterator[tuple[int, Bounded]]:
         """Each order that has any, by its number, and the points of it."""
-        for order in np.unique(self.points.order):
+        for order in np.flatnonzero(np.bincount(self.points.order)):
             yield int(order), self.at(np.flatnonzero(self.points.order == order))
 
 
