@@ -92,11 +92,17 @@ class Point:
         self._trails: list[dict[int, dict[str, int]] | None] = []
         self._numbers: dict[tuple[tuple[str, ...], str], int] = {}
 
-    def _stow(self, touched: Mapping[Use, Words], way: str, trail: Trail | None = None) -> Stow:
+    def _stow(
+        self,
+        touched: Mapping[Use, Words],
+        way: str,
+        trail: Trail | None = None,
+        lists: Mapping[str, Sequence[tuple[Run, float]]] | None = None,
+    ) -> Stow:
         rows = self.rows
         if trail is not None and trail != self.space.trail(way):
             rows = {t: [self._later(r, way, trail) for r in some] for t, some in rows.items()}
-        return Stow(self.space, self.counts, self.goal, self.tally, rows, touched, way)
+        return Stow(self.space, self.counts, self.goal, self.tally, rows, touched, way, lists)
 
     def _later(self, row: Row, way: str, trail: Trail) -> Row:
         """A set of holds with the copies that lags ask for."""
@@ -144,6 +150,10 @@ class Point:
         best: Choice | None = None
         touched = self._least_touched()
         least = float(self.picks.joules.min())
+        lists = {
+            e: [(some[i], self._joules(e, some[i])) for i in sorted(set(self.picks.table[n].tolist()))]
+            for n, (e, some) in enumerate(zip(self.einsums, self.lists, strict=True))
+        }
         for way, seconds in self.picks.seconds.items():
             if not better(self.goal.value(float(seconds.min()), least), self.worst[0]):
                 continue
@@ -157,7 +167,7 @@ class Point:
             runs = self._worth(way)
             if not len(runs.picks):
                 continue
-            stow = self._stow(touched, way, trail)
+            stow = self._stow(touched, way, trail, lists)
             for chosen in stow.choices(float(seconds.min()), least, self.worst):
                 choice = self._finish(chosen, way, stow, runs)
                 if choice is not None:
@@ -235,8 +245,7 @@ class Point:
             segment = next(i for i, es in enumerate(parts) if e in es)
             for u in range(len(units)):
                 loads[segment, u] += np.where(where == u, cycles, 0.0)
-            each = [self.space.point_joules(e, r.spread.unit) * self.points[e] for r in some]
-            joules += np.array(each)[table[n]]
+            joules += np.array([self._joules(e, r) for r in some])[table[n]]
             fills = np.array([self.arch.unit[r.spread.unit].fill_cycles for r in some])
             fill = np.maximum(fill, fills[table[n]])
         cycles_of = {TOGETHER: loads.sum(axis=0).max(axis=0)}
@@ -246,6 +255,10 @@ class Point:
             cycles_of[BY_SEGMENT] = loads.max(axis=1).sum(axis=0)
         seconds = {way: (c + fill) / self.arch.clock_hz for way, c in cycles_of.items()}
         return Picks(table, seconds, joules)
+
+    def _joules(self, einsum: str, run: Run) -> float:
+        """Energy of the operations of an Einsum's run."""
+        return self.space.point_joules(einsum, run.spread.unit) * self.points[einsum]
 
     def _fewer(self, left: list[list[int]]) -> list[list[int]]:
         """Fewer runs where there are too many: of each unit the fastest, or the leanest.
