@@ -20,14 +20,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from accelsim.mapper.closer import Row
-from accelsim.mapper.evaluate import Counts, Keep, Moved, Words
+from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Figures, Goal, better
 from accelsim.mapper.jointly import Jointly, Levels
-from accelsim.mapper.schedule import Trail, in_flight
+from accelsim.mapper.schedule import Trail, flights
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.spreads import Run
 
@@ -39,6 +41,10 @@ Where = tuple[int, int]
 
 #: A level's port: its number, and seconds that a word read and one written take there.
 Port: TypeAlias = tuple[int, float, float]
+
+#: A hold of a choice: tensor, place, words by moment, the fewest copies, the tensor whose
+#: room it takes, and tiles in flight for each of the lags.
+Together: TypeAlias = tuple[str, Keep, Mapping[int, Any], float, str, Array]
 
 #: Levels that serve each Einsum.
 Served: TypeAlias = dict[str, Levels]
@@ -108,7 +114,8 @@ class Stow:
 
     ``rows`` are the sets of each tensor whose tiles fit; ``touched`` gives the
     least words of each use.  ``lists`` are runs of every Einsum, with the joules of
-    their operations, where they are known.
+    their operations, and ``trails`` the lags that Einsums may have (``schedule.lags``),
+    where they are known.
     """
 
     def __init__(
@@ -121,15 +128,16 @@ class Stow:
         touched: Mapping[Use, Words],
         way: str,
         lists: Mapping[str, Sequence[tuple[Run, float]]] | None = None,
+        trails: Sequence[Trail] = (),
     ) -> None:
         self.space, self.counts, self.goal, self.tally = space, counts, goal, tally
         self.task: Task = space.task
         self.arch = space.arch
-        self.touched, self.way = touched, way
+        self.touched, self.way, self.trails = touched, way, trails
+        self.flights: dict[tuple[frozenset[str], int], Array] = {}
         self.sets = self._ordered([self._sets(some) for some in rows.values()])
         self.steps = 0
         self.jointly = () if lists is None or not self.possible else self._jointly(lists)
-        self.flights: dict[tuple[frozenset[str], int, int], tuple[float, Trail]] = {}
 
     @property
     def possible(self) -> bool:
@@ -218,9 +226,13 @@ class Stow:
             words, level = self.touched[use], row.serves[use.einsum]
             reads[level] += float(words.visits - words.first if use.writes else words.visits)
             writes[level] += float(words.visits) if use.writes else 0.0
+        copies = row.copies[self.way]
+        if self.trails:  # as many as any of the lags asks for
+            flying = (self._flying(frozenset({row.tensor}), k.spot).min() for k in row.keeps)
+            copies = tuple(map(max, copies, map(float, flying)))
         room = tuple(
-            tuple(((moment, keep.level), some * copies) for moment, some in words.items())
-            for keep, words, copies in zip(row.keeps, row.words, row.copies[self.way], strict=True)
+            tuple(((moment, keep.level), some * n) for moment, some in words.items())
+            for keep, words, n in zip(row.keeps, row.words, copies, strict=True)
         )
         moved = Moved(tuple(reads), tuple(writes))
         joules = float(self.task.joules(moved))
@@ -228,37 +240,43 @@ class Stow:
 
     # -- room --------------------------------------------------------------------------------
 
-    def kept(self, chosen: Sequence[Held], trail: Trail) -> tuple[Kept, ...] | None:
-        """The holds of a complete choice with their copies; None where they do not fit.
+    def kept(self, chosen: Sequence[Held], number: int) -> tuple[Kept, ...]:
+        """The holds of a complete choice with the copies that the lags of a number ask for."""
+        return tuple(
+            Kept(tensor, keep, int(max(least, flying[number])), root)
+            for tensor, keep, _, least, root, flying in self._together(chosen)
+        )
 
-        ``trail`` gives the lags of the Einsums by spot (``schedule.lags``).
-        """
+    def fitting(self, chosen: Sequence[Held]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether the holds of a complete choice fit, for each of the lags."""
+        room: dict[Where, Any] = {}
+        fits = np.ones(len(self.trails), dtype=bool)
+        for _, keep, words, least, root, flying in self._together(chosen):
+            copies = np.maximum(least, flying)
+            for moment, some in () if root else words.items():
+                key = moment, keep.level
+                room[key] = room.get(key, 0.0) + some * copies
+        for (_, level), words_there in room.items():
+            fits &= words_there <= self.task.room(level)[0]
+        return fits
+
+    def _together(self, chosen: Sequence[Held]) -> Iterator[Together]:
+        """The holds of a complete choice, with the tensor whose room each takes."""
         where = {(h.tensor, k) for h in chosen for k in h.keeps}
-        room: dict[Where, float] = {}
-        found = []
         for held in chosen:
             row = held.row
-            each = zip(row.keeps, row.words, row.copies[self.way], strict=True)
-            for keep, words, least in each:
-                root = self.space.shares.get(held.tensor, "")
-                root = root if (root, keep) in where else ""
-                family = self._family(root or held.tensor, keep, where)
-                copies = max(least, self._flying(family, keep.spot, trail))
-                found.append(Kept(held.tensor, keep, int(copies), root))
-                for moment, some in () if root else words.items():
-                    key = moment, keep.level
-                    room[key] = room.get(key, 0.0) + some * copies
-                    if room[key] > self.task.room(keep.level)[0]:
-                        return None
-        return tuple(found)
+            root = self.space.shares.get(held.tensor, "")
+            for keep, words, least in zip(row.keeps, row.words, row.copies[self.way], strict=True):
+                shared = root if (root, keep) in where else ""
+                family = self._family(shared or held.tensor, keep, where)
+                yield held.tensor, keep, words, least, shared, self._flying(family, keep.spot)
 
-    def _flying(self, family: frozenset[str], spot: int, trail: Trail) -> float:
-        """``schedule.in_flight`` of a family, kept for as long as the trail is the same."""
-        key = family, spot, id(trail)
-        if key not in self.flights:
-            flying = in_flight(self.counts, family, spot, self.space.after, trail)
-            self.flights[key] = float(flying), trail
-        return self.flights[key][0]
+    def _flying(self, family: frozenset[str], spot: int) -> Array:
+        """``schedule.in_flight`` of a family for each of the lags."""
+        if (family, spot) not in self.flights:
+            found = flights(self.counts, family, spot, self.space.after, self.trails)
+            self.flights[family, spot] = np.array(found, dtype=np.float64)
+        return self.flights[family, spot]
 
     def _family(self, root: str, keep: Keep, where: set[tuple[str, Keep]]) -> frozenset[str]:
         """Tensors that take one room."""
