@@ -6,9 +6,10 @@ touches many of another.  Let the levels that serve an Einsum be known.  Then it
 energy, that of its operations and of the words that it touches, is a sum over its
 accesses for every run, and no mapping with these levels takes less than the best run
 does: what this is *more* than the sum of the least of each is added to the bound.
-The same holds of the time of one port, at prices of seconds a word.  Where a level is not decided, each run is given the level at which its access takes
-the least beyond the fewest words: that is no more than at the level that is chosen.
-Each Einsum has a run of its own, so what they take more adds up.
+The same holds of the time of one port, at prices of seconds a word.  Where a level is
+not decided, each run is given the level at which its access takes the least beyond the
+fewest words: that is no more than at the level that is chosen.  Each Einsum has a run
+of its own, so what they take more adds up.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Jointly:
         >>> served = {("C", t): (0, 1) for t in "ABC"}
         >>> prices = ((3.0, 3.0), (1.0, 1.0))
         >>> jointly = Jointly(prices, counts, {"C": [(one, 0.0), (two, 0.0)]}, each, served)
-        >>> jointly.more("C", (0, 0, 0)), jointly.more("C", (0, 1, 0)), jointly.more("C", (0, None, 0))
-        (24.0, 8.0, 8.0)
+        >>> [jointly.more("C", levels) for levels in ((0, 0, 0), (0, 1, 0), (0, None, 0))]
+        [24.0, 8.0, 8.0]
         """
         key = einsum, levels
         if key not in self._known:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from accelsim.mapper.closer import Closer, Row
+from accelsim.mapper.closer import Closer
 from accelsim.mapper.evaluate import Array, Counts, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
@@ -24,7 +24,6 @@ from accelsim.mapper.schedule import (
     TOGETHER,
     After,
     Trail,
-    in_flight,
     lags,
     orders,
     segments,

@@ -148,23 +148,21 @@ class Stow:
         self, lists: Mapping[str, Sequence[tuple[Run, float]]]
     ) -> tuple[tuple[Port | None, Jointly], ...]:
         """What runs take beyond the least, in joules, and in seconds of each port."""
-        counts, levels = self.counts, self.arch.levels
+        counts, none = self.counts, [(0.0, 0.0)] * len(self.arch.levels)
         served: dict[tuple[str, str], list[int]] = {}
-        for some in self.sets:
-            for held in some:
-                for einsum, level in held.row.serves.items():
-                    served.setdefault((einsum, held.tensor), []).append(level)
+        for held in (held for some in self.sets for held in some):
+            for einsum, at in held.row.serves.items():
+                served.setdefault((einsum, held.tensor), []).append(at)
         found = Jointly(self.task.word_joules, counts, lists, self.touched, served)
         every: list[tuple[Port | None, Jointly]] = [(None, found)]
         free = {e: [(run, 0.0) for run, _ in some] for e, some in lists.items()}
-        for n, level in enumerate(levels if self.goal.name != "energy" else ()):
+        for n, level in enumerate(self.arch.levels if self.goal.name != "energy" else ()):
             for reads, writes, rate in (
                 (1, 1, level.bandwidth), (1, 0, level.read_bandwidth), (0, 1, level.write_bandwidth)
             ):  # fmt: skip
                 if math.isfinite(rate):
                     each = self.arch.word_bytes / rate
-                    prices = [(0.0, 0.0)] * len(levels)
-                    prices[n] = reads * each, writes * each
+                    prices = [*none[:n], (reads * each, writes * each), *none[n + 1 :]]
                     one = Jointly(prices, counts, free, self.touched, served)
                     every.append(((n, *prices[n]), one))
         return tuple(every)
