@@ -132,7 +132,7 @@ def test_rooms_for_all_lags_at_once_are_those_of_each(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tasks(("siblings", "chain", "softmax", "running")), st.sampled_from(OBJECTIVES))
 def test_the_search_finds_the_same_without_the_bounds(task: Task, name: str) -> None:
-    """Where each tensor is bounded by itself alone, and every choice of holds that fits is priced."""
+    """Where each tensor is bounded by itself alone, and every choice that fits is priced."""
     found = search(task, einsums(task), Goal(name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stow, "_jointly", lambda stow, lists: ())
