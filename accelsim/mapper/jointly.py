@@ -19,8 +19,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from accelsim.mapper.evaluate import Array, Counts, Words
+from accelsim.mapper.evaluate import Counts, Words
 from accelsim.mapper.frame import Use
+from accelsim.mapper.short import Array
 from accelsim.mapper.spreads import Run
 
 #: A level by its number, or None where it is not decided.

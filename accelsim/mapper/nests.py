@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from accelsim.mapper.cuts import Cuts
-from accelsim.mapper.evaluate import Array, Numbers
+from accelsim.mapper.evaluate import Numbers
+from accelsim.mapper.short import Array
 
 #: Ranks of a frame's loops, outermost first.
 Order: TypeAlias = tuple[str, ...]

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from accelsim.mapper.closer import Closer
-from accelsim.mapper.evaluate import Array, Counts, Moved, Numbers, Words
+from accelsim.mapper.evaluate import Counts, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
 from accelsim.mapper.schedule import (
@@ -28,6 +28,7 @@ from accelsim.mapper.schedule import (
     orders,
     segments,
 )
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import Run, runs
 from accelsim.mapper.stow import Held, Kept, Stow, Tally
@@ -130,6 +131,8 @@ class Point:
         """The best choice that beats the best known; fewer runs are looked at if there are many."""
         self.fewer = False
         best: Choice | None = None
+        if not all(self.lists):  # a wanted spread that a short last tile does not allow
+            return None
         touched = self._least_touched()
         least = float(self.picks.joules.min())
         lists = {

@@ -25,11 +25,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from accelsim.mapper.closer import Row
-from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Words
+from accelsim.mapper.evaluate import Counts, Keep, Moved, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Figures, Goal, better
 from accelsim.mapper.jointly import Jointly, Levels
 from accelsim.mapper.schedule import Trail, flights
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.spreads import Run
 
