@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import lark
 from lark import Lark, Token, Tree
@@ -46,8 +46,8 @@ At: TypeAlias = Callable[[int], Place]
 
 @cache
 def _grammar() -> Lark:
-    known = json.loads(TABLES.read_text("utf-8")) if TABLES.exists() else {}
-    if known.get("of") != _origin():
+    known = _kept()
+    if known is None:
         return built()
     memo = {int(n): found for n, found in known["memo"].items()}
     table = known["data"]["parser"]["parser"]
@@ -57,6 +57,12 @@ def _grammar() -> Lark:
         for n, actions in table["states"].items()
     }
     return Lark.load({"data": known["data"], "memo": memo})
+
+
+def _kept() -> Any:
+    """The tables that are kept; None where they are not those of this grammar and Lark."""
+    known = json.loads(TABLES.read_text("utf-8")) if TABLES.exists() else {}
+    return known if known.get("of") == _origin() else None
 
 
 def _origin() -> list[str]:
@@ -70,7 +76,9 @@ def built() -> Lark:
 
 
 def write_tables() -> None:
-    """Write the parser's tables anew."""
+    """Write the parser's tables, unless they are kept: their states have no fixed order."""
+    if _kept() is not None:
+        return
     data, memo = built().memo_serialize([TerminalDef, Rule])
     found = json.dumps({"of": _origin(), "data": data, "memo": memo}, separators=(",", ":"))
     write(TABLES, (found + "\n").encode())

@@ -87,7 +87,10 @@ def test_tables_of_another_lark_are_not_used(read: Any) -> None:
     assert found.parse("C[m] = A[m]") == syntax.parse("C[m] = A[m]", lambda at: Place("", 1, at))
 
 
-def test_tables_are_written_whole(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_written_once(read: Any) -> None:
     read()
     syntax.write_tables()
     assert syntax._grammar.__wrapped__().source_path == "<deserialized>"
+    before = syntax.TABLES.stat().st_ino
+    syntax.write_tables()
+    assert syntax.TABLES.stat().st_ino == before
