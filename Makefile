@@ -15,7 +15,7 @@ MUTATE  ?=
 SAY      = @printf '\n== %s ==\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-browser test-peer test-pythons mutate dist bench docs lint format clean
+.PHONY: help demo test test-long test-browser test-peer test-pythons mutate dist bench docs grammar lint format clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -69,6 +69,9 @@ bench: $(STAMP)  ## timings, printed
 
 docs: $(STAMP)  ## the documentation, in out/site
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+grammar: $(STAMP)  ## the parser's tables of accelsim/load/einsum.lark, which are kept beside it
+	$(BIN)/python -c 'from accelsim.load.syntax import write_tables; write_tables()'
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

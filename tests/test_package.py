@@ -22,7 +22,7 @@ ROOT = Path(accelsim.__file__).resolve().parent.parent
 #: Made, not written.
 MADE = shutil.ignore_patterns(".*_cache", ".git", ".venv", ".hypothesis", "__pycache__", "out")
 DATA = ("einsum_cascades", "arch_configs", "formats", "systems", "validation")
-CODE = {".py", ".cu", ".cuh", ".lark", ".typed"}
+CODE = {".py", ".cu", ".cuh", ".lark", ".json", ".typed"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not a checkout")
 

@@ -1,16 +1,30 @@
-"""The grammar of ``einsum.lark`` applied to a line: its parse tree, or what is expected where."""
+"""The grammar of ``einsum.lark`` applied to a line: its parse tree, or what is expected where.
+
+Working out a parser's tables takes ten times as long as reading them, so they are kept
+in ``einsum.json`` (``make grammar``).  Tables of another text of the grammar, or of
+another version of Lark, whose form of them may differ, are not used.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import lark
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from lark.grammar import Rule
+from lark.lexer import TerminalDef
 
 from accelsim.errors import Fault, InputError, Place
+from accelsim.files import write
+
+#: The grammar, and the tables worked out from it.
+GRAMMAR: Final = Path(__file__).parent / "einsum.lark"
+TABLES: Final = GRAMMAR.with_suffix(".json")
 
 #: An expression whose operations are nested deeper is refused.
 DEEPEST: Final = 100
@@ -32,7 +46,42 @@ At: TypeAlias = Callable[[int], Place]
 
 @cache
 def _grammar() -> Lark:
-    return Lark((Path(__file__).parent / "einsum.lark").read_text("utf-8"), parser="lalr")
+    known = _kept()
+    if known is None:
+        return built()
+    memo = {int(n): found for n, found in known["memo"].items()}
+    table = known["data"]["parser"]["parser"]
+    table["tokens"] = {int(n): token for n, token in table["tokens"].items()}
+    table["states"] = {
+        int(n): {int(token): action for token, action in actions.items()}
+        for n, actions in table["states"].items()
+    }
+    return Lark.load({"data": known["data"], "memo": memo})
+
+
+def _kept() -> Any:
+    """The tables that are kept; None where they are not those of this grammar and Lark."""
+    known = json.loads(TABLES.read_text("utf-8")) if TABLES.exists() else {}
+    return known if known.get("of") == _origin() else None
+
+
+def _origin() -> list[str]:
+    """What tables are worked out from: the grammar's text, and by which Lark."""
+    return [GRAMMAR.read_text("utf-8"), lark.__version__]
+
+
+def built() -> Lark:
+    """The parser, worked out from the text of the grammar."""
+    return Lark(GRAMMAR.read_text("utf-8"), parser="lalr")
+
+
+def write_tables() -> None:
+    """Write the parser's tables, unless they are kept: their states have no fixed order."""
+    if _kept() is not None:
+        return
+    data, memo = built().memo_serialize([TerminalDef, Rule])
+    found = json.dumps({"of": _origin(), "data": data, "memo": memo}, separators=(",", ":"))
+    write(TABLES, (found + "\n").encode())
 
 
 def parse(text: str, at: At) -> Tree[Token]:

@@ -35,12 +35,13 @@ import numpy as np
 
 from accelsim.ir.rule import divisors
 from accelsim.mapper.cuts import Cuts, tile_sizes
-from accelsim.mapper.evaluate import BACKING, Array, Numbers
+from accelsim.mapper.evaluate import BACKING, Numbers
 from accelsim.mapper.frame import MOST_LOOPS, Use, batch_ranks, frame, loop_ranks, sequences
 from accelsim.mapper.goal import EQUAL
 from accelsim.mapper.grid import cuts_of
 from accelsim.mapper.holds import levels_between
 from accelsim.mapper.nests import Bounded, Nests, Order, Points, Spots
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space
 from accelsim.mapper.touched import Prices, Served, Touched
 

@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.mapper.evaluate import Array, Keep, Moved, Numbers, Words
+from accelsim.mapper.evaluate import Keep, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Goal
 from accelsim.mapper.schedule import IN_TURNS, TOGETHER, in_flight
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import spreads
 

@@ -36,7 +36,7 @@ from typing import TypeAlias
 import numpy as np
 
 from accelsim.ir.rule import divisors
-from accelsim.mapper.evaluate import Array
+from accelsim.mapper.short import Array
 
 #: A size whose divisors are never further apart than this factor is cut perfectly.
 OCTAVE = 2

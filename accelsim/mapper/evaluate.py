@@ -21,10 +21,9 @@ import numpy as np
 from accelsim.ir.arch import Architecture, Unit
 from accelsim.ir.cascade import Cascade
 from accelsim.mapper.frame import Frame, Use, ranks_of, uses
+from accelsim.mapper.short import Short, Trips
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
-Trips: TypeAlias = Mapping[str, Array]
 
 #: The backing level, where inputs and outputs live.
 BACKING = 0
@@ -71,34 +70,6 @@ class Moved:
             tuple(a + b for a, b in zip(self.reads, other.reads, strict=True)),
             tuple(a + b for a, b in zip(self.writes, other.writes, strict=True)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Short:
-    """What average trips do not say of ranks whose last tile is short (``cuts``).
-
-    ``full`` are the trips of their parts in full tiles and ``last`` those in the last
-    one, of the innermost ones the elements; ``tiles`` gives of each innermost part how
-    many of its tiles there are; ``sizes`` are those of the ranks.
-    """
-
-    full: Trips
-    last: Trips
-    tiles: Trips
-    sizes: Mapping[str, int]
-
-    def at(self, chosen: Callable[[Any], Any]) -> Short:
-        """The same with some of the mappings chosen from each array."""
-        full, last, tiles = (
-            {p: chosen(v) for p, v in some.items()} for some in (self.full, self.last, self.tiles)
-        )
-        return Short(full, last, tiles, self.sizes)
-
-    def rounds(self, part: str, side: int) -> Any:
-        """Rounds in time of an innermost part over a side, on the average of its tiles."""
-        full, tiles, last = self.full[part], self.tiles[part], self.last[part]
-        many = np.ceil(full / np.minimum(full, side)) * (tiles - 1)
-        return (many + np.ceil(last / np.minimum(last, side))) / tiles
 
 
 def rounds(unit: Unit, spread: Spread, trips: Trips) -> list[tuple[str, Any]]:
@@ -248,14 +219,24 @@ class Counts:
 
     # -- an Einsum on its unit ---------------------------------------------------------------
 
+    def spreadable(self, einsum: str, spread: Spread) -> Any:
+        """Whether an Einsum may be spread so where last tiles are short (``Short.spreads``)."""
+        found: Any = np.bool_(True)
+        for part in (*spread.rows, *spread.cols) if self.short is not None else ():
+            rank = self.frame.rank[part]
+            own = self.frame.own(einsum, (rank,))
+            if self.short is not None and len(own) > 1 and rank in self.short.sizes:
+                found = found & self.short.spreads(part, own, self.trips)
+        return found
+
     def steps(self, einsum: str, spread: Spread) -> Any:
-        """Steps in time that an Einsum takes in all."""
+        """Steps in time that an Einsum takes in all; infinite where it may not be spread so."""
         unit = self.arch.unit[spread.unit]
         path = self.frame.spots[self.frame.at[einsum]].path
         found = self.product((*path, *spread.loops))
         for _, n in self.rounds(unit, spread):
             found = found * n
-        return found
+        return np.where(self.spreadable(einsum, spread), found, np.inf)
 
     def rounds(self, unit: Unit, spread: Spread) -> list[tuple[str, Any]]:
         """Rounds in time of each part that is spread, rows first; averages over its tiles."""

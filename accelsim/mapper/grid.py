@@ -13,8 +13,8 @@ from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.rule import divisors
 from accelsim.mapper.cuts import Cuts, cuts, sparse
-from accelsim.mapper.evaluate import Array, Short
-from accelsim.mapper.frame import Frame, ranks_of
+from accelsim.mapper.frame import Frame
+from accelsim.mapper.short import Array, Short
 
 
 @lru_cache(maxsize=256)
@@ -115,8 +115,8 @@ def grid(
 
     Parts of a cascade's own split whose size is given count as decided.
     ``tiles`` gives extents that a tile of a rank must divide or be divided by.
-    With ``sides`` of arrays ranks may have a short last tile, those whose parts but
-    the innermost are loops around all Einsums.  Raises InputError where nothing is left.
+    With ``sides`` of arrays ranks may have a short last tile.  Raises InputError where
+    nothing is left.
 
     >>> from accelsim.load.cascade import load_cascade
     >>> from accelsim.mapper.frame import frame
@@ -138,8 +138,7 @@ def grid(
             raise InputError(
                 [Fault(Place("<mapping>"), f"{rank} is not cut into {one_of(missing)} here")]
             )
-        free = not (tiles or {}).get(rank) and _around(cascade, found, rank)
-        may = sides if free else None
+        may = sides if not (tiles or {}).get(rank) else None
         table = cuts_of(size, len(names), (tiles or {}).get(rank, ()), may)
         if own != [rank] or any(n in wanted for n in (*names, *own)) or (tiles or {}).get(rank):
             rows = [
@@ -159,15 +158,6 @@ def grid(
                 raise InputError([Fault(Place("<mapping>"), message, allowed if one else "")])
         cut.append((rank, names, table))
     return _laid_out(cut, sizes)
-
-
-def _around(cascade: Cascade, found: Frame, rank: str) -> bool:
-    """Whether all parts of a rank but the innermost are loops around each Einsum that has it.
-
-    Else rounds of what is spread would stand outside loops over what is around it.
-    """
-    have = [e for e in found.einsums if rank in ranks_of(cascade.steps[e])]
-    return all(len(found.own(e, (rank,))) == 1 for e in have)
 
 
 def _laid_out(cut: list[tuple[str, tuple[str, ...], Cuts]], sizes: Mapping[str, int]) -> Grid:

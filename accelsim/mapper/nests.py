@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from accelsim.mapper.cuts import Cuts
-from accelsim.mapper.evaluate import Array, Numbers
+from accelsim.mapper.evaluate import Numbers
+from accelsim.mapper.short import Array
 
 #: Ranks of a frame's loops, outermost first.
 Order: TypeAlias = tuple[str, ...]
@@ -54,7 +55,7 @@ class Bounded:
 
     def by_order(self) -> Iterator[tuple[int, Bounded]]:
         """Each order that has any, by its number, and the points of it."""
-        for order in np.unique(self.points.order):
+        for order in np.flatnonzero(np.bincount(self.points.order)):
             yield int(order), self.at(np.flatnonzero(self.points.order == order))
 
 

@@ -35,8 +35,9 @@ from typing import Any
 import numpy as np
 
 from accelsim.mapper.chains import Chains
-from accelsim.mapper.evaluate import BACKING, Array
+from accelsim.mapper.evaluate import BACKING
 from accelsim.mapper.nests import Bounded, Order
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space
 from accelsim.mapper.touched import Served
 

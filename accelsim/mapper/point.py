@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from accelsim.mapper.closer import Closer, Row
-from accelsim.mapper.evaluate import Array, Counts, Moved, Numbers, Words
+from accelsim.mapper.closer import Closer
+from accelsim.mapper.evaluate import Counts, Moved, Numbers, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
 from accelsim.mapper.schedule import (
@@ -24,11 +24,11 @@ from accelsim.mapper.schedule import (
     TOGETHER,
     After,
     Trail,
-    in_flight,
     lags,
     orders,
     segments,
 )
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import Run, runs
 from accelsim.mapper.stow import Held, Kept, Stow, Tally
@@ -65,12 +65,17 @@ class Picks:
 
 @dataclass(frozen=True)
 class Worth:
-    """Some combinations of runs, by number: seconds, joules, and words of each access."""
+    """Some combinations of runs, by number: seconds, joules, and words of each access.
+
+    ``lags`` are numbers of the lags of each in ``trails``.
+    """
 
     picks: Numbers
     seconds: Array
     joules: Array
     visits: Mapping[Use, tuple[Array, Array]]
+    lags: Numbers
+    trails: tuple[Trail, ...]
 
 
 class Point:
@@ -85,27 +90,11 @@ class Point:
         self.seconds = {way: float(s[number]) for way, s in closer.seconds.items()}
         self.points = {e: float(closer.points[e][number]) for e in self.einsums}
         self.rows = closer.rows_at(number)
-        self.stow = self._stow(closer.least_at(number), closer.leanest)
+        least, way = closer.least_at(number), closer.leanest
+        self.stow = Stow(space, self.counts, goal, tally, self.rows, least, way)
         self.worst: list[Figures] = [(math.inf, math.inf)]
         self.floor = 0.0
         self.fewer = False
-        self._trails: list[dict[int, dict[str, int]] | None] = []
-        self._numbers: dict[tuple[tuple[str, ...], str], int] = {}
-
-    def _stow(self, touched: Mapping[Use, Words], way: str, trail: Trail | None = None) -> Stow:
-        rows = self.rows
-        if trail is not None and trail != self.space.trail(way):
-            rows = {t: [self._later(r, way, trail) for r in some] for t, some in rows.items()}
-        return Stow(self.space, self.counts, self.goal, self.tally, rows, touched, way)
-
-    def _later(self, row: Row, way: str, trail: Trail) -> Row:
-        """A set of holds with the copies that lags ask for."""
-        after = self.space.after
-        copies = tuple(
-            max(least, float(in_flight(self.counts, (row.tensor,), keep.spot, after, trail)))
-            for keep, least in zip(row.keeps, row.copies[way], strict=True)
-        )
-        return replace(row, copies={**row.copies, way: copies})
 
     def solve(self, worst: Figures) -> Choice | None:
         """The best choice that is better than ``worst``, or None.
@@ -142,22 +131,27 @@ class Point:
         """The best choice that beats the best known; fewer runs are looked at if there are many."""
         self.fewer = False
         best: Choice | None = None
+        if not all(self.lists):  # a wanted spread that a short last tile does not allow
+            return None
         touched = self._least_touched()
         least = float(self.picks.joules.min())
+        lists = {
+            e: [
+                (some[i], self._joules(e, some[i]))
+                for i in sorted(set(self.picks.table[n].tolist()))
+            ]
+            for n, (e, some) in enumerate(zip(self.einsums, self.lists, strict=True))
+        }
         for way, seconds in self.picks.seconds.items():
             if not better(self.goal.value(float(seconds.min()), least), self.worst[0]):
-                continue
-            left = {
-                e: sorted({r.spread.unit for r in some})
-                for e, some in zip(self.einsums, self.lists, strict=True)
-            }
-            trail = lags(self.space.frame, self.space.after, left, way)
-            if trail is None:
                 continue
             runs = self._worth(way)
             if not len(runs.picks):
                 continue
-            stow = self._stow(touched, way, trail)
+            stow = Stow(
+                self.space, self.counts, self.goal, self.tally, self.rows, touched, way,
+                lists, runs.trails,
+            )  # fmt: skip
             for chosen in stow.choices(float(seconds.min()), least, self.worst):
                 choice = self._finish(chosen, way, stow, runs)
                 if choice is not None:
@@ -235,8 +229,7 @@ class Point:
             segment = next(i for i, es in enumerate(parts) if e in es)
             for u in range(len(units)):
                 loads[segment, u] += np.where(where == u, cycles, 0.0)
-            each = [self.space.point_joules(e, r.spread.unit) * self.points[e] for r in some]
-            joules += np.array(each)[table[n]]
+            joules += np.array([self._joules(e, r) for r in some])[table[n]]
             fills = np.array([self.arch.unit[r.spread.unit].fill_cycles for r in some])
             fill = np.maximum(fill, fills[table[n]])
         cycles_of = {TOGETHER: loads.sum(axis=0).max(axis=0)}
@@ -246,6 +239,10 @@ class Point:
             cycles_of[BY_SEGMENT] = loads.max(axis=1).sum(axis=0)
         seconds = {way: (c + fill) / self.arch.clock_hz for way, c in cycles_of.items()}
         return Picks(table, seconds, joules)
+
+    def _joules(self, einsum: str, run: Run) -> float:
+        """Energy of the operations of an Einsum's run."""
+        return self.space.point_joules(einsum, run.spread.unit) * self.points[einsum]
 
     def _fewer(self, left: list[list[int]]) -> list[list[int]]:
         """Fewer runs where there are too many: of each unit the fastest, or the leanest.
@@ -284,53 +281,62 @@ class Point:
         """Combinations of runs that might beat the best known if no word were moved."""
         least, _ = self.goal.value(self.picks.seconds[way], self.picks.joules)
         few = np.flatnonzero(least <= self.worst[0][0] * (1 + EQUAL))
+        numbers, trails = self._lagging(few, way)
+        few, numbers = few[numbers >= 0], numbers[numbers >= 0]
         visits = {use: (every[few], again[few]) for use, (every, again) in self._visits.items()}
-        return Worth(few, self.picks.seconds[way][few], self.picks.joules[few], visits)
+        return Worth(
+            few, self.picks.seconds[way][few], self.picks.joules[few], visits, numbers, trails
+        )
+
+    def _lagging(self, picks: Numbers, way: str) -> tuple[Numbers, tuple[Trail, ...]]:
+        """The number of the lags of each combination of runs, negative where it has none, and all.
+
+        They depend on its units alone.
+        """
+        if not len(picks):
+            return picks, ()
+        units = list(self.arch.unit)
+        every = [np.array([units.index(r.spread.unit) for r in some]) for some in self.lists]
+        table = self.picks.table[:, picks]
+        chosen = np.stack([u[row] for u, row in zip(every, table, strict=True)])
+        distinct, which = np.unique(chosen, axis=1, return_inverse=True)
+        trails: list[Trail] = []
+        numbers = np.empty(distinct.shape[1], dtype=np.int64)
+        for n, column in enumerate(distinct.T):
+            one = {e: (units[u],) for e, u in zip(self.einsums, column, strict=True)}
+            trail = lags(self.space.frame, self._after, one, way)
+            if trail is not None and trail not in trails:
+                trails.append(trail)
+            numbers[n] = -1 if trail is None else trails.index(trail)
+        return numbers[which.ravel()], tuple(trails)
 
     def _finish(self, chosen: Sequence[Held], way: str, stow: Stow, runs: Worth) -> Choice | None:
         """The best mapping with these holds that overlaps so, if it beats the best known."""
+        fits = stow.fitting(chosen)
+        self.tally.room += int(np.sum(~fits))
+        few = np.flatnonzero(fits[runs.lags])
+        if not len(few):
+            return None
         moved, joules = self._moved(chosen, runs)
         energy = runs.joules + joules
         latency = np.maximum(runs.seconds, self.task.seconds(moved))
         first, second = self.goal.value(latency, energy)
-        good = np.flatnonzero(first <= self.worst[0][0] * (1 + EQUAL))
-        self.tally.bound += self.picks.table.shape[1] - len(good)
-        rows = sorted((float(first[i]), float(second[i]), int(i)) for i in good)
-        tried: dict[int, tuple[Kept, ...] | None] = {}
-        for one, two, i in rows:
-            if not better((one, two), self.worst[0]):
-                return None
-            pick = int(runs.picks[i])
-            lagging = self._lagging(pick, way)
-            if lagging not in tried:
-                trail = self._trails[lagging]
-                self.tally.priced += 1
-                tried[lagging] = None if trail is None else stow.kept(chosen, trail)
-                self.tally.room += tried[lagging] is None
-            kept = tried[lagging]
-            if kept is not None:
-                some = {
-                    e: self.lists[n][int(self.picks.table[n, pick])]
-                    for n, e in enumerate(self.einsums)
-                }
-                trips = {p: int(n) for p, n in self.counts.full.items()}
-                figures = float(latency[i]), float(energy[i])
-                return Choice(self.space, trips, some, kept, way, *figures, self.counts)
-        return None
-
-    def _lagging(self, pick: int, way: str) -> int:
-        """The number of the lags of a combination of runs; they depend on its units alone."""
-        units = tuple(
-            self.lists[n][int(self.picks.table[n, pick])].spread.unit
-            for n in range(len(self.einsums))
-        )
-        if (units, way) not in self._numbers:
-            one = {e: (u,) for e, u in zip(self.einsums, units, strict=True)}
-            trail = lags(self.space.frame, self._after, one, way)
-            if trail not in self._trails:
-                self._trails.append(trail)
-            self._numbers[units, way] = self._trails.index(trail)
-        return self._numbers[units, way]
+        good = few[first[few] <= self.worst[0][0] * (1 + EQUAL)]
+        self.tally.bound += len(few) - len(good)
+        if not len(good):
+            return None
+        self.tally.priced += 1
+        i = int(good[np.lexsort((second[good], first[good]))[0]])
+        if not better((float(first[i]), float(second[i])), self.worst[0]):
+            return None
+        pick = int(runs.picks[i])
+        some = {
+            e: self.lists[n][int(self.picks.table[n, pick])] for n, e in enumerate(self.einsums)
+        }
+        trips = {p: int(n) for p, n in self.counts.full.items()}
+        figures = float(latency[i]), float(energy[i])
+        kept = stow.kept(chosen, int(runs.lags[i]))
+        return Choice(self.space, trips, some, kept, way, *figures, self.counts)
 
     @cached_property
     def _visits(self) -> dict[Use, tuple[Array, Array]]:

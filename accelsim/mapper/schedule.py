@@ -184,17 +184,24 @@ def _meet(some: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def in_flight(
-    counts: Counts,
-    family: Container[str],
-    spot: int,
-    found: Sequence[After],
-    trail: Mapping[int, Mapping[str, int]],
+    counts: Counts, family: Container[str], spot: int, found: Sequence[After], trail: Trail
 ) -> Any:
     """Tiles that are there at once of tensors in one room, held at a spot.
 
     From the first writer to the last reader.  A tile that covers several steps
     of the loops that writer and reader share takes that many in at once.
     """
+    return flights(counts, family, spot, found, (trail,))[0]
+
+
+def flights(
+    counts: Counts,
+    family: Container[str],
+    spot: int,
+    found: Sequence[After],
+    trails: Sequence[Trail],
+) -> list[Any]:
+    """``in_flight`` for each of several lags."""
     frame = counts.frame
     inside = [
         o
@@ -203,15 +210,18 @@ def in_flight(
         and not o.old
         and all(spot in frame.spots[frame.at[e]].chain for e in (o.writer, o.reader))
     ]
-    most: Any = np.float64(1.0)
-    for at, late in trail.items():
-        covered: Any = np.inf
-        for o in inside:
-            if o.spot == at:
-                covered = np.minimum(covered, _steps_of_a_tile(counts, spot, o))
-        if inside and np.all(np.isfinite(covered)):
-            ends = max(late[o.reader] for o in inside) - min(late[o.writer] for o in inside)
-            most = np.maximum(most, np.ceil((1 + ends) / covered))
+    covered: dict[int, Any] = {}
+    for o in inside:
+        steps = _steps_of_a_tile(counts, spot, o)
+        covered[o.spot] = np.minimum(covered.get(o.spot, np.inf), steps)
+    most: list[Any] = []
+    for trail in trails:
+        here: Any = np.float64(1.0)
+        for at, late in trail.items():
+            if at in covered:
+                ends = max(late[o.reader] for o in inside) - min(late[o.writer] for o in inside)
+                here = np.maximum(here, np.ceil((1 + ends) / covered[at]))
+        most.append(here)
     return most
 
 

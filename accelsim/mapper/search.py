@@ -28,12 +28,13 @@ from accelsim.errors import Fault, InputError
 from accelsim.mapper.bound import floor
 from accelsim.mapper.chains import Chains, covers
 from accelsim.mapper.closer import Closer
-from accelsim.mapper.evaluate import Array, Numbers
+from accelsim.mapper.evaluate import Numbers
 from accelsim.mapper.frame import MOST_LOOPS, frame, frames
 from accelsim.mapper.goal import EQUAL, Figures, Goal, better
 from accelsim.mapper.nests import Bounded
 from accelsim.mapper.pace import Pace
 from accelsim.mapper.point import Choice, Point
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space, Task
 from accelsim.mapper.stow import Tally
 from accelsim.mapper.ties import dearer

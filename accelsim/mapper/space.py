@@ -22,7 +22,7 @@ from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade
 from accelsim.ir.problem import Problem, bind, relevant
-from accelsim.mapper.evaluate import Array, Counts, Keep, Moved, Words, cost
+from accelsim.mapper.evaluate import Counts, Keep, Moved, Words, cost
 from accelsim.mapper.frame import Frame, Use
 from accelsim.mapper.goal import EQUAL, Goal
 from accelsim.mapper.grid import Grid, grid
@@ -37,6 +37,7 @@ from accelsim.mapper.schedule import (
     orders,
     segments,
 )
+from accelsim.mapper.short import Array
 from accelsim.mapper.spreads import Sides, least_cycles, spreads, units_for
 
 

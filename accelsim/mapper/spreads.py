@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -138,6 +139,8 @@ def runs(
     known = set()
     for spread in spreads(counts, einsum, unit, wanted):
         time = float(counts.steps(einsum, spread)) * cycles
+        if math.isinf(time):
+            continue
         touched = tuple(counts.leaf(u, spread) for u in counts.uses_by_einsum(einsum))
         key = (
             time,

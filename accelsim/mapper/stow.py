@@ -9,8 +9,9 @@ choice is given up where
   itself, are no better than the best mapping known.  Words of different
   tensors add up, and so do joules, and the time of a level's ports grows with
   its words: the figures of every completion are at least these.  What an
-  Einsum touches is counted as the least that any of its runs touches; where
-  runs are not known yet, by ``Counts.least``.
+  Einsum touches is counted as the least that any of its runs touches, and what
+  its best run takes more than that for all its tensors together (``jointly``);
+  where runs are not known yet, by ``Counts.least``.
 """
 
 from __future__ import annotations
@@ -19,19 +20,35 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from accelsim.mapper.closer import Row
 from accelsim.mapper.evaluate import Counts, Keep, Moved, Words
 from accelsim.mapper.frame import Use
 from accelsim.mapper.goal import Figures, Goal, better
-from accelsim.mapper.schedule import Trail, in_flight
+from accelsim.mapper.jointly import Jointly, Levels
+from accelsim.mapper.schedule import Trail, flights
+from accelsim.mapper.short import Array
 from accelsim.mapper.space import Space, Task
+from accelsim.mapper.spreads import Run
 
 #: Partial choices that are looked at for one point.
 MOST_STEPS = 20_000
 
 #: Moment and level.
 Where = tuple[int, int]
+
+#: A level's port: its number, and seconds that a word read and one written take there.
+Port: TypeAlias = tuple[int, float, float]
+
+#: A hold of a choice: tensor, place, words by moment, the fewest copies, the tensor whose
+#: room it takes, and tiles in flight for each of the lags.
+Together: TypeAlias = tuple[str, Keep, Mapping[int, Any], float, str, Array]
+
+#: Levels that serve each Einsum.
+Served: TypeAlias = dict[str, Levels]
 
 #: Joules, and words read and written by level.
 Sums = tuple[float, tuple[float, ...], tuple[float, ...]]
@@ -97,7 +114,9 @@ class Stow:
     """Sets of holds at one point for one way to overlap.
 
     ``rows`` are the sets of each tensor whose tiles fit; ``touched`` gives the
-    least words of each use.
+    least words of each use.  ``lists`` are runs of every Einsum, with the joules of
+    their operations, and ``trails`` the lags that Einsums may have (``schedule.lags``),
+    where they are known.
     """
 
     def __init__(
@@ -109,19 +128,45 @@ class Stow:
         rows: Mapping[str, Sequence[Row]],
         touched: Mapping[Use, Words],
         way: str,
+        lists: Mapping[str, Sequence[tuple[Run, float]]] | None = None,
+        trails: Sequence[Trail] = (),
     ) -> None:
         self.space, self.counts, self.goal, self.tally = space, counts, goal, tally
         self.task: Task = space.task
         self.arch = space.arch
-        self.touched, self.way = touched, way
+        self.touched, self.way, self.trails = touched, way, trails
+        self.flights: dict[tuple[frozenset[str], int], Array] = {}
         self.sets = self._ordered([self._sets(some) for some in rows.values()])
         self.steps = 0
-        self.flights: dict[tuple[frozenset[str], int, int], tuple[float, Trail]] = {}
+        self.jointly = () if lists is None or not self.possible else self._jointly(lists)
 
     @property
     def possible(self) -> bool:
         """Whether every tensor has a set of holds whose tiles fit."""
         return all(self.sets)
+
+    def _jointly(
+        self, lists: Mapping[str, Sequence[tuple[Run, float]]]
+    ) -> tuple[tuple[Port | None, Jointly], ...]:
+        """What runs take beyond the least, in joules, and in seconds of each port."""
+        counts, none = self.counts, [(0.0, 0.0)] * len(self.arch.levels)
+        served: dict[tuple[str, str], list[int]] = {}
+        for held in (held for some in self.sets for held in some):
+            for einsum, at in held.row.serves.items():
+                served.setdefault((einsum, held.tensor), []).append(at)
+        found = Jointly(self.task.word_joules, counts, lists, self.touched, served)
+        every: list[tuple[Port | None, Jointly]] = [(None, found)]
+        free = {e: [(run, 0.0) for run, _ in some] for e, some in lists.items()}
+        for n, level in enumerate(self.arch.levels if self.goal.name != "energy" else ()):
+            for reads, writes, rate in (
+                (1, 1, level.bandwidth), (1, 0, level.read_bandwidth), (0, 1, level.write_bandwidth)
+            ):  # fmt: skip
+                if math.isfinite(rate):
+                    each = self.arch.word_bytes / rate
+                    prices = [*none[:n], (reads * each, writes * each), *none[n + 1 :]]
+                    one = Jointly(prices, counts, free, self.touched, served)
+                    every.append(((n, *prices[n]), one))
+        return tuple(every)
 
     def _sets(self, rows: Sequence[Row]) -> list[Held]:
         """Sets of holds of a tensor; only those with registers where the machine's suffice.
@@ -180,9 +225,13 @@ class Stow:
             words, level = self.touched[use], row.serves[use.einsum]
             reads[level] += float(words.visits - words.first if use.writes else words.visits)
             writes[level] += float(words.visits) if use.writes else 0.0
+        copies = row.copies[self.way]
+        if self.trails:  # as many as any of the lags asks for
+            flying = (self._flying(frozenset({row.tensor}), k.spot).min() for k in row.keeps)
+            copies = tuple(map(max, copies, map(float, flying)))
         room = tuple(
-            tuple(((moment, keep.level), some * copies) for moment, some in words.items())
-            for keep, words, copies in zip(row.keeps, row.words, row.copies[self.way], strict=True)
+            tuple(((moment, keep.level), some * n) for moment, some in words.items())
+            for keep, words, n in zip(row.keeps, row.words, copies, strict=True)
         )
         moved = Moved(tuple(reads), tuple(writes))
         joules = float(self.task.joules(moved))
@@ -190,37 +239,43 @@ class Stow:
 
     # -- room --------------------------------------------------------------------------------
 
-    def kept(self, chosen: Sequence[Held], trail: Trail) -> tuple[Kept, ...] | None:
-        """The holds of a complete choice with their copies; None where they do not fit.
+    def kept(self, chosen: Sequence[Held], number: int) -> tuple[Kept, ...]:
+        """The holds of a complete choice with the copies that the lags of a number ask for."""
+        return tuple(
+            Kept(tensor, keep, int(max(least, flying[number])), root)
+            for tensor, keep, _, least, root, flying in self._together(chosen)
+        )
 
-        ``trail`` gives the lags of the Einsums by spot (``schedule.lags``).
-        """
+    def fitting(self, chosen: Sequence[Held]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether the holds of a complete choice fit, for each of the lags."""
+        room: dict[Where, Any] = {}
+        fits = np.ones(len(self.trails), dtype=bool)
+        for _, keep, words, least, root, flying in self._together(chosen):
+            copies = np.maximum(least, flying)
+            for moment, some in () if root else words.items():
+                key = moment, keep.level
+                room[key] = room.get(key, 0.0) + some * copies
+        for (_, level), words_there in room.items():
+            fits &= words_there <= self.task.room(level)[0]
+        return fits
+
+    def _together(self, chosen: Sequence[Held]) -> Iterator[Together]:
+        """The holds of a complete choice, with the tensor whose room each takes."""
         where = {(h.tensor, k) for h in chosen for k in h.keeps}
-        room: dict[Where, float] = {}
-        found = []
         for held in chosen:
             row = held.row
-            each = zip(row.keeps, row.words, row.copies[self.way], strict=True)
-            for keep, words, least in each:
-                root = self.space.shares.get(held.tensor, "")
-                root = root if (root, keep) in where else ""
-                family = self._family(root or held.tensor, keep, where)
-                copies = max(least, self._flying(family, keep.spot, trail))
-                found.append(Kept(held.tensor, keep, int(copies), root))
-                for moment, some in () if root else words.items():
-                    key = moment, keep.level
-                    room[key] = room.get(key, 0.0) + some * copies
-                    if room[key] > self.task.room(keep.level)[0]:
-                        return None
-        return tuple(found)
+            root = self.space.shares.get(held.tensor, "")
+            for keep, words, least in zip(row.keeps, row.words, row.copies[self.way], strict=True):
+                shared = root if (root, keep) in where else ""
+                family = self._family(shared or held.tensor, keep, where)
+                yield held.tensor, keep, words, least, shared, self._flying(family, keep.spot)
 
-    def _flying(self, family: frozenset[str], spot: int, trail: Trail) -> float:
-        """``schedule.in_flight`` of a family, kept for as long as the trail is the same."""
-        key = family, spot, id(trail)
-        if key not in self.flights:
-            flying = in_flight(self.counts, family, spot, self.space.after, trail)
-            self.flights[key] = float(flying), trail
-        return self.flights[key][0]
+    def _flying(self, family: frozenset[str], spot: int) -> Array:
+        """``schedule.in_flight`` of a family for each of the lags."""
+        if (family, spot) not in self.flights:
+            found = flights(self.counts, family, spot, self.space.after, self.trails)
+            self.flights[family, spot] = np.array(found, dtype=np.float64)
+        return self.flights[family, spot]
 
     def _family(self, root: str, keep: Keep, where: set[tuple[str, Keep]]) -> frozenset[str]:
         """Tensors that take one room."""
@@ -245,7 +300,10 @@ class Stow:
             ))  # fmt: skip
         least.reverse()
         none = (0.0, (0.0,) * len(levels), (0.0,) * len(levels))
-        yield from self._decide([], {}, none, least, seconds, worst)
+        served: Served = {}
+        for einsum in self.counts.frame.einsums if self.jointly else ():
+            served[einsum] = (None,) * len(self.counts.uses_by_einsum(einsum))
+        yield from self._decide([], {}, none, least, seconds, worst, served)
 
     def _decide(
         self,
@@ -255,9 +313,10 @@ class Stow:
         least: Sequence[Sums],
         seconds: float,
         worst: list[Figures],
+        served: Served,
     ) -> Iterator[list[Held]]:
         """Decide the next tensor, then those after it."""
-        if not better(self._figures(so_far, least[len(chosen)], seconds), worst[0]):
+        if not better(self._figures(so_far, least[len(chosen)], seconds, served), worst[0]):
             self.tally.bound += 1
             return
         self.steps += 1
@@ -278,7 +337,16 @@ class Stow:
                     tuple(map(add, reads, some.reads)),
                     tuple(map(add, writes, some.writes)),
                 )
-                yield from self._decide([*chosen, some], held, more, least, seconds, worst)
+                now = served | self._serving(some, served) if served else served
+                yield from self._decide([*chosen, some], held, more, least, seconds, worst, now)
+
+    def _serving(self, some: Held, served: Served) -> Served:
+        """The levels that serve the Einsums of a tensor, with those of one more set of holds."""
+        found: Served = {}
+        for einsum, level in some.row.serves.items():
+            pairs = zip(self.counts.uses_by_einsum(einsum), served[einsum], strict=True)
+            found[einsum] = tuple(level if u.tensor == some.tensor else v for u, v in pairs)
+        return found
 
     def _with(
         self, room: dict[Where, float], some: Held, chosen: Sequence[Held]
@@ -294,11 +362,23 @@ class Stow:
                     return None
         return found
 
-    def _figures(self, so_far: Sums, least: Sums, seconds: float) -> Figures:
-        """Figures of a choice with the least that is still to come."""
+    def _figures(self, so_far: Sums, least: Sums, seconds: float, served: Served) -> Figures:
+        """Figures of a choice with the least that is still to come.
+
+        ``served`` are the levels that serve each Einsum as far as they are decided.
+        """
         word = self.arch.word_bytes
+        joules = least[0] + so_far[0]
+        for port, jointly in self.jointly:
+            more = sum(jointly.more(e, levels) for e, levels in served.items())
+            if port is None:
+                joules += more
+            else:
+                n, read, write = port
+                reads, writes = so_far[1][n] + least[1][n], so_far[2][n] + least[2][n]
+                seconds = max(seconds, reads * read + writes * write + more)
         for n, level in enumerate(self.arch.levels):
             reads, writes = so_far[1][n] + least[1][n], so_far[2][n] + least[2][n]
             seconds = max(seconds, level.seconds(reads * word, writes * word))
-        value: Figures = self.goal.value(seconds, least[0] + so_far[0])
+        value: Figures = self.goal.value(seconds, joules)
         return value

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from accelsim.analysis.work import work
-from accelsim.mapper.evaluate import Array, Counts, Numbers, Short, Spread, cost, fetches
+from accelsim.mapper.evaluate import Counts, Numbers, Spread, cost, fetches
 from accelsim.mapper.frame import Use
+from accelsim.mapper.short import Array, Short
 from accelsim.mapper.space import Space
 from accelsim.mapper.spreads import spreads
 

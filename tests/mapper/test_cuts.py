@@ -164,6 +164,44 @@ def test_figures_of_a_point_are_those_of_the_models_where_einsums_are_fused(
             assert goal.value(*floor(task, einsums(task)))[0] <= figures * (1 + 1e-9)
 
 
+def read_back(task: Task, *choices: Choice) -> None:
+    """A mapping is the same after it was written and read."""
+    mapping = bound_mapping(choices, "found")
+    extents = {p: n for p, n in mapping.extent.items() if p in task.cascade.whole}
+    text = yaml_text(document(mapping, task.problem(extents)))
+    again = mapping_rule(from_text(text)).bind(task.cascade, task.sizes, task.arch)[1]
+    assert replace(again, values=()) == replace(mapping, values=())
+
+
+@settings(max_examples=12, **QUIET)
+@given(st.data())
+def test_an_einsum_may_have_a_short_rank_in_loops_of_its_own(data: st.DataObject) -> None:
+    """Z of the running sum stands outside the loops over M1, in which P or F is cut."""
+    task = data.draw(fused_tasks(("running",), 300))
+    rank = data.draw(st.sampled_from(["P", "F"]))
+    task = replace(task, sizes={**task.sizes, rank: data.draw(st.sampled_from([5, 7, 11]))})
+    apart = [f for f in frames(task.cascade, einsums(task), 3) if len(f.own("Z", (rank,))) > 1]
+    space = Space(task, data.draw(st.sampled_from(apart)))
+    own, parts = space.frame.own("Z", (rank,)), dict(space.frame.parts)[rank]
+    short = space.grid.short
+    if short is None or rank not in short.sizes:  # no short tile is cut wherever others are
+        reject()
+    few = np.prod(np.broadcast_arrays(*(short.full[p] for p in parts)), axis=0) > task.sizes[rank]
+    few = np.broadcast_to(few, space.grid.shape).ravel()
+    for number in data.draw(st.permutations(list(np.flatnonzero(few))))[:4]:
+        goal = Goal(data.draw(st.sampled_from(OBJECTIVES)))
+        closer = Closer(space, np.array([number]))
+        choice = Point(space, closer, 0, goal, Tally()).solve((math.inf, math.inf))
+        if choice is not None:
+            assert checked(task, choice)
+            read_back(task, choice)
+            figures = goal.value(choice.latency_s, choice.energy_j)[0]
+            assert goal.value(*closer.bounds(goal))[0][0] <= figures * (1 + 1e-9)
+            spread = choice.runs["Z"].spread
+            several = [p for p in own if choice.trips[p] > 1]
+            assert len(several) < 2 or not {*several} & {*spread.rows, *spread.cols}
+
+
 def unbeaten(data: st.DataObject, task: Task, draws: int) -> None:
     """No drawn mapping is better than the one found, which is exact, if it is shown to be best."""
     goal = Goal(data.draw(st.sampled_from(OBJECTIVES[:3])))
@@ -186,17 +224,20 @@ def test_no_fused_mapping_beats_the_search_where_tiles_are_short(data: st.DataOb
     unbeaten(data, task, 6)
 
 
+@settings(max_examples=8, **QUIET)
+@given(st.data())
+def test_none_beats_it_where_an_einsum_has_a_short_rank_by_itself(data: st.DataObject) -> None:
+    task = data.draw(fused_tasks(("running",), 100))
+    unbeaten(data, task, 6)
+
+
 @settings(max_examples=10, **QUIET)
 @given(st.data())
 def test_groups_cut_a_rank_each_in_its_own_way(data: st.DataObject) -> None:
     task = data.draw(fused_tasks(("siblings", "chain", "softmax"), 200))
     found = fuse(task, Goal(data.draw(st.sampled_from(OBJECTIVES[:2]))))
     checked(task, *found.choices)
-    mapping = bound_mapping(found.choices, "found")
-    problem = task.problem({})
-    text = yaml_text(document(mapping, problem))
-    again = mapping_rule(from_text(text)).bind(task.cascade, task.sizes, task.arch)[1]
-    assert replace(again, values=()) == replace(mapping, values=())
+    read_back(task, *found.choices)
 
 
 @settings(max_examples=15, **QUIET)
