@@ -1,0 +1,110 @@
+"""Launches of a pipeline, each beside its own time: three passes, linear attention, split keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from accelsim.explore import gpu_records
+from accelsim.explore.estimate_gpu import estimate_kernel
+from accelsim.gpu.record import read
+from accelsim.load.gpu import load_gpu
+from accelsim.models.gpu_clock import seconds_at
+from accelsim.models.gpu_estimate import Priced
+from accelsim.models.gpu_keys import Span, parted
+from accelsim.models.gpu_launch import Launch
+from accelsim.models.gpu_schedule import makespan
+
+#: What the profiler counts of a launch beside its blocks' work.
+STARTED_S = 0.9e-6
+
+
+def rows(gpu: str, name: str) -> list[dict[str, Any]]:
+    return list(read(gpu_records.folder(gpu) / f"{name}.json").rows)
+
+
+def launches(kernel: str, gpu: str, case: Mapping[str, Any]) -> tuple[Priced, ...]:
+    """The launches that the model makes of a row's case."""
+    shape = {name: case[name] for name in ("B", "H", "P", "M", "E") if name in case}
+    sets = ["causal=true"] if case.get("causal") else []
+    return estimate_kernel(kernel, arch=gpu, shape={**shape, "F": case["E"]}, sets=sets).launches
+
+
+@pytest.mark.parametrize(("gpu", "within"), [("h100-sxm", 0.08), ("h200-sxm", 0.14)])
+def test_each_launch_of_three_passes(gpu: str, within: float) -> None:
+    """Scores, softmax and values apart; the H200 with only its memory's figures exchanged."""
+    errors: dict[str, list[float]] = {"scores": [], "softmax": [], "values": []}
+    cost = load_gpu(gpu).launch
+    for row in rows(gpu, "unfused-parts"):
+        for found in launches("attention-3pass-mma", gpu, row["case"]):
+            name = found.launch.name
+            started = cost.first_s if name == "scores" else cost.next_s
+            seen = row["parts_s"][name] - started
+            errors[name].append(found.timed.seconds / seen - 1)
+    assert all(len(each) == 15 for each in errors.values())
+    for each in errors.values():
+        assert mean(map(abs, each)) < within
+
+
+def test_each_launch_of_linear_attention() -> None:
+    """States, outputs and the clock with one to four blocks a multiprocessor, warm and cold."""
+    errors: dict[str, list[float]] = {"states": [], "outputs": []}
+    for row in rows("h100-sxm", "linear-times"):
+        seen = [k for k in row["kernels"] if k["entry"] == "chunks"]
+        found = launches("linear-attention", "h100-sxm", row["case"])
+        kept = [p for p in found if p.launch.name in errors]
+        for launch, kernel in zip(kept, seen[-len(kept) :], strict=True):
+            assert launch.launch.blocks == kernel["blocks"]
+            errors[launch.launch.name].append(launch.timed.seconds / kernel["span_s"] - 1)
+    assert len(errors["outputs"]) == 14
+    assert mean(map(abs, errors["outputs"])) < 0.08
+    assert mean(map(abs, errors["states"])) < 0.13
+
+
+def test_flash_attention_splits_keys_as_it_does() -> None:
+    """Blocks of both launches are those of the grids; times within a tenth on the average."""
+    errors = []
+    for row in rows("h100-sxm", "library-splits"):
+        found = launches("flash-attention-2", "h100-sxm", row["case"])
+        assert len(found) == len(row["kernels"]) == 2
+        for priced, kernel in zip(found, row["kernels"], strict=True):
+            x, y, z = kernel["grid"]
+            assert priced.launch.blocks == x * y * z
+        whole = sum(kernel["seconds"] - STARTED_S for kernel in row["kernels"])
+        errors.append(sum(priced.timed.seconds for priced in found) / whole - 1)
+    assert len(errors) == 18
+    assert mean(map(abs, errors)) < 0.1
+
+
+def test_parts_of_spans_are_the_spans() -> None:
+    """Parts have, in tiles and in masked ones, what there was; none has more than its own."""
+    walked = [Span(n, min(2, n)) for n in range(13)]
+    for splits in (1, 2, 3, 5, 12):
+        each = -(-12 // splits)
+        found = parted(walked, 12, splits)
+        assert max(span.tiles for span in found) <= each
+        for at, span in enumerate(walked):
+            own = found[at :: len(walked)]
+            assert sum(s.tiles for s in own) == span.tiles
+            assert sum(s.masked for s in own) == span.masked
+
+
+def test_blocks_that_are_left_go_on_faster_where_they_share() -> None:
+    """Between the time of blocks that share nothing and that of ones whose rates add up."""
+    lengths = [9.0, 2.0, 3.0, 2.0, 1.0]
+    alone = makespan(lengths, 2, 4)
+    shared = makespan(lengths, 2, 4, 1e-9)
+    assert sum(lengths) * 2 / 4 <= shared * (1 + 1e-9)
+    assert shared < makespan(lengths, 2, 4, 0.9) < alone
+
+
+def test_no_more_blocks_start_than_the_gpu_can_start() -> None:
+    gpu = load_gpu("h100-sxm")
+    many = Launch("many", 1.0, 0.0, 0.0, 0.0, {}, blocks=1 << 20)
+    seconds, bound = seconds_at(gpu, many, gpu.clock_hz)
+    assert bound == "blocks"
+    assert seconds == pytest.approx((1 << 20) / gpu.launch.blocks_hz)
+    assert seconds_at(load_gpu("b200"), many, 2e9)[1] != "blocks"
