@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from accelsim.sim.program import Buffer, Way, ways_words
+from accelsim.sim.program import Buffer, Program, Way, share, ways_words
 from accelsim.sim.tiles import Visit
 from accelsim.sim.trace import Recorder
 
@@ -28,6 +28,11 @@ class Request(NamedTuple):
 
     hops: tuple[tuple[int, int], ...]
     counts: tuple[tuple[int, float], ...]
+
+    def share(self, turn: int, turns: int) -> Request:
+        """What one of several turns asks; the first counts the bytes of all."""
+        hops = tuple((port, share(cycles, turn, turns)) for port, cycles in self.hops)
+        return Request(hops, () if turn else self.counts)
 
 
 @dataclass(slots=True, eq=False)
@@ -170,20 +175,21 @@ class Slots:
     """A buffer at run time.  Tiles are numbered from 0 in the order in which they come."""
 
     def __init__(
-        self, number: int, buffer: Buffer, bodies: Sequence[int], ports: Ports, lead: int
+        self, number: int, buffer: Buffer, program: Program, ports: Ports, lead: int
     ) -> None:
         self.number, self.buffer, self.ports = number, buffer, ports
         self.copies, self.sources = buffer.copies, buffer.sources
         self.cause = buffer.cause
         #: Whether a task may start while its tile still comes in, at the pace of the port.
         self.streams = buffer.made and buffer.copies > 1
-        trips = [loop.trips for loop in buffer.visits.steps]
-        self.body, self.stays = bodies[buffer.depth], buffer.visits.stays(bodies)
-        self.instances = math.prod(trips)
-        self.trips = trips
+        trips, turns, bodies = [x.trips for x in buffer.visits.steps], buffer.turns, program.bodies
+        self.ticks = program.ticks
+        self.body, self.stays = bodies[buffer.depth] // turns, buffer.visits.stays(bodies) // turns
+        self.trips, self.turns = [*trips, turns], turns
+        self.instances = math.prod(self.trips)
         moving = [n for n, moves in enumerate(buffer.visits.moving) if moves]
         deepest = len(trips) if buffer.visits.inside else moving[-1] + 1 if moving else 0
-        self.stride = math.prod(trips[deepest:])
+        self.stride = 1 if turns > 1 else math.prod(trips[deepest:])
         self.at: dict[str, int] = dict.fromkeys(buffer.users, -1)
         #: Tiles that have been asked for, those that are there, free slots whose next is not made.
         self.tiles = 0
@@ -205,8 +211,13 @@ class Slots:
         """What asks first of those that ask at once: fills before drains, tiles before streams."""
         return bool(self.buffer.drain), not self.buffer.level
 
+    def wanted(self, instance: int) -> int:
+        """What a fill's sources have made when its tile may come: all before this step."""
+        start = instance * self.body
+        return start - (start % self.ticks if self.buffer.by_step else 0) + self.buffer.ahead
+
     def indices(self, instance: int) -> tuple[int, ...]:
-        """The loop indices of an instance."""
+        """The loop indices of an instance, and its turn."""
         found = []
         for trips in reversed(self.trips):
             instance, i = divmod(instance, trips)
@@ -216,19 +227,24 @@ class Slots:
     def move(self, instance: int) -> Move:
         """What happens at an instance."""
         visits = self.buffer.visits
-        at = self.indices(instance)
-        key = visits.key(at)
+        found = self.indices(instance)
+        at, turn = found[:-1], found[-1]
+        key = visits.key(at), turn
         if key not in self._moves:
             visit = visits.visit(at)
             fill = self.ports.request([(visit, self.buffer.fill)])
             drain = self.ports.request([(visit, self.buffer.drain)])
-            self._moves[key] = Move(visit.new, fill, drain)
+            self._moves[key] = Move(
+                visit.new,
+                fill and fill.share(turn, self.turns),
+                drain and drain.share(turn, self.turns),
+            )
         return self._moves[key]
 
     def there(self, instance: int) -> bool:
         """Whether an instance has anything to do: not beyond the end of a rank."""
         visits = self.buffer.visits
-        return visits.whole or visits.there(self.indices(instance))
+        return visits.whole or visits.there(self.indices(instance)[:-1])
 
     def after(self, instance: int) -> int:
         """The next instance that is there; ``instances`` after the last."""

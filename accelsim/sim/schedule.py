@@ -22,14 +22,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
+from graphlib import CycleError
 from heapq import heappop, heappush
-from itertools import pairwise
 from math import inf
 from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.mapping import Group, Stage
+from accelsim.ir.mapping import Group, Loop, Stage
+from accelsim.sim.cuts import Cut
+from accelsim.sim.listing import Graph, Turn, listed, takes
+from accelsim.sim.program import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class Order:
     ``before`` read, and "inside" where both work in turns finer than a step,
     so that they may not be steps apart.  ``far``: the result leaves for another
     level and comes back from there, or a tile comes into the room, in so many
-    cycles.
+    cycles.  What is finer than a step is there for one turn of ``loops``, and
+    there is room for so many ``copies`` of it, or is the slot of a recurrence
+    ``along`` some parts.
     """
 
     before: str
@@ -50,6 +54,9 @@ class Order:
     tensor: str
     place: Place = field(default=Place(), compare=False)
     far: int = 0
+    loops: tuple[Loop, ...] = ()
+    copies: int = 1
+    along: frozenset[str] = frozenset()
 
 
 class Trial(NamedTuple):
@@ -59,13 +66,25 @@ class Trial(NamedTuple):
     stalls: bool
 
 
+#: By how many turns the second of two Einsums is behind the first, at least.
+Paces: TypeAlias = dict[tuple[str, str], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Lags by Einsum; for each stage and unit the Einsums in order; waits within a stage."""
+    """Lags by Einsum; for each stage and unit the Einsums in order; waits within a stage.
+
+    An Einsum that stands there several times has as many turns, and the second
+    of a pair in ``paces`` is that many turns behind the first.  ``takes``:
+    cycles of an iteration whose tiles are there.
+    """
 
     lags: dict[str, int]
     order: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
     waits: dict[str, tuple[str, ...]]
+    paces: Paces = field(default_factory=dict)
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    takes: int = 0
 
     @property
     def key(self) -> Hashable:
@@ -88,16 +107,20 @@ class Choice(NamedTuple):
     """What a schedule follows from, besides its orders: who trails whom, whose turn is when.
 
     Those that trail most go first; with ``listed`` a unit that is free takes
-    what can start first, and of those what has most to come after it in the
-    stage (list scheduling: Graham, 1969).
+    what can start first (``sim.listing``), and with ``cut`` Einsums that work
+    in turns finer than a step take turns.
     """
 
     trailing: Trailing
-    listed: bool
+    listed: bool = False
+    cut: int = 0
 
 
 class Solver:
-    """Finds the lags of one group; ``cycles`` are those of each Einsum in a step."""
+    """Finds the lags of one group; ``cycles`` are those of each Einsum in a step.
+
+    ``cuts`` says which Einsums may work in turns with others within a step.
+    """
 
     def __init__(
         self,
@@ -105,12 +128,16 @@ class Solver:
         units: dict[str, str],
         orders: Iterable[Order],
         cycles: Mapping[str, int],
+        cuts: Sequence[Mapping[str, Cut]] = (),
     ) -> None:
         self.group, self.units, self.cycles = group, units, cycles
         self.orders = tuple(dict.fromkeys(orders))
         self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
         self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
-        self.choice = Choice({}, False)
+        self.cuts = ({}, *cuts)
+        self.paces = [self._paces(found) for found in self.cuts]
+        self._known: dict[Hashable, Schedule | None] = {}
+        self.choice = Choice({})
 
     def solve(self, trail: bool = True) -> Schedule:
         """The schedule with as many consumers a step behind as there is room for.
@@ -130,15 +157,15 @@ class Solver:
         for pair in tuple(trailing):  # where others wait for the room that it takes
             less = {other: steps for other, steps in trailing.items() if other != pair}
             better = self._schedule(less)
-            if better is not None and self._takes(better) < self._takes(found):
+            if better is not None and better.takes < found.takes:
                 found, trailing = better, less
         for steps in FAR:
             for o in (o for o in pairs if o.far):
                 more = trailing | {(o.before, o.after): steps}
                 better = self._schedule(more)
-                if better is not None and self._takes(better) <= self._takes(found):
+                if better is not None and better.takes <= found.takes:
                     found, trailing = better, more
-        self.choice = Choice(trailing, False)
+        self.choice = Choice(trailing)
         return found
 
     def search(self, trial: Callable[[Schedule, float], Trial]) -> Schedule:
@@ -174,7 +201,7 @@ class Solver:
         own, start = self.choice, self._chosen(self.choice)
         assert start is not None
         known = {start.key}
-        found = [(self._takes(start), 0, own)]
+        found = [(start.takes, 0, own)]
         left = list(found)
         while left and len(known) < MOST_LOOKED:
             _, _, self.choice = heappop(left)
@@ -182,7 +209,7 @@ class Solver:
                 schedule = self._chosen(other)
                 if schedule is None or schedule.key in known:
                     continue
-                found.append((self._takes(schedule), len(known), other))
+                found.append((schedule.takes, len(known), other))
                 known.add(schedule.key)
                 heappush(left, found[-1])
         self.choice = own
@@ -196,24 +223,31 @@ class Solver:
             for some in [own, *([pair] for pair in own if len(own) > 1)]:
                 for steps in TRIED if some else ():
                     trailing = self.choice.trailing | dict.fromkeys(some, steps)
-                    for listed in (False, True):
-                        yield Choice(trailing, listed)
+                    yield Choice(trailing)
+                    yield Choice(trailing, True)
+                    for cut in range(1, len(self.cuts)):
+                        yield Choice(trailing, True, cut)
 
-    def _takes(self, schedule: Schedule) -> int:
-        """Cycles of an iteration whose tiles are there: each stage's longest chain of waits."""
-        before = self._before(schedule.lags, schedule.waits)
-        total = 0
-        for stage in schedule.order:
-            graph = {e: before[e].copy() for _, es in stage for e in es}
-            for _, einsums in stage:
-                for one, other in pairwise(einsums):
-                    graph[other].setdefault(one, 0)
-            ends: dict[str, int] = {}
-            for e in TopologicalSorter(graph).static_order():
-                ready = (ends[w] + way for w, way in graph[e].items())
-                ends[e] = self.cycles[e] + max(ready, default=0)
-            total += max(ends.values(), default=0)
-        return total
+    def _paces(self, cuts: Mapping[str, Cut]) -> Paces:
+        """Who is how many turns behind whom, of those that take turns within a step."""
+        found: Paces = {}
+        for o in self.orders:
+            cut = cuts.get(o.before)
+            if cut is None or o.after not in cut.einsums or o.before == o.after:
+                continue
+            if o.why == "data" and not o.steps:
+                behind = 0
+            elif o.why == "inside" and o.along:
+                behind = cut.between(o.along)
+            elif o.why == "inside":
+                behind = o.copies if o.loops == cut.loops else 1
+            elif o.why == "room" and o.loops[: len(cut.loops)] == cut.loops:
+                behind = o.copies
+            else:
+                continue
+            pair = o.before, o.after
+            found[pair] = min(behind, found.get(pair, behind))
+        return found
 
     def _abreast(self, o: Order) -> bool:
         """Whether both run in one stage on different units."""
@@ -248,92 +282,80 @@ class Solver:
         return None
 
     def _schedule(self, trailing: Trailing) -> Schedule | None:
-        return self._chosen(Choice(trailing, False))
+        return self._chosen(Choice(trailing))
 
     def _chosen(self, choice: Choice) -> Schedule | None:
-        """The schedule of a choice; None if there is none."""
+        """The schedule of a choice; None if there is none.  All but the lags follows from them."""
         lags = self._lags(choice.trailing, self.orders)
         if lags is None:
             return None
+        key = tuple(lags.values()), choice.listed, choice.cut
+        if key not in self._known:
+            self._known[key] = self._with(lags, choice)
+        return self._known[key]
+
+    def _with(self, lags: dict[str, int], choice: Choice) -> Schedule | None:
+        """The schedule with some lags; None if its turns would wait for one another."""
         waits: dict[str, list[str]] = {}
         for o in self.orders:
-            at_once = lags[o.before] - o.steps == lags[o.after]
-            if at_once and o.why != "inside" and self._abreast(o):
+            at_once = lags[o.before] - o.steps == lags[o.after] and o.why != "inside"
+            paced = (o.before, o.after) in self.paces[choice.cut]
+            paced = paced and lags[o.before] == lags[o.after]
+            if at_once and not paced and self._abreast(o):
                 waits.setdefault(o.after, []).append(o.before)
 
-        kept = {e: tuple(dict.fromkeys(w)) for e, w in waits.items()}
-        before = self._before(lags, kept)
-        try:
-            order = tuple(self._order(s, lags, choice, before) for s in self.group.stages)
-        except CycleError:
-            return None
-        found = Schedule(lags, order, kept)
-        return found if self._runs(found, before) else None
+        def trails(turn: Turn) -> tuple[int, int]:
+            return -lags[turn[0]], self.position[turn[0]]
 
-    def _before(
-        self, lags: dict[str, int], waits: dict[str, tuple[str, ...]]
-    ) -> dict[str, dict[str, int]]:
-        """For each Einsum those of its stage that come before it in an iteration.
+        order, total = list[tuple[tuple[str, tuple[str, ...]], ...]](), 0
+        for stage in self.group.stages:
+            graph = self._graph(stage, lags, choice)
+            cycles = {(e, n): share(self.cycles[e], n, self._turns(e, choice)) for e, n in graph}
+            try:
+                if choice.listed:
+                    found = listed(graph, self.units, cycles)
+                else:
+                    found = dict[str, list[Turn]]()
+                    for turn in sorted(graph, key=trails):
+                        found.setdefault(self.units[turn[0]], []).append(turn)
+                total += takes(graph, found.values(), cycles)
+            except CycleError:
+                return None
+            order.append(tuple((u, tuple(e for e, _ in turns)) for u, turns in found.items()))
+        kept = {e: tuple(dict.fromkeys(w)) for e, w in waits.items()}
+        paces = {p: n for p, n in self.paces[choice.cut].items() if lags[p[0]] == lags[p[1]]}
+        return Schedule(lags, tuple(order), kept, paces, self.cuts[choice.cut], total)
+
+    def _turns(self, einsum: str, choice: Choice) -> int:
+        cut = self.cuts[choice.cut].get(einsum)
+        return cut.turns if cut else 1
+
+    def _graph(self, stage: Stage, lags: dict[str, int], choice: Choice) -> Graph:
+        """For each turn in a stage those before it in an iteration.
 
         Each with the cycles that its result, or a tile into its room, is on the way.
         """
-        graph = {e: dict.fromkeys(waits.get(e, ()), 0) for e in self.stage}
+        turns = {e: self._turns(e, choice) for e in stage.einsums}
+        graph: Graph = {
+            (e, n): {(e, n - 1): 0} if n else {} for e in stage.einsums for n in range(turns[e])
+        }
         for o in self.orders:
-            if self.stage[o.before] != self.stage[o.after] or o.before == o.after:
+            before, after = o.before, o.after
+            if before not in turns or after not in turns or before == after:
                 continue
-            near = self.units[o.before] == self.units[o.after]
-            if o.why == "inside":
-                first, second = sorted((o.before, o.after), key=lambda e: self.position[e])
+            behind = self.paces[choice.cut].get((before, after))
+            if behind is not None and lags[before] == lags[after]:
+                for n in range(behind, turns[after]):
+                    graph[after, n][before, n - behind] = 0
+            elif o.why == "inside":
+                first, second = sorted((before, after), key=lambda e: self.position[e])
+                near = self.units[before] == self.units[after]
                 if near and lags[first] == lags[second]:
-                    graph[second].setdefault(first, 0)
-            elif lags[o.before] - o.steps == lags[o.after]:
-                graph[o.after][o.before] = max(graph[o.after].get(o.before, 0), o.far)
+                    graph[second, 0].setdefault((first, turns[first] - 1), 0)
+            elif lags[before] - o.steps == lags[after]:
+                known = graph[after, 0].get((before, turns[before] - 1), 0)
+                graph[after, 0][before, turns[before] - 1] = max(known, o.far)
         return graph
-
-    def _order(
-        self, stage: Stage, lags: dict[str, int], choice: Choice, before: dict[str, dict[str, int]]
-    ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The turns on each unit in a stage.  Raises CycleError where there are none."""
-        inner = {e: before[e] for e in stage.einsums}
-        turns = [*TopologicalSorter(inner).static_order()] if choice.listed else []
-        tail = dict.fromkeys(stage.einsums, 0)  # cycles from its end to the end of all after it
-        for e in reversed(turns):
-            for other, way in inner[e].items():
-                tail[other] = max(tail[other], way + self.cycles[e] + tail[e])
-
-        def turn(e: str) -> tuple[int, int]:
-            return -lags[e], self.position[e]
-
-        units: dict[str, list[str]] = {}
-        left, ends = sorted(stage.einsums, key=turn), dict[str, int]()
-        free = {self.units[e]: 0 for e in left}
-        while left:
-            e, start = left[0], 0
-            if choice.listed:
-                open_ = {
-                    e: max([free[self.units[e]], *(ends[w] + way for w, way in inner[e].items())])
-                    for e in left
-                    if inner[e].keys() <= ends.keys()
-                }
-                e = min(open_, key=lambda e: (open_[e], -tail[e] - self.cycles[e]))
-                start = open_[e]
-            left.remove(e)
-            free[self.units[e]] = ends[e] = start + self.cycles[e]
-            units.setdefault(self.units[e], []).append(e)
-        return tuple((u, tuple(es)) for u, es in units.items())
-
-    def _runs(self, schedule: Schedule, before: dict[str, dict[str, int]]) -> bool:
-        """Whether what must come before what and the order on each unit form no circle."""
-        graph = {e: set(found) for e, found in before.items()}
-        for stage in schedule.order:
-            for _, einsums in stage:
-                for one, other in pairwise(einsums):
-                    graph[other].add(one)
-        try:
-            TopologicalSorter(graph).prepare()
-        except CycleError:
-            return False
-        return True
 
     def _faults(self) -> list[Fault]:
         """What is in the way: orders about room without which the rest could be kept."""

@@ -1,0 +1,138 @@
+"""Steps cut into turns: Einsums on several units that hand on what is finer than a step.
+
+Such Einsums go round the loops inside a step that are around all of them
+together.  With a turn for each iteration one works on a tile while the other
+makes the next; as many as there is room for may be between them.  A buffer
+whose tiles change with the turns of all its users comes and goes with them,
+an equal share of the step's words each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from accelsim.ir.mapping import Loop
+from accelsim.sim.execute import rings
+from accelsim.sim.nest import Nest, folds
+from accelsim.sim.program import TILE, Buffer
+
+#: A step is not cut into more turns than these.
+MOST_TURNS = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """Einsums that go round some loops inside a step together, a turn for each iteration."""
+
+    einsums: frozenset[str]
+    loops: tuple[Loop, ...]
+
+    @property
+    def turns(self) -> int:
+        """Turns in a step."""
+        return math.prod(loop.trips for loop in self.loops)
+
+    def between(self, along: frozenset[str]) -> int:
+        """Turns from one slot of a recurrence along some parts to the next; 1 within a turn."""
+        count = 1
+        for loop in reversed(self.loops):
+            if loop.part in along:
+                return count
+            count *= loop.trips
+        return 1
+
+
+def cuts(
+    nest: Nest, pairs: Iterable[tuple[str, str]], cycles: Callable[[str], int]
+) -> dict[str, Cut]:
+    """Einsums that may take turns, of those that in pairs share what is finer than a step.
+
+    ``cycles`` are those of an Einsum in a step: each turn takes one at least.
+    """
+    groups: list[set[str]] = []
+    for one, other in pairs:
+        if one != other:
+            met = [g for g in groups if g & {one, other}]
+            groups = [g for g in groups if g not in met]
+            groups.append({one, other}.union(*met))
+    found: dict[str, Cut] = {}
+    for group in groups if not nest.short else ():
+        works = [nest.work[e] for e in group]
+        paths = zip(*(w.above for w in works), strict=False)
+        common = tuple(nodes[0] for nodes in paths if all(n is nodes[0] for n in nodes))
+        cut, most = Cut(frozenset(group), ()), min(MOST_TURNS, *map(cycles, group))
+        for r in nest.around(common)[1]:
+            more = Cut(cut.einsums, (*cut.loops, Loop(r.part, r.trips)))
+            if more.turns > most:
+                break
+            cut = more
+        whole = all(w.depth == len(nest.steps) for w in works)
+        together = len({nest.stage[e] for e in group}) == 1
+        if cut.loops and whole and together and len({w.leaf.unit for w in works}) > 1:
+            found |= dict.fromkeys(group, cut)
+    return found
+
+
+def own_cuts(
+    nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]
+) -> dict[str, Cut]:
+    """Those that share a cut, and of the others each cut into turns of its own.
+
+    Such turns hand nothing on: they only leave room between them for turns of
+    others on their unit.
+    """
+    found, ring = dict(shared), rings(nest.cascade)
+    for e, work in nest.work.items():
+        if e in shared or nest.short or work.depth != len(nest.steps) or ring.get(e, ())[1:]:
+            continue
+        cut, most = Cut(frozenset({e}), ()), min(MOST_TURNS, cycles(e))
+        own = nest.around(work.above)[1]
+        if not folds(work.leaf, nest.arch.unit[work.leaf.unit]):
+            own = nest.inside(e)
+        for r in own:
+            more = Cut(cut.einsums, (*cut.loops, Loop(r.part, r.trips)))
+            if more.turns > most:
+                break
+            cut = more
+        if cut.loops:
+            found[e] = cut
+    return found
+
+
+def turned(
+    buffers: Sequence[Buffer], cuts: Mapping[str, Cut], lags: Mapping[str, int], ticks: int
+) -> tuple[Buffer, ...]:
+    """The buffers with turns, and ahead by so many ticks a step."""
+    return tuple(_turned(b, buffers, cuts, lags, ticks) for b in buffers)
+
+
+def _turned(
+    buffer: Buffer,
+    buffers: Sequence[Buffer],
+    cuts: Mapping[str, Cut],
+    lags: Mapping[str, int],
+    ticks: int,
+) -> Buffer:
+    """One of the buffers, in turns if its tiles change with those of its users.
+
+    What it waits for is then there turn by turn, too, if its makers take the same turns.
+    """
+    whole = replace(buffer, ahead=buffer.ahead * ticks)
+    cut, own = cuts.get(buffer.users[0]), {lags[e] for e in buffer.users}
+    if cut is None or not buffer.level or len(own) > 1 or not cut.einsums.issuperset(buffer.users):
+        return whole
+    if tuple(Loop(r.part, r.trips) for r in buffer.visits.inside)[: len(cut.loops)] != cut.loops:
+        return whole
+    makers, itself = list[str](), False
+    for source in buffer.sources:
+        if isinstance(source, int):
+            makers += buffers[source].writers
+            itself = itself or buffers[source].hold == buffer.hold
+        elif not source.startswith(TILE):
+            makers.append(source)
+    near = cut.einsums.issuperset(makers) and own.issuperset(lags[e] for e in makers)
+    near = near and (buffer.ahead >= 0 or itself)  # else what steps before have made
+    ahead = buffer.ahead * (ticks // cut.turns if near else ticks)
+    return replace(buffer, ahead=ahead, turns=cut.turns, by_step=not near)

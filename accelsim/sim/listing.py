@@ -1,0 +1,70 @@
+"""Whose turn is when on each unit in a stage: list scheduling (Graham, 1969).
+
+An Einsum has one turn in a stage, or several where it goes round loops inside
+a step together with Einsums of other units.  A graph says for each turn which
+come before it, and how many cycles later it may begin for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from graphlib import TopologicalSorter
+from itertools import pairwise
+from typing import TypeAlias
+
+#: A turn of an Einsum.
+Turn: TypeAlias = tuple[str, int]
+#: For each turn those before it, with the cycles from their end.
+Graph: TypeAlias = dict[Turn, dict[Turn, int]]
+
+
+def listed(
+    graph: Graph, units: Mapping[str, str], cycles: Mapping[Turn, int]
+) -> dict[str, list[Turn]]:
+    """The turns on each unit: a free one takes what can begin first, then what has most after it.
+
+    Raises CycleError where turns wait for one another.
+
+    >>> graph = {("A", 0): {}, ("B", 0): {("A", 0): 0}, ("C", 0): {}}
+    >>> listed(graph, {"A": "u", "B": "v", "C": "u"}, dict.fromkeys(graph, 1))
+    {'u': [('A', 0), ('C', 0)], 'v': [('B', 0)]}
+    """
+    tail = dict(cycles)  # cycles from its beginning to the end of all after it
+    after: dict[Turn, list[Turn]] = {turn: [] for turn in graph}
+    for turn in reversed([*TopologicalSorter(graph).static_order()]):
+        for other, way in graph[turn].items():
+            tail[other] = max(tail[other], cycles[other] + way + tail[turn])
+            after[other].append(turn)
+    found: dict[str, list[Turn]] = {}
+    free = {units[e]: 0 for e, _ in graph}
+    left = {turn: len(before) for turn, before in graph.items()}
+    begins = dict.fromkeys(graph, 0)
+    ready = {turn: None for turn, before in graph.items() if not before}
+    while ready:
+        turn = min(ready, key=lambda t: (max(free[units[t[0]]], begins[t]), -tail[t]))
+        del ready[turn]
+        unit = units[turn[0]]
+        free[unit] = end = max(free[unit], begins[turn]) + cycles[turn]
+        found.setdefault(unit, []).append(turn)
+        for other in after[turn]:
+            begins[other] = max(begins[other], end + graph[other][turn])
+            left[other] -= 1
+            if not left[other]:
+                ready[other] = None
+    return found
+
+
+def takes(graph: Graph, order: Iterable[list[Turn]], cycles: Mapping[Turn, int]) -> int:
+    """Cycles until the last turn has ended, with the turns of each unit in order.
+
+    Raises CycleError where turns wait for one another.
+    """
+    whole = {turn: dict(before) for turn, before in graph.items()}
+    for turns in order:
+        for one, other in pairwise(turns):
+            whole[other].setdefault(one, 0)
+    ends: dict[Turn, int] = {}
+    for turn in TopologicalSorter(whole).static_order():
+        begins = [ends[w] + way for w, way in whole[turn].items()]
+        ends[turn] = cycles[turn] + max(begins, default=0)
+    return max(ends.values(), default=0)
