@@ -106,8 +106,8 @@ class _Compiler:
         fill = max(arch.unit[w.leaf.unit].fill_cycles for w in nest.work.values())
         return Program(
             nest.group.name, nest.steps, tuple(n * ticks for n in nest.bodies), tuple(stages),
-            turned(self.buffers, schedule.cuts, schedule.lags, ticks), laid, math.ceil(fill),
-            ticks,
+            turned(nest, self.buffers, schedule.cuts, schedule.lags, ticks), laid,
+            math.ceil(fill), ticks,
         )  # fmt: skip
 
     def _cycles(self, einsum: str) -> int:
@@ -391,13 +391,14 @@ class _Compiler:
                         continue
                     name, place = access.tensor, work.leaf.place
                     steps = self._recurs(access) if nest.old(access) else 0
+                    parts = nest.parts[self.cascade.iterative[name]] if nest.old(access) else ()
+                    along = frozenset(p.part for p in parts)
                     if steps is None:
-                        parts = nest.parts[self.cascade.iterative[name]]
-                        along = frozenset(p.part for p in parts if p.trips > 1)
                         yield Order(writer.name, after, 0, "inside", name, place, along=along)
                     else:
                         far = 0 if steps else self._far(writer.name, after, name)
-                        yield Order(writer.name, after, steps, "data", name, place, far)
+                        yield Order(writer.name, after, steps, "data", name, place, far,
+                                    along=along)  # fmt: skip
 
     def _far(self, writer: str, reader: str, tensor: str) -> int:
         """Cycles that what one writes takes to leave and come back to the other; 0: it stays."""

@@ -34,6 +34,10 @@ class Cut:
         """Turns in a step."""
         return math.prod(loop.trips for loop in self.loops)
 
+    def along(self, parts: frozenset[str]) -> bool:
+        """Whether turns go along some of the parts."""
+        return any(loop.part in parts for loop in self.loops)
+
     def between(self, along: frozenset[str]) -> int:
         """Turns from one slot of a recurrence along some parts to the next; 1 within a turn."""
         count = 1
@@ -102,13 +106,18 @@ def own_cuts(
 
 
 def turned(
-    buffers: Sequence[Buffer], cuts: Mapping[str, Cut], lags: Mapping[str, int], ticks: int
+    nest: Nest,
+    buffers: Sequence[Buffer],
+    cuts: Mapping[str, Cut],
+    lags: Mapping[str, int],
+    ticks: int,
 ) -> tuple[Buffer, ...]:
     """The buffers with turns, and ahead by so many ticks a step."""
-    return tuple(_turned(b, buffers, cuts, lags, ticks) for b in buffers)
+    return tuple(_turned(nest, b, buffers, cuts, lags, ticks) for b in buffers)
 
 
 def _turned(
+    nest: Nest,
     buffer: Buffer,
     buffers: Sequence[Buffer],
     cuts: Mapping[str, Cut],
@@ -121,7 +130,7 @@ def _turned(
     """
     whole = replace(buffer, ahead=buffer.ahead * ticks)
     cut, own = cuts.get(buffer.users[0]), {lags[e] for e in buffer.users}
-    if cut is None or not buffer.level or len(own) > 1 or not cut.einsums.issuperset(buffer.users):
+    if cut is None or len(own) > 1 or not cut.einsums.issuperset(buffer.users):
         return whole
     if tuple(Loop(r.part, r.trips) for r in buffer.visits.inside)[: len(cut.loops)] != cut.loops:
         return whole
@@ -135,4 +144,8 @@ def _turned(
     near = cut.einsums.issuperset(makers) and own.issuperset(lags[e] for e in makers)
     near = near and (buffer.ahead >= 0 or itself)  # else what steps before have made
     ahead = buffer.ahead * (ticks // cut.turns if near else ticks)
+    if near and not ahead and not itself:  # it reads the slot before of a recurrence
+        rank = nest.cascade.iterative.get(buffer.tensor, "")
+        along = frozenset(p.part for p in nest.parts.get(rank, ()))
+        ahead = (1 - cut.between(along)) * (ticks // cut.turns)
     return replace(buffer, ahead=ahead, turns=cut.turns, by_step=not near)

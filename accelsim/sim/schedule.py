@@ -237,7 +237,7 @@ class Solver:
                 continue
             if o.why == "data" and not o.steps:
                 behind = 0
-            elif o.why == "inside" and o.along:
+            elif o.along and (o.why == "inside" or cut.along(o.along)):
                 behind = cut.between(o.along)
             elif o.why == "inside":
                 behind = o.copies if o.loops == cut.loops else 1
