@@ -131,7 +131,8 @@ class _Compiler:
                 for (before, after), behind in schedule.paces.items()
                 if after == e and behind <= done[e]
             ]
-            yield replace(task, waits=tuple(waits), turn=done[e])
+            begin = schedule.begins[e, done[e]]
+            yield replace(task, waits=tuple(waits), turn=done[e], begin=begin)
             done[e] += 1
 
     def _task(self, einsum: str, schedule: Schedule, ticks: int) -> Task:

@@ -79,9 +79,7 @@ def cuts(
     return found
 
 
-def own_cuts(
-    nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]
-) -> dict[str, Cut]:
+def own_cuts(nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]) -> dict[str, Cut]:
     """Those that share a cut, and of the others each cut into turns of its own.
 
     Such turns hand nothing on: they only leave room between them for turns of
@@ -138,7 +136,7 @@ def _turned(
     for source in buffer.sources:
         if isinstance(source, int):
             makers += buffers[source].writers
-            itself = itself or buffers[source].hold == buffer.hold
+            itself = itself or buffers[source] is buffer
         elif not source.startswith(TILE):
             makers.append(source)
     near = cut.einsums.issuperset(makers) and own.issuperset(lags[e] for e in makers)

@@ -71,11 +71,7 @@ class Engine:
             for writes in (False, True)
         }
         self.ports = Ports(rates, counters)
-        lags = {t.einsum: t.lag for t in program.tasks}
-        self.slots = [
-            Slots(n, b, program, self.ports, min(lags[e] for e in b.users))
-            for n, b in enumerate(program.buffers)
-        ]
+        self.slots = [Slots(n, b, program, self.ports) for n, b in enumerate(program.buffers)]
         #: Iterations are counted in ticks, as steps are.
         self.time = self.now = self.iteration = 0
         self.made: dict[int | str, int] = {}
@@ -118,7 +114,7 @@ class Engine:
         if slots.next is None:
             return
         wanted = slots.wanted(slots.next)
-        move, due = slots.move(slots.next), slots.next * slots.body + slots.lead
+        move, due = slots.move(slots.next), slots.due(slots.next * slots.body)
         if move.fill and any(self.made[source] < wanted for source in slots.sources):
             slots.waiting += 1
             return
@@ -172,9 +168,9 @@ class Engine:
         last = einsum in slots.buffer.writers and not slots.writes[tile]
         if last and drain is not None:
             slots.upto[tile] = upto
-            due = upto + (slots.copies - 1) * slots.stays + slots.lead
+            due = slots.due(upto + (slots.copies - 1) * slots.stays)
             for other in self.readers.get(slots.number, ()):
-                due = min(due, upto - other.buffer.ahead + other.lead)
+                due = min(due, other.due(upto - other.buffer.ahead))
             self._ask(Transfer(slots, tile, True, due, len(drain.hops)), drain)
         self._done(slots, tile)
         if last and drain is None:

@@ -7,6 +7,7 @@ come before it, and how many cycles later it may begin for that.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -38,24 +39,26 @@ def listed(
     found: dict[str, list[Turn]] = {}
     free = {units[e]: 0 for e, _ in graph}
     left = {turn: len(before) for turn, before in graph.items()}
-    begins = dict.fromkeys(graph, 0)
+    early = dict.fromkeys(graph, 0)
     ready = {turn: None for turn, before in graph.items() if not before}
     while ready:
-        turn = min(ready, key=lambda t: (max(free[units[t[0]]], begins[t]), -tail[t]))
+        turn = min(ready, key=lambda t: (max(free[units[t[0]]], early[t]), -tail[t]))
         del ready[turn]
         unit = units[turn[0]]
-        free[unit] = end = max(free[unit], begins[turn]) + cycles[turn]
+        free[unit] = end = max(free[unit], early[turn]) + cycles[turn]
         found.setdefault(unit, []).append(turn)
         for other in after[turn]:
-            begins[other] = max(begins[other], end + graph[other][turn])
+            early[other] = max(early[other], end + graph[other][turn])
             left[other] -= 1
             if not left[other]:
                 ready[other] = None
     return found
 
 
-def takes(graph: Graph, order: Iterable[list[Turn]], cycles: Mapping[Turn, int]) -> int:
-    """Cycles until the last turn has ended, with the turns of each unit in order.
+def begins(
+    graph: Graph, order: Iterable[list[Turn]], cycles: Mapping[Turn, int]
+) -> dict[Turn, int]:
+    """When each turn may begin, with the turns of each unit in order.
 
     Raises CycleError where turns wait for one another.
     """
@@ -63,8 +66,22 @@ def takes(graph: Graph, order: Iterable[list[Turn]], cycles: Mapping[Turn, int])
     for turns in order:
         for one, other in pairwise(turns):
             whole[other].setdefault(one, 0)
-    ends: dict[Turn, int] = {}
+    found: dict[Turn, int] = {}
     for turn in TopologicalSorter(whole).static_order():
-        begins = [ends[w] + way for w, way in whole[turn].items()]
-        ends[turn] = cycles[turn] + max(begins, default=0)
-    return max(ends.values(), default=0)
+        ready = [found[w] + cycles[w] + way for w, way in whole[turn].items()]
+        found[turn] = max(ready, default=0)
+    return found
+
+
+def numbered(einsums: Iterable[str]) -> list[Turn]:
+    """The turns of Einsums that stand there once for each.
+
+    >>> numbered(("A", "B", "A"))
+    [('A', 0), ('B', 0), ('A', 1)]
+    """
+    found: list[Turn] = []
+    done = Counter[str]()
+    for e in einsums:
+        found.append((e, done[e]))
+        done[e] += 1
+    return found

@@ -35,18 +35,22 @@ class Request(NamedTuple):
         return Request(hops, () if turn else self.counts)
 
 
+#: An iteration, and cycles after its beginning.
+Due: TypeAlias = tuple[int, int]
+
+
 @dataclass(slots=True, eq=False)
 class Transfer:
     """A tile on its way: which, whether it leaves, when it is due, ports that it still passes.
 
-    It is due in the iteration in which a tile comes to be used, or what it
-    makes room for or brings.
+    It is due when a tile comes to be used, or what it makes room for or brings:
+    the iteration, and so many cycles after that by the plan.
     """
 
     slots: Slots
     tile: int
     drains: bool
-    due: int
+    due: Due
     hops: int
 
 
@@ -174,9 +178,7 @@ class Ports:
 class Slots:
     """A buffer at run time.  Tiles are numbered from 0 in the order in which they come."""
 
-    def __init__(
-        self, number: int, buffer: Buffer, program: Program, ports: Ports, lead: int
-    ) -> None:
+    def __init__(self, number: int, buffer: Buffer, program: Program, ports: Ports) -> None:
         self.number, self.buffer, self.ports = number, buffer, ports
         self.copies, self.sources = buffer.copies, buffer.sources
         self.cause = buffer.cause
@@ -203,9 +205,21 @@ class Slots:
         self.covers: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
         self.next: int | None = 0
-        #: Iterations by which the first of its users trails.
-        self.lead = lead
+        users = [t for t in program.tasks if t.einsum in buffer.users]
+        #: Iterations by which the first of its users trails, and when it begins each turn.
+        self.lead = min(t.lag for t in users)
+        first = [t for t in users if t.lag == self.lead]
+        self.begins = [
+            min(t.begin for t in first if t.turn == (turn if turns > 1 else 0))
+            for turn in range(turns)
+        ]
         self._moves: dict[object, Move] = {}
+
+    def due(self, step: int) -> Due:
+        """When what begins with a step is due."""
+        start = step - step % self.ticks
+        turn = (step - start) // self.body if self.turns > 1 else 0
+        return start + self.lead, self.begins[turn]
 
     def urgency(self) -> tuple[bool, bool]:
         """What asks first of those that ask at once: fills before drains, tiles before streams."""

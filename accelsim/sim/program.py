@@ -110,7 +110,8 @@ class Task:
 
     ``length`` gives the cycles where they differ from step to step.  It is one
     ``turn`` of those that a step has, an iteration of ``loops`` inside it, and
-    waits until some others have done so many turns in the same iteration.
+    waits until some others have done so many turns in the same iteration.  If
+    nothing else keeps it, it begins so many cycles after its iteration.
     """
 
     einsum: str
@@ -126,6 +127,7 @@ class Task:
     length: Length | None = None
     turn: int = 0
     loops: tuple[Loop, ...] = ()
+    begin: int = 0
 
     @property
     def turns(self) -> int:

@@ -30,7 +30,7 @@ from typing import NamedTuple, TypeAlias
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir.mapping import Group, Loop, Stage
 from accelsim.sim.cuts import Cut
-from accelsim.sim.listing import Graph, Turn, listed, takes
+from accelsim.sim.listing import Graph, Turn, begins, listed, numbered
 from accelsim.sim.program import share
 
 
@@ -60,12 +60,15 @@ class Order:
 
 
 class Trial(NamedTuple):
-    """Cycles of a run, and whether its iterations take longer than the busiest unit or port."""
+    """Cycles of a run and of each iteration, and whether the busiest unit or port takes fewer."""
 
     cycles: float
+    each: float
     stalls: bool
 
 
+#: For each stage its units, each with its Einsums in order.
+Turns: TypeAlias = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
 #: By how many turns the second of two Einsums is behind the first, at least.
 Paces: TypeAlias = dict[tuple[str, str], int]
 
@@ -76,15 +79,17 @@ class Schedule:
 
     An Einsum that stands there several times has as many turns, and the second
     of a pair in ``paces`` is that many turns behind the first.  ``takes``:
-    cycles of an iteration whose tiles are there.
+    cycles of an iteration whose tiles are there; ``begins``: when each turn
+    begins in it.
     """
 
     lags: dict[str, int]
-    order: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+    order: Turns
     waits: dict[str, tuple[str, ...]]
     paces: Paces = field(default_factory=dict)
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     takes: int = 0
+    begins: Mapping[Turn, int] = field(default_factory=dict)
 
     @property
     def key(self) -> Hashable:
@@ -191,7 +196,32 @@ class Solver:
                 if other.cycles < least.cycles:
                     fastest, least, self.choice, moved = found, other, choice, True
             first = False
+        moved = True
+        while moved and least.stalls:
+            moved = False
+            for found in self._moved(fastest):
+                if found in tried or found.takes >= least.each or len(tried) > MOST_TRIED:
+                    continue
+                tried.append(found)
+                other = trial(found, least.cycles)
+                if other.cycles < least.cycles:
+                    fastest, least, moved = found, other, True
+                    break
         return fastest
+
+    def _moved(self, schedule: Schedule) -> Iterator[Schedule]:
+        """The schedule with one turn of a unit at another place."""
+        for n, stage in enumerate(schedule.order):
+            for k, (unit, einsums) in enumerate(stage):
+                for i, e in enumerate(einsums):
+                    rest = einsums[:i] + einsums[i + 1 :]
+                    for j in range(len(einsums)):
+                        there = (*rest[:j], e, *rest[j:])
+                        units = (*stage[:k], (unit, there), *stage[k + 1 :])
+                        order = (*schedule.order[:n], units, *schedule.order[n + 1 :])
+                        found = self._ordered(schedule.lags, self.choice, order)
+                        if found is not None and there != einsums:
+                            yield found
 
     def _shortest(self) -> list[Choice]:
         """Of the choices around the present one those with the shortest iterations, best first.
@@ -296,6 +326,27 @@ class Solver:
 
     def _with(self, lags: dict[str, int], choice: Choice) -> Schedule | None:
         """The schedule with some lags; None if its turns would wait for one another."""
+
+        def trails(turn: Turn) -> tuple[int, int]:
+            return -lags[turn[0]], self.position[turn[0]]
+
+        order = list[tuple[tuple[str, tuple[str, ...]], ...]]()
+        for stage in self.group.stages:
+            graph, cycles = self._graph(stage, lags, choice)
+            if choice.listed:
+                try:
+                    found = listed(graph, self.units, cycles)
+                except CycleError:
+                    return None
+            else:
+                found = dict[str, list[Turn]]()
+                for turn in sorted(graph, key=trails):
+                    found.setdefault(self.units[turn[0]], []).append(turn)
+            order.append(tuple((u, tuple(e for e, _ in turns)) for u, turns in found.items()))
+        return self._ordered(lags, choice, tuple(order))
+
+    def _ordered(self, lags: dict[str, int], choice: Choice, order: Turns) -> Schedule | None:
+        """The schedule with some lags and turns; None if they would wait for one another."""
         waits: dict[str, list[str]] = {}
         for o in self.orders:
             at_once = lags[o.before] - o.steps == lags[o.after] and o.why != "inside"
@@ -303,35 +354,27 @@ class Solver:
             paced = paced and lags[o.before] == lags[o.after]
             if at_once and not paced and self._abreast(o):
                 waits.setdefault(o.after, []).append(o.before)
-
-        def trails(turn: Turn) -> tuple[int, int]:
-            return -lags[turn[0]], self.position[turn[0]]
-
-        order, total = list[tuple[tuple[str, tuple[str, ...]], ...]](), 0
-        for stage in self.group.stages:
-            graph = self._graph(stage, lags, choice)
-            cycles = {(e, n): share(self.cycles[e], n, self._turns(e, choice)) for e, n in graph}
+        total, planned = 0, dict[Turn, int]()
+        for stage, units in zip(self.group.stages, order, strict=True):
+            graph, cycles = self._graph(stage, lags, choice)
             try:
-                if choice.listed:
-                    found = listed(graph, self.units, cycles)
-                else:
-                    found = dict[str, list[Turn]]()
-                    for turn in sorted(graph, key=trails):
-                        found.setdefault(self.units[turn[0]], []).append(turn)
-                total += takes(graph, found.values(), cycles)
+                first = begins(graph, (numbered(es) for _, es in units), cycles)
             except CycleError:
                 return None
-            order.append(tuple((u, tuple(e for e, _ in turns)) for u, turns in found.items()))
+            planned |= {turn: total + begin for turn, begin in first.items()}
+            total += max((first[turn] + cycles[turn] for turn in graph), default=0)
         kept = {e: tuple(dict.fromkeys(w)) for e, w in waits.items()}
         paces = {p: n for p, n in self.paces[choice.cut].items() if lags[p[0]] == lags[p[1]]}
-        return Schedule(lags, tuple(order), kept, paces, self.cuts[choice.cut], total)
+        return Schedule(lags, order, kept, paces, self.cuts[choice.cut], total, planned)
 
     def _turns(self, einsum: str, choice: Choice) -> int:
         cut = self.cuts[choice.cut].get(einsum)
         return cut.turns if cut else 1
 
-    def _graph(self, stage: Stage, lags: dict[str, int], choice: Choice) -> Graph:
-        """For each turn in a stage those before it in an iteration.
+    def _graph(
+        self, stage: Stage, lags: dict[str, int], choice: Choice
+    ) -> tuple[Graph, dict[Turn, int]]:
+        """For each turn in a stage those before it in an iteration, and its cycles.
 
         Each with the cycles that its result, or a tile into its room, is on the way.
         """
@@ -355,7 +398,7 @@ class Solver:
             elif lags[before] - o.steps == lags[after]:
                 known = graph[after, 0].get((before, turns[before] - 1), 0)
                 graph[after, 0][before, turns[before] - 1] = max(known, o.far)
-        return graph
+        return graph, {(e, n): share(self.cycles[e], n, turns[e]) for e, n in graph}
 
     def _faults(self) -> list[Fault]:
         """What is in the way: orders about room without which the rest could be kept."""

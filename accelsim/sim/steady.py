@@ -68,13 +68,13 @@ def tried(
                 time, taken = engine.time, engine.taken()
             engine.run_iteration()
             if engine.time > most:
-                return Trial(math.inf, True)
+                return Trial(math.inf, math.inf, True)
     except InputError:
-        return Trial(math.inf, True)
+        return Trial(math.inf, math.inf, True)
     cycles = engine.time - time
     longest = max(now - then for now, then in zip(engine.taken(), taken, strict=True))
-    rest = (total - count) * cycles / (count - count // 2)
-    return Trial(engine.time + rest, cycles > longest * (1 + STALLS))
+    each = cycles / (count - count // 2)
+    return Trial(engine.time + (total - count) * each, each, cycles > longest * (1 + STALLS))
 
 
 def ends(program: Program, rates: Mapping[tuple[str, str], float]) -> bool:
@@ -165,7 +165,7 @@ class _Runner:
             moved = ((q.transfer, q.cycles) for q in queue)
             found.append(
                 tuple((t.slots.number, t.tile - first[t.slots.number], t.drains,
-                       self._place(t.due, outer), cycles) for t, cycles in moved)
+                       self._place(t.due[0], outer), t.due[1], cycles) for t, cycles in moved)
             )  # fmt: skip
         return tuple(found), ahead
 
@@ -210,7 +210,7 @@ class _Runner:
             slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
         ports = engine.ports
         for transfer in {id(q.transfer): q.transfer for qs in ports.queues for q in qs}.values():
-            transfer.due += moved_by(transfer.due)
+            transfer.due = transfer.due[0] + moved_by(transfer.due[0]), transfer.due[1]
         ports.free = [t + moved for t in ports.free]
         engine.made = {n: u + moved_by(u) if u > past else u for n, u in engine.made.items()}
         for level, changes in engine.room.changes.items():
