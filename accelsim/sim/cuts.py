@@ -18,8 +18,8 @@ from accelsim.sim.execute import rings
 from accelsim.sim.nest import Nest, folds
 from accelsim.sim.program import TILE, Buffer
 
-#: A step is not cut into more turns than these.
-MOST_TURNS = 16
+#: A step is not cut into more turns than these: those that share tiles, and others.
+MOST_TURNS, MOST_OWN = 256, 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ def own_cuts(nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]
     for e, work in nest.work.items():
         if e in shared or nest.short or work.depth != len(nest.steps) or ring.get(e, ())[1:]:
             continue
-        cut, most = Cut(frozenset({e}), ()), min(MOST_TURNS, cycles(e))
+        cut, most = Cut(frozenset({e}), ()), min(MOST_OWN, cycles(e))
         own = nest.around(work.above)[1]
         if not folds(work.leaf, nest.arch.unit[work.leaf.unit]):
             own = nest.inside(e)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from graphlib import TopologicalSorter
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -24,18 +23,17 @@ def listed(
 ) -> dict[str, list[Turn]]:
     """The turns on each unit: a free one takes what can begin first, then what has most after it.
 
-    Raises CycleError where turns wait for one another.
+    Turns that wait for one another are left out.
 
     >>> graph = {("A", 0): {}, ("B", 0): {("A", 0): 0}, ("C", 0): {}}
     >>> listed(graph, {"A": "u", "B": "v", "C": "u"}, dict.fromkeys(graph, 1))
     {'u': [('A', 0), ('C', 0)], 'v': [('B', 0)]}
     """
+    after = _after(graph)
     tail = dict(cycles)  # cycles from its beginning to the end of all after it
-    after: dict[Turn, list[Turn]] = {turn: [] for turn in graph}
-    for turn in reversed([*TopologicalSorter(graph).static_order()]):
+    for turn in reversed(_sorted(graph, after)):
         for other, way in graph[turn].items():
             tail[other] = max(tail[other], cycles[other] + way + tail[turn])
-            after[other].append(turn)
     found: dict[str, list[Turn]] = {}
     free = {units[e]: 0 for e, _ in graph}
     left = {turn: len(before) for turn, before in graph.items()}
@@ -57,19 +55,40 @@ def listed(
 
 def begins(
     graph: Graph, order: Iterable[list[Turn]], cycles: Mapping[Turn, int]
-) -> dict[Turn, int]:
+) -> dict[Turn, int] | None:
     """When each turn may begin, with the turns of each unit in order.
 
-    Raises CycleError where turns wait for one another.
+    None where turns wait for one another.
     """
     whole = {turn: dict(before) for turn, before in graph.items()}
     for turns in order:
         for one, other in pairwise(turns):
             whole[other].setdefault(one, 0)
     found: dict[Turn, int] = {}
-    for turn in TopologicalSorter(whole).static_order():
+    for turn in _sorted(whole, _after(whole)):
         ready = [found[w] + cycles[w] + way for w, way in whole[turn].items()]
         found[turn] = max(ready, default=0)
+    return found if len(found) == len(graph) else None
+
+
+def _after(graph: Graph) -> dict[Turn, list[Turn]]:
+    """For each turn those after it."""
+    found: dict[Turn, list[Turn]] = {turn: [] for turn in graph}
+    for turn, before in graph.items():
+        for other in before:
+            found[other].append(turn)
+    return found
+
+
+def _sorted(graph: Graph, after: Mapping[Turn, list[Turn]]) -> list[Turn]:
+    """Turns, each behind all before it; without those that wait for one another."""
+    left = {turn: len(before) for turn, before in graph.items()}
+    found = [turn for turn, count in left.items() if not count]
+    for turn in found:
+        for other in after[turn]:
+            left[other] -= 1
+            if not left[other]:
+                found.append(other)
     return found
 
 

@@ -214,6 +214,7 @@ class Slots:
             for turn in range(turns)
         ]
         self._moves: dict[object, Move] = {}
+        self._step, self._key = -1, object()
 
     def due(self, step: int) -> Due:
         """When what begins with a step is due."""
@@ -241,10 +242,12 @@ class Slots:
     def move(self, instance: int) -> Move:
         """What happens at an instance."""
         visits = self.buffer.visits
-        found = self.indices(instance)
-        at, turn = found[:-1], found[-1]
-        key = visits.key(at), turn
+        step, turn = divmod(instance, self.turns)
+        if step != self._step:  # turns of a step are alike but for their share
+            self._step, self._key = step, visits.key(self.indices(instance)[:-1])
+        key = self._key, turn
         if key not in self._moves:
+            at = self.indices(instance)[:-1]
             visit = visits.visit(at)
             fill = self.ports.request([(visit, self.buffer.fill)])
             drain = self.ports.request([(visit, self.buffer.drain)])

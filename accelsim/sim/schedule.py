@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError
 from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -92,6 +91,11 @@ class Schedule:
     begins: Mapping[Turn, int] = field(default_factory=dict)
 
     @property
+    def turns(self) -> int:
+        """Turns in an iteration."""
+        return sum(len(einsums) for stage in self.order for _, einsums in stage)
+
+    @property
     def key(self) -> Hashable:
         """What tells it from others of its group: waits follow from lags."""
         return tuple(self.lags.items()), self.order
@@ -101,8 +105,10 @@ class Schedule:
 FAR = (1, 2, 3)
 #: Steps by which a consumer may trail what it reads, where other lags are tried.
 TRIED = (0, 1, 2, 3)
-#: Schedules that are looked at first, those of them that are tried first, and tried at most.
-MOST_LOOKED, MOST_FIRST, MOST_TRIED = 400, 12, 200
+#: Schedules that are looked at first, and those of them that are tried first.
+MOST_LOOKED, MOST_FIRST = 400, 12
+#: Turns in an iteration of all schedules that are tried, and of one in which they change places.
+MOST_RUN, MOST_MOVED = 2400, 32
 
 #: By how many steps the second of two Einsums trails the first, at least.
 Trailing: TypeAlias = dict[tuple[str, str], int]
@@ -183,26 +189,33 @@ class Solver:
         """
         fastest = self._chosen(self.choice)
         assert fastest is not None
-        least, tried = trial(fastest, inf), [fastest]
+        least, tried, run = trial(fastest, inf), [fastest], fastest.turns
+
+        def worth(found: Schedule) -> bool:
+            """Whether a schedule is new, and there is time to try it."""
+            return run < MOST_RUN and found not in tried
+
         first = moved = True
         while moved and least.stalls:
             moved = first
             for choice in self._shortest() if first else self._near():
                 found = self._chosen(choice)
-                if found is None or found in tried or len(tried) > MOST_TRIED or not least.stalls:
+                if found is None or not least.stalls or not worth(found):
                     continue
                 tried.append(found)
+                run += found.turns
                 other = trial(found, least.cycles)
                 if other.cycles < least.cycles:
                     fastest, least, self.choice, moved = found, other, choice, True
             first = False
-        moved = True
+        moved = fastest.turns <= MOST_MOVED
         while moved and least.stalls:
             moved = False
             for found in self._moved(fastest):
-                if found in tried or found.takes >= least.each or len(tried) > MOST_TRIED:
+                if found.takes >= least.each or not worth(found):
                     continue
                 tried.append(found)
+                run += found.turns
                 other = trial(found, least.cycles)
                 if other.cycles < least.cycles:
                     fastest, least, moved = found, other, True
@@ -334,10 +347,7 @@ class Solver:
         for stage in self.group.stages:
             graph, cycles = self._graph(stage, lags, choice)
             if choice.listed:
-                try:
-                    found = listed(graph, self.units, cycles)
-                except CycleError:
-                    return None
+                found = listed(graph, self.units, cycles)
             else:
                 found = dict[str, list[Turn]]()
                 for turn in sorted(graph, key=trails):
@@ -357,9 +367,8 @@ class Solver:
         total, planned = 0, dict[Turn, int]()
         for stage, units in zip(self.group.stages, order, strict=True):
             graph, cycles = self._graph(stage, lags, choice)
-            try:
-                first = begins(graph, (numbered(es) for _, es in units), cycles)
-            except CycleError:
+            first = begins(graph, [numbered(es) for _, es in units], cycles)
+            if first is None:
                 return None
             planned |= {turn: total + begin for turn, begin in first.items()}
             total += max((first[turn] + cycles[turn] for turn in graph), default=0)
