@@ -126,18 +126,18 @@ class _Compiler:
                 for w in schedule.waits.get(e, ())
                 if not done[e]
             ]
-            waits += [
-                (before, done[e] + 1 - behind)
-                for (before, after), behind in schedule.paces.items()
-                if after == e and behind <= done[e]
-            ]
+            for (before, after), behind in schedule.paces.items():
+                if after == e and not done[e] % schedule.cuts[e].each:
+                    rounds = done[e] // schedule.cuts[e].each + 1 - behind
+                    if rounds > 0:
+                        waits.append((before, rounds * schedule.cuts[before].each))
             begin = schedule.begins[e, done[e]]
             yield replace(task, waits=tuple(waits), turn=done[e], begin=begin)
             done[e] += 1
 
     def _task(self, einsum: str, schedule: Schedule, ticks: int) -> Task:
         """An Einsum's first task, if it waits for nobody."""
-        work = self.nest.work[einsum]
+        work, cut = self.nest.work[einsum], schedule.cuts.get(einsum)
         return Task(
             einsum,
             work.leaf.unit,
@@ -150,7 +150,7 @@ class _Compiler:
             (),
             work.leaf.place,
             self._length(einsum),
-            loops=schedule.cuts[einsum].loops if einsum in schedule.cuts else (),
+            loops=cut.loops + cut.own if cut else (),
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -467,16 +467,16 @@ class _Compiler:
                 steps = self._between(hold, (*above, node))
                 inside = nest.around((*above, node))[1]
                 accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, node))
-                parts = {p for a in accesses for x in nest.lines(a) for p, _ in x.terms}
+                parts = frozenset(p for a in accesses for x in nest.lines(a) for p, _ in x.terms)
                 for writer in self.cascade.writers[hold.tensor]:
                     for before in readers:
                         if writer.name in nest.work and before != writer.name:
                             why = "room" if steps else "inside"
                             loops = tuple(Loop(r.part, r.trips) for r in inside)
-                            if not all(loop.part in parts for loop in loops):
-                                loops = ()  # turns have the same tile
+                            moves = all(loop.part in parts for loop in loops)  # else the same tile
                             yield Order(before, writer.name, steps, why, hold.tensor, hold.place,
-                                        loops=loops, copies=hold.copies)  # fmt: skip
+                                        loops=loops, copies=hold.copies if moves else 1,
+                                        parts=parts if moves else frozenset())  # fmt: skip
 
     def _between(self, hold: Hold, path: tuple[Node, ...]) -> int:
         """Steps from the last read of a part of a home to its overwriting; 0: less than a step."""

@@ -24,28 +24,62 @@ MOST_TURNS, MOST_OWN = 256, 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
-    """Einsums that go round some loops inside a step together, a turn for each iteration."""
+    """How the steps of an Einsum are cut: a turn for each iteration of some loops inside them.
+
+    It goes round ``loops`` together with other ``einsums``, with which it
+    shares what is finer than a step, and round ``own`` inside them by itself.
+    """
 
     einsums: frozenset[str]
     loops: tuple[Loop, ...]
+    own: tuple[Loop, ...] = ()
+
+    @property
+    def rounds(self) -> int:
+        """Iterations of the loops that it shares in a step."""
+        return math.prod(loop.trips for loop in self.loops)
+
+    @property
+    def each(self) -> int:
+        """Turns in each of them."""
+        return math.prod(loop.trips for loop in self.own)
 
     @property
     def turns(self) -> int:
         """Turns in a step."""
-        return math.prod(loop.trips for loop in self.loops)
+        return self.rounds * self.each
 
     def along(self, parts: frozenset[str]) -> bool:
-        """Whether turns go along some of the parts."""
+        """Whether its rounds go along some of the parts."""
         return any(loop.part in parts for loop in self.loops)
 
     def between(self, along: frozenset[str]) -> int:
-        """Turns from one slot of a recurrence along some parts to the next; 1 within a turn."""
+        """Rounds from one slot of a recurrence along some parts to the next; 1 within a round."""
         count = 1
         for loop in reversed(self.loops):
             if loop.part in along:
                 return count
             count *= loop.trips
         return 1
+
+    def behind(self, around: tuple[Loop, ...], parts: frozenset[str], copies: int) -> int:
+        """Rounds from the last read of a part of a tile to its overwriting.
+
+        ``around`` are the loops inside a step around a tile over ``parts``,
+        for which there is room so many times.  Tiles finer than a round: 1.
+
+        >>> cut = Cut(frozenset("ST"), (Loop("F", 4), Loop("M", 2)))
+        >>> [cut.behind(cut.loops[:n], frozenset("FM"), 2) for n in (1, 2)]
+        [4, 2]
+        """
+        if self.loops[: len(around)] != around:
+            return 1
+        rest, own = self.loops[len(around) :], 1
+        for loop in reversed(rest):
+            if loop.part not in parts:
+                break
+            own *= loop.trips
+        return (copies - 1) * math.prod(loop.trips for loop in rest) + own
 
 
 def cuts(
@@ -69,7 +103,7 @@ def cuts(
         cut, most = Cut(frozenset(group), ()), min(MOST_TURNS, *map(cycles, group))
         for r in nest.around(common)[1]:
             more = Cut(cut.einsums, (*cut.loops, Loop(r.part, r.trips)))
-            if more.turns > most:
+            if more.rounds > most:
                 break
             cut = more
         whole = all(w.depth == len(nest.steps) for w in works)
@@ -80,26 +114,29 @@ def cuts(
 
 
 def own_cuts(nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]) -> dict[str, Cut]:
-    """Those that share a cut, and of the others each cut into turns of its own.
+    """Those that share a cut, and all cut into turns of their own inside it.
 
     Such turns hand nothing on: they only leave room between them for turns of
     others on their unit.
     """
     found, ring = dict(shared), rings(nest.cascade)
     for e, work in nest.work.items():
-        if e in shared or nest.short or work.depth != len(nest.steps) or ring.get(e, ())[1:]:
+        if nest.short or work.depth != len(nest.steps) or ring.get(e, ())[1:]:
             continue
-        cut, most = Cut(frozenset({e}), ()), min(MOST_OWN, cycles(e))
-        own = nest.around(work.above)[1]
+        most, inside = min(MOST_OWN, cycles(e)), nest.around(work.above)[1]
         if not folds(work.leaf, nest.arch.unit[work.leaf.unit]):
-            own = nest.inside(e)
-        for r in own:
-            more = Cut(cut.einsums, (*cut.loops, Loop(r.part, r.trips)))
-            if more.turns > most:
+            inside = nest.inside(e)
+        cut = shared.get(e, Cut(frozenset({e}), ()))
+        loops = list[Loop]()
+        for r in inside[len(cut.loops) :]:
+            loops.append(Loop(r.part, r.trips))
+            if cut.rounds * math.prod(loop.trips for loop in loops) > most:
+                loops.pop()
                 break
-            cut = more
-        if cut.loops:
-            found[e] = cut
+        if loops and cut.loops:
+            found[e] = replace(cut, own=tuple(loops))
+        elif loops:
+            found[e] = replace(cut, loops=tuple(loops))
     return found
 
 
@@ -141,9 +178,9 @@ def _turned(
             makers.append(source)
     near = cut.einsums.issuperset(makers) and own.issuperset(lags[e] for e in makers)
     near = near and (buffer.ahead >= 0 or itself)  # else what steps before have made
-    ahead = buffer.ahead * (ticks // cut.turns if near else ticks)
+    ahead = buffer.ahead * (ticks // cut.rounds if near else ticks)
     if near and not ahead and not itself:  # it reads the slot before of a recurrence
         rank = nest.cascade.iterative.get(buffer.tensor, "")
         along = frozenset(p.part for p in nest.parts.get(rank, ()))
-        ahead = (1 - cut.between(along)) * (ticks // cut.turns)
-    return replace(buffer, ahead=ahead, turns=cut.turns, by_step=not near)
+        ahead = (1 - cut.between(along)) * (ticks // cut.rounds)
+    return replace(buffer, ahead=ahead, turns=cut.rounds, by_step=not near)

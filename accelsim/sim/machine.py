@@ -210,7 +210,7 @@ class Slots:
         self.lead = min(t.lag for t in users)
         first = [t for t in users if t.lag == self.lead]
         self.begins = [
-            min(t.begin for t in first if t.turn == (turn if turns > 1 else 0))
+            min(t.begin for t in first if t.turn == turn * (t.turns // turns if turns > 1 else 1))
             for turn in range(turns)
         ]
         self._moves: dict[object, Move] = {}

@@ -56,6 +56,7 @@ class Order:
     loops: tuple[Loop, ...] = ()
     copies: int = 1
     along: frozenset[str] = frozenset()
+    parts: frozenset[str] = frozenset()
 
 
 class Trial(NamedTuple):
@@ -283,7 +284,7 @@ class Solver:
             elif o.along and (o.why == "inside" or cut.along(o.along)):
                 behind = cut.between(o.along)
             elif o.why == "inside":
-                behind = o.copies if o.loops == cut.loops else 1
+                behind = cut.behind(o.loops, o.parts, o.copies)
             elif o.why == "room" and o.loops[: len(cut.loops)] == cut.loops:
                 behind = o.copies
             else:
@@ -397,8 +398,10 @@ class Solver:
                 continue
             behind = self.paces[choice.cut].get((before, after))
             if behind is not None and lags[before] == lags[after]:
-                for n in range(behind, turns[after]):
-                    graph[after, n][before, n - behind] = 0
+                one, other = self.cuts[choice.cut][before], self.cuts[choice.cut][after]
+                for n in range(behind, other.rounds):
+                    last = (n - behind + 1) * one.each - 1
+                    graph[after, n * other.each][before, last] = 0
             elif o.why == "inside":
                 first, second = sorted((before, after), key=lambda e: self.position[e])
                 near = self.units[before] == self.units[after]

@@ -73,7 +73,9 @@ class Shapes:
         for n in task.buffers:
             slots = self.slots[n]
             if slots.turns > 1:
-                instance, begins, ends = step * slots.turns + task.turn, True, True
+                each = task.turns // slots.turns
+                instance = step * slots.turns + task.turn // each
+                begins, ends = not task.turn % each, not (task.turn + 1) % each
             else:
                 inner = slots.body // bodies[task.depth]
                 instance, within = divmod(step, inner)
