@@ -8,7 +8,7 @@ come before it, and how many cycles later it may begin for that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -19,11 +19,15 @@ Graph: TypeAlias = dict[Turn, dict[Turn, int]]
 
 
 def listed(
-    graph: Graph, units: Mapping[str, str], cycles: Mapping[Turn, int]
+    graph: Graph,
+    units: Mapping[str, str],
+    cycles: Mapping[Turn, int],
+    first: Set[str] = frozenset(),
 ) -> dict[str, list[Turn]]:
     """The turns on each unit: a free one takes what can begin first, then what has most after it.
 
-    Turns that wait for one another are left out.
+    Those of some Einsums go ``first`` of what can begin at once.  Turns that
+    wait for one another are left out.
 
     >>> graph = {("A", 0): {}, ("B", 0): {("A", 0): 0}, ("C", 0): {}}
     >>> listed(graph, {"A": "u", "B": "v", "C": "u"}, dict.fromkeys(graph, 1))
@@ -40,7 +44,9 @@ def listed(
     early = dict.fromkeys(graph, 0)
     ready = {turn: None for turn, before in graph.items() if not before}
     while ready:
-        turn = min(ready, key=lambda t: (max(free[units[t[0]]], early[t]), -tail[t]))
+        turn = min(
+            ready, key=lambda t: (max(free[units[t[0]]], early[t]), t[0] not in first, -tail[t])
+        )
         del ready[turn]
         unit = units[turn[0]]
         free[unit] = end = max(free[unit], early[turn]) + cycles[turn]

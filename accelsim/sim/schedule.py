@@ -119,13 +119,14 @@ class Choice(NamedTuple):
     """What a schedule follows from, besides its orders: who trails whom, whose turn is when.
 
     Those that trail most go first; with ``listed`` a unit that is free takes
-    what can start first (``sim.listing``), and with ``cut`` Einsums that work
-    in turns finer than a step take turns.
+    what can start first (``sim.listing``), of that some Einsums ``first``.
+    With ``cut`` Einsums that work in turns finer than a step take turns.
     """
 
     trailing: Trailing
     listed: bool = False
     cut: int = 0
+    first: frozenset[str] = frozenset()
 
 
 class Solver:
@@ -268,9 +269,11 @@ class Solver:
                 for steps in TRIED if some else ():
                     trailing = self.choice.trailing | dict.fromkeys(some, steps)
                     yield Choice(trailing)
-                    yield Choice(trailing, True)
-                    for cut in range(1, len(self.cuts)):
-                        yield Choice(trailing, True, cut)
+                    for cut in range(len(self.cuts)):
+                        yield Choice(trailing, True, cut, self.choice.first)
+            for cut in range(len(self.cuts)):
+                first = self.choice.first ^ {einsum}
+                yield Choice(self.choice.trailing, True, cut, first)
 
     def _paces(self, cuts: Mapping[str, Cut]) -> Paces:
         """Who is how many turns behind whom, of those that take turns within a step."""
@@ -333,7 +336,7 @@ class Solver:
         lags = self._lags(choice.trailing, self.orders)
         if lags is None:
             return None
-        key = tuple(lags.values()), choice.listed, choice.cut
+        key = tuple(lags.values()), choice[1:]
         if key not in self._known:
             self._known[key] = self._with(lags, choice)
         return self._known[key]
@@ -348,7 +351,7 @@ class Solver:
         for stage in self.group.stages:
             graph, cycles = self._graph(stage, lags, choice)
             if choice.listed:
-                found = listed(graph, self.units, cycles)
+                found = listed(graph, self.units, cycles, choice.first)
             else:
                 found = dict[str, list[Turn]]()
                 for turn in sorted(graph, key=trails):
@@ -399,9 +402,11 @@ class Solver:
             behind = self.paces[choice.cut].get((before, after))
             if behind is not None and lags[before] == lags[after]:
                 one, other = self.cuts[choice.cut][before], self.cuts[choice.cut][after]
+                way = -(-o.far // one.rounds) if o.why == "data" else 0
                 for n in range(behind, other.rounds):
-                    last = (n - behind + 1) * one.each - 1
-                    graph[after, n * other.each][before, last] = 0
+                    turn = before, (n - behind + 1) * one.each - 1
+                    known = graph[after, n * other.each].get(turn, 0)
+                    graph[after, n * other.each][turn] = max(known, way)
             elif o.why == "inside":
                 first, second = sorted((before, after), key=lambda e: self.position[e])
                 near = self.units[before] == self.units[after]
