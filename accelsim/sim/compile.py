@@ -34,7 +34,8 @@ from accelsim.sim.program import (
     tile_of,
 )
 from accelsim.sim.rooms import Rooms
-from accelsim.sim.schedule import Order, Schedule, Solver, Trial
+from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.search import Search, Trial
 from accelsim.sim.short import Length, ShortVisits
 from accelsim.sim.steady import ends, tried
 from accelsim.sim.tiles import MOST_INSIDE, Line, Visits, Words, elements
@@ -61,11 +62,11 @@ def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group:
     def trial(schedule: Schedule, most: float) -> Trial:
         return tried(compiler.program(schedule), ports, most)
 
-    program = compiler.program(solver.search(trial))
+    program = compiler.program(Search(solver, trial).run())
     if program.ticks > 1 and not ends(program, ports):  # its turns do not always go together
         solver, _ = compiler.scheduled(cut=False)
         assert solver is not None
-        program = compiler.program(solver.search(trial))
+        program = compiler.program(Search(solver, trial).run())
     return program
 
 

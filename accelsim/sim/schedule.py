@@ -15,15 +15,13 @@ does not take longer for it, as it would where others wait for that room.
 
 Of ports they know how long words and tiles take to pass them alone.  Where a
 run stalls, other lags are tried, first those whose iterations are the shortest
-with all tiles there, and what runs fastest is kept (``Solver.search``).
+with all tiles there, and what runs fastest is kept (``sim.search``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from math import inf
 from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
@@ -57,14 +55,6 @@ class Order:
     copies: int = 1
     along: frozenset[str] = frozenset()
     parts: frozenset[str] = frozenset()
-
-
-class Trial(NamedTuple):
-    """Cycles of a run and of each iteration, and whether the busiest unit or port takes fewer."""
-
-    cycles: float
-    each: float
-    stalls: bool
 
 
 #: For each stage its units, each with its Einsums in order.
@@ -104,13 +94,6 @@ class Schedule:
 
 #: Steps that a result may take on its way out to another level and back.
 FAR = (1, 2, 3)
-#: Steps by which a consumer may trail what it reads, where other lags are tried.
-TRIED = (0, 1, 2, 3)
-#: Schedules that are looked at first, and those of them that are tried first.
-MOST_LOOKED, MOST_FIRST = 400, 12
-#: Turns in an iteration of all schedules that are tried, and of one in which they change places.
-MOST_RUN, MOST_MOVED = 2400, 32
-
 #: By how many steps the second of two Einsums trails the first, at least.
 Trailing: TypeAlias = dict[tuple[str, str], int]
 
@@ -181,100 +164,6 @@ class Solver:
         self.choice = Choice(trailing)
         return found
 
-    def search(self, trial: Callable[[Schedule, float], Trial]) -> Schedule:
-        """The fastest of the schedules near the one that ``solve`` has found.
-
-        ``trial`` tells how long one takes, if it takes less than so many
-        cycles, and whether it stalls; one that does not is taken.  Those
-        whose iterations are the shortest with all tiles there are tried
-        first, then those around the fastest, as long as one is faster.
-        """
-        fastest = self._chosen(self.choice)
-        assert fastest is not None
-        least, tried, run = trial(fastest, inf), [fastest], fastest.turns
-
-        def worth(found: Schedule) -> bool:
-            """Whether a schedule is new, and there is time to try it."""
-            return run < MOST_RUN and found not in tried
-
-        first = moved = True
-        while moved and least.stalls:
-            moved = first
-            for choice in self._shortest() if first else self._near():
-                found = self._chosen(choice)
-                if found is None or not least.stalls or not worth(found):
-                    continue
-                tried.append(found)
-                run += found.turns
-                other = trial(found, least.cycles)
-                if other.cycles < least.cycles:
-                    fastest, least, self.choice, moved = found, other, choice, True
-            first = False
-        moved = fastest.turns <= MOST_MOVED
-        while moved and least.stalls:
-            moved = False
-            for found in self._moved(fastest):
-                if found.takes >= least.each or not worth(found):
-                    continue
-                tried.append(found)
-                run += found.turns
-                other = trial(found, least.cycles)
-                if other.cycles < least.cycles:
-                    fastest, least, moved = found, other, True
-                    break
-        return fastest
-
-    def _moved(self, schedule: Schedule) -> Iterator[Schedule]:
-        """The schedule with one turn of a unit at another place."""
-        for n, stage in enumerate(schedule.order):
-            for k, (unit, einsums) in enumerate(stage):
-                for i, e in enumerate(einsums):
-                    rest = einsums[:i] + einsums[i + 1 :]
-                    for j in range(len(einsums)):
-                        there = (*rest[:j], e, *rest[j:])
-                        units = (*stage[:k], (unit, there), *stage[k + 1 :])
-                        order = (*schedule.order[:n], units, *schedule.order[n + 1 :])
-                        found = self._ordered(schedule.lags, self.choice, order)
-                        if found is not None and there != einsums:
-                            yield found
-
-    def _shortest(self) -> list[Choice]:
-        """Of the choices around the present one those with the shortest iterations, best first.
-
-        The shortest that was found so far is looked around first.
-        """
-        own, start = self.choice, self._chosen(self.choice)
-        assert start is not None
-        known = {start.key}
-        found = [(start.takes, 0, own)]
-        left = list(found)
-        while left and len(known) < MOST_LOOKED:
-            _, _, self.choice = heappop(left)
-            for other in self._near():
-                schedule = self._chosen(other)
-                if schedule is None or schedule.key in known:
-                    continue
-                found.append((schedule.takes, len(known), other))
-                known.add(schedule.key)
-                heappush(left, found[-1])
-        self.choice = own
-        return [choice for _, _, choice in sorted(found)[:MOST_FIRST]]
-
-    def _near(self) -> Iterator[Choice]:
-        """What differs from the present choice in one pair, or in all pairs of one consumer."""
-        pairs = [(o.before, o.after) for o in self.orders if o.why == "data" and not o.steps]
-        for einsum in self.stage:
-            own = [pair for pair in pairs if pair[1] == einsum]
-            for some in [own, *([pair] for pair in own if len(own) > 1)]:
-                for steps in TRIED if some else ():
-                    trailing = self.choice.trailing | dict.fromkeys(some, steps)
-                    yield Choice(trailing)
-                    for cut in range(len(self.cuts)):
-                        yield Choice(trailing, True, cut, self.choice.first)
-            for cut in range(len(self.cuts)):
-                first = self.choice.first ^ {einsum}
-                yield Choice(self.choice.trailing, True, cut, first)
-
     def _paces(self, cuts: Mapping[str, Cut]) -> Paces:
         """Who is how many turns behind whom, of those that take turns within a step."""
         found: Paces = {}
@@ -329,9 +218,9 @@ class Solver:
         return None
 
     def _schedule(self, trailing: Trailing) -> Schedule | None:
-        return self._chosen(Choice(trailing))
+        return self.chosen(Choice(trailing))
 
-    def _chosen(self, choice: Choice) -> Schedule | None:
+    def chosen(self, choice: Choice) -> Schedule | None:
         """The schedule of a choice; None if there is none.  All but the lags follows from them."""
         lags = self._lags(choice.trailing, self.orders)
         if lags is None:
@@ -357,9 +246,9 @@ class Solver:
                 for turn in sorted(graph, key=trails):
                     found.setdefault(self.units[turn[0]], []).append(turn)
             order.append(tuple((u, tuple(e for e, _ in turns)) for u, turns in found.items()))
-        return self._ordered(lags, choice, tuple(order))
+        return self.ordered(lags, choice, tuple(order))
 
-    def _ordered(self, lags: dict[str, int], choice: Choice, order: Turns) -> Schedule | None:
+    def ordered(self, lags: dict[str, int], choice: Choice, order: Turns) -> Schedule | None:
         """The schedule with some lags and turns; None if they would wait for one another."""
         waits: dict[str, list[str]] = {}
         for o in self.orders:

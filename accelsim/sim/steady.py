@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 from accelsim.errors import InputError
 from accelsim.sim.engine import Engine
 from accelsim.sim.program import Program
-from accelsim.sim.schedule import Trial
+from accelsim.sim.search import Trial
 
 #: Boundaries of one loop that are remembered.
 REMEMBERED = 256

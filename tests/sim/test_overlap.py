@@ -95,7 +95,9 @@ einsums:
 """
 
 
-def handed_on(copies: int, steps: int, width: int, turns: int = 2) -> tuple[int, float]:
+def handed_on(
+    copies: int, steps: int, width: int, turns: int = 2, kept: int = 2
+) -> tuple[int, float]:
     """Simulated and modelled cycles where E, on another unit, reads a finer tile of S than a step.
 
     D and Z do a whole step at a time, on the unit of E and on that of S, in half the time.
@@ -107,7 +109,7 @@ def handed_on(copies: int, steps: int, width: int, turns: int = 2) -> tuple[int,
     j, k, n = (Loop("J1", width),), (Loop("J0", 2),), (Loop("N", turns),)
     read = Node((), (Hold("S", "registers", copies=copies),), (Leaf("E", "lanes", j + k),))
     finer = Node(n, (Hold("S", "buffer", copies=copies),), (Leaf("S", "grid", j + k), read))
-    held = tuple(Hold(t, "buffer", copies=2) for t in "XED")
+    held = tuple(Hold(t, "buffer", copies=kept) for t in "XED")
     whole = Node((), (), (Leaf("D", "lanes", n + j, (), k), Leaf("Z", "grid", j + n, (), k)))
     tree = Node((Loop("I", steps),), held, (finer, whole))
     parts = (("I", (Loop("I", steps),)), ("N", n), ("J", j + k))
@@ -133,6 +135,12 @@ def test_a_tile_finer_than_a_step_is_handed_on_within_it() -> None:
         ratios.append((many - few) / (more - less))
     assert ratios[0] == pytest.approx(4 / 3, rel=0.02)
     assert 1.0 <= ratios[1] <= 1.02
+
+
+def test_others_make_way_in_turns_of_their_own() -> None:
+    """D, between turns of E on its unit, is cut as well: else S or E would wait for all of it."""
+    (few, less), (many, more) = (handed_on(2, steps, 64, 8, 3) for steps in (36, 72))
+    assert 1.0 <= (many - few) / (more - less) <= 1.02
 
 
 def single(steps: int) -> tuple[int, float]:
