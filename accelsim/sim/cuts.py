@@ -91,18 +91,16 @@ def cuts(
     """
     groups: list[set[str]] = []
     for one, other in pairs:
-        if one != other:
+        if one != other and _common(nest, {one, other}):
             met = [g for g in groups if g & {one, other}]
             groups = [g for g in groups if g not in met]
             groups.append({one, other}.union(*met))
     found: dict[str, Cut] = {}
     for group in groups if not nest.short else ():
         works = [nest.work[e] for e in group]
-        paths = zip(*(w.above for w in works), strict=False)
-        common = tuple(nodes[0] for nodes in paths if all(n is nodes[0] for n in nodes))
         cut, most = Cut(frozenset(group), ()), min(MOST_TURNS, *map(cycles, group))
-        for r in nest.around(common)[1]:
-            more = Cut(cut.einsums, (*cut.loops, Loop(r.part, r.trips)))
+        for loop in _common(nest, group):
+            more = replace(cut, loops=(*cut.loops, loop))
             if more.rounds > most:
                 break
             cut = more
@@ -111,6 +109,13 @@ def cuts(
         if cut.loops and whole and together and len({w.leaf.unit for w in works}) > 1:
             found |= dict.fromkeys(group, cut)
     return found
+
+
+def _common(nest: Nest, einsums: set[str]) -> tuple[Loop, ...]:
+    """The loops inside a step around all of some Einsums."""
+    paths = zip(*(nest.work[e].above for e in einsums), strict=False)
+    common = tuple(nodes[0] for nodes in paths if all(n is nodes[0] for n in nodes))
+    return tuple(Loop(r.part, r.trips) for r in nest.around(common)[1])
 
 
 def own_cuts(nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]) -> dict[str, Cut]:
