@@ -69,8 +69,8 @@ class Schedule:
 
     An Einsum that stands there several times has as many turns, and the second
     of a pair in ``paces`` is that many turns behind the first.  ``takes``:
-    cycles of an iteration whose tiles are there; ``begins``: when each turn
-    begins in it.
+    cycles of an iteration whose tiles are there, of which the busiest units of
+    its stages are ``busy``; ``begins``: when each turn begins in it.
     """
 
     lags: dict[str, int]
@@ -79,6 +79,7 @@ class Schedule:
     paces: Paces = field(default_factory=dict)
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     takes: int = 0
+    busy: int = 0
     begins: Mapping[Turn, int] = field(default_factory=dict)
 
     @property
@@ -257,7 +258,7 @@ class Solver:
             paced = paced and lags[o.before] == lags[o.after]
             if at_once and not paced and self._abreast(o):
                 waits.setdefault(o.after, []).append(o.before)
-        total, planned = 0, dict[Turn, int]()
+        total, busy, planned = 0, 0, dict[Turn, int]()
         for stage, units in zip(self.group.stages, order, strict=True):
             graph, cycles = self._graph(stage, lags, choice)
             first = begins(graph, [numbered(es) for _, es in units], cycles)
@@ -265,9 +266,10 @@ class Solver:
                 return None
             planned |= {turn: total + begin for turn, begin in first.items()}
             total += max((first[turn] + cycles[turn] for turn in graph), default=0)
+            busy += max(sum(self.cycles[e] for e in dict.fromkeys(es)) for _, es in units)
         kept = {e: tuple(dict.fromkeys(w)) for e, w in waits.items()}
         paces = {p: n for p, n in self.paces[choice.cut].items() if lags[p[0]] == lags[p[1]]}
-        return Schedule(lags, order, kept, paces, self.cuts[choice.cut], total, planned)
+        return Schedule(lags, order, kept, paces, self.cuts[choice.cut], total, busy, planned)
 
     def _turns(self, einsum: str, choice: Choice) -> int:
         cut = self.cuts[choice.cut].get(einsum)

@@ -36,7 +36,8 @@ class Search:
 
     One that does not stall is taken.  Those whose iterations are the shortest
     with all tiles there are tried first, then those around the fastest as long
-    as one is faster, and last the fastest with turns at other places.
+    as one is faster; where units wait for one another in the fastest, steps are
+    cut into turns.  Last the fastest is tried with turns at other places.
     """
 
     def __init__(self, solver: Solver, trial: Try) -> None:
@@ -44,10 +45,21 @@ class Search:
         start = solver.chosen(self.choice)
         assert start is not None
         self.fastest, self.least = start, trial(start, inf)
-        self.tried = [start]
+        self.tried, self.turns = [start], False
 
     def run(self) -> Schedule:
         """The fastest schedule that is found."""
+        self._around()
+        if self.fastest.takes > self.fastest.busy:  # units wait for one another, not for tiles
+            self.turns = True
+            self._around()
+        moved = True
+        while moved:
+            moved = any(map(self._faster, self._moved()))
+        return self.fastest
+
+    def _around(self) -> None:
+        """Try those whose iterations are the shortest, then what is near the fastest."""
         first = moved = True
         while moved:
             moved = first
@@ -56,10 +68,6 @@ class Search:
                 if found is not None and self._faster(found):
                     self.choice, moved = choice, True
             first = False
-        moved = True
-        while moved:
-            moved = any(map(self._faster, self._moved()))
-        return self.fastest
 
     def _faster(self, found: Schedule) -> bool:
         """Try a schedule, unless the fastest does not stall, and keep it if it is faster."""
@@ -77,8 +85,11 @@ class Search:
         return True
 
     def _near(self, choice: Choice) -> Iterator[Choice]:
-        """What differs in one pair, in all pairs of one consumer, or in who goes first."""
-        solver, cuts = self.solver, range(len(self.solver.cuts))
+        """What differs in one pair, or in all pairs of one consumer.
+
+        With ``turns`` also what differs in how steps are cut, or in who goes first.
+        """
+        solver, cuts = self.solver, range(len(self.solver.cuts) if self.turns else 1)
         pairs = [(o.before, o.after) for o in solver.orders if o.why == "data" and not o.steps]
         for einsum in solver.stage:
             own = [pair for pair in pairs if pair[1] == einsum]
@@ -88,7 +99,7 @@ class Search:
                     yield Choice(trailing)
                     for cut in cuts:
                         yield Choice(trailing, True, cut, choice.first)
-            for cut in cuts:
+            for cut in cuts if self.turns else ():
                 yield Choice(choice.trailing, True, cut, choice.first ^ {einsum})
 
     def _shortest(self) -> list[Choice]:
