@@ -129,8 +129,8 @@ class _Compiler:
             ]
             for (before, after), behind in schedule.paces.items():
                 if after == e and not done[e] % schedule.cuts[e].each:
-                    rounds = done[e] // schedule.cuts[e].each + 1 - behind
-                    if rounds > 0:
+                    cut = schedule.cuts[e]
+                    if rounds := cut.waits(done[e] // cut.each, behind):
                         waits.append((before, rounds * schedule.cuts[before].each))
             begin = schedule.begins[e, done[e]]
             yield replace(task, waits=tuple(waits), turn=done[e], begin=begin)

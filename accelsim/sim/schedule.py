@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
 from accelsim.ir.mapping import Group, Loop, Stage
-from accelsim.sim.cuts import Cut
+from accelsim.sim.cuts import Behind, Cut
 from accelsim.sim.listing import Graph, Turn, begins, listed, numbered
 from accelsim.sim.program import share
 
@@ -59,8 +59,8 @@ class Order:
 
 #: For each stage its units, each with its Einsums in order.
 Turns: TypeAlias = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
-#: By how many turns the second of two Einsums is behind the first, at least.
-Paces: TypeAlias = dict[tuple[str, str], int]
+#: By how many rounds the second of two Einsums is behind the first, at least: see ``Cut.waits``.
+Paces: TypeAlias = dict[tuple[str, str], Behind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ class Solver:
                 behind = o.copies
             else:
                 continue
-            pair = o.before, o.after
-            found[pair] = min(behind, found.get(pair, behind))
+            known = found.setdefault((o.before, o.after), {})
+            known[o.along] = min(behind, known.get(o.along, behind))
         return found
 
     def _abreast(self, o: Order) -> bool:
@@ -294,10 +294,11 @@ class Solver:
             if behind is not None and lags[before] == lags[after]:
                 one, other = self.cuts[choice.cut][before], self.cuts[choice.cut][after]
                 way = -(-o.far // one.rounds) if o.why == "data" else 0
-                for n in range(behind, other.rounds):
-                    turn = before, (n - behind + 1) * one.each - 1
-                    known = graph[after, n * other.each].get(turn, 0)
-                    graph[after, n * other.each][turn] = max(known, way)
+                for n in range(other.rounds):
+                    if rounds := other.waits(n, behind):
+                        turn = before, rounds * one.each - 1
+                        known = graph[after, n * other.each].get(turn, 0)
+                        graph[after, n * other.each][turn] = max(known, way)
             elif o.why == "inside":
                 first, second = sorted((before, after), key=lambda e: self.position[e])
                 near = self.units[before] == self.units[after]
