@@ -4,7 +4,11 @@ Such Einsums go round the loops inside a step that are around all of them
 together.  With a turn for each iteration one works on a tile while the other
 makes the next; as many as there is room for may be between them.  A buffer
 whose tiles change with the turns of all its users comes and goes with them,
-an equal share of the step's words each.
+an equal share of the step's words each.  A state is handed on to the round of
+its next slot.
+
+Any Einsum may be cut further into turns of its own.  They hand nothing on, but
+another Einsum of its unit that shares a tile may have its turn between them.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ an array that stands still is lost, a tile has the time of its other slot.  So
 words of an array take the port as soon as they ask, one after the other, and
 a tile on its way goes on when they have passed.  Of tiles the one that is due
 first passes first (earliest deadline first is optimal on one server: Liu and
-Layland, 1973).  All take whole cycles.  A level may have one port for reads
-and writes, and one for each besides.
+Layland, 1973), by the iteration and by when the plan has its user begin.  All
+take whole cycles.  A level may have one port for reads and writes, and one for
+each besides.
 """
 
 from __future__ import annotations
