@@ -7,6 +7,7 @@ and what must come before what becomes the lags of the schedule.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,9 +16,10 @@ import numpy as np
 from accelsim.errors import InputError, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Access
-from accelsim.ir.mapping import Group, Hold, Leaf, Node, walk
+from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Node, walk
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
+from accelsim.sim.cuts import cuts, own_cuts, turned
 from accelsim.sim.nest import Nest, folds
 from accelsim.sim.program import (
     STREAM_SLOTS,
@@ -33,8 +35,9 @@ from accelsim.sim.program import (
 )
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.search import Search, Trial
 from accelsim.sim.short import Length, ShortVisits
-from accelsim.sim.steady import tried
+from accelsim.sim.steady import ends, tried
 from accelsim.sim.tiles import MOST_INSIDE, Line, Visits, Words, elements
 
 #: Iterations that make a steady state; with fewer the first schedule is kept.
@@ -50,13 +53,20 @@ def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group:
     compiler = _Compiler(Nest(problem, arch, mapping, group))
     solver, schedule = compiler.scheduled()
     program = compiler.program(schedule)
-    if solver is None or program.bodies[0] < ENOUGH:
+    if solver is None or program.count < ENOUGH:
         return program
     ports = rates(arch)
-    if tried(program, ports).stalls:
-        program = compiler.program(
-            solver.search(lambda s, most: tried(compiler.program(s), ports, most))
-        )
+    if not tried(program, ports).stalls:
+        return program
+
+    def trial(schedule: Schedule, most: float) -> Trial:
+        return tried(compiler.program(schedule), ports, most)
+
+    program = compiler.program(Search(solver, trial).run())
+    if program.ticks > 1 and not ends(program, ports):  # its turns do not always go together
+        solver, _ = compiler.scheduled(cut=False)
+        assert solver is not None
+        program = compiler.program(Search(solver, trial).run())
     return program
 
 
@@ -80,13 +90,14 @@ class _Compiler:
         """The program with a schedule."""
         nest, arch = self.nest, self.arch
         overlap = any(schedule.lags.values())
+        ticks = math.lcm(*(cut.turns for cut in schedule.cuts.values()))
         stages = []
         for stage, units in zip(nest.group.stages, schedule.order, strict=True):
             waits = tuple(
                 Wait(s.einsum, math.ceil(s.times * self._cycles(s.einsum)), s.why)
                 for s in stage.stalls
             )
-            found = tuple((u, tuple(self._task(e, schedule) for e in es)) for u, es in units)
+            found = tuple((u, tuple(self._tasks(es, schedule, ticks))) for u, es in units)
             stages.append(Stage(found, waits))
         laid = {}
         for level in arch.levels:
@@ -95,8 +106,9 @@ class _Compiler:
             laid[level.name] = total - self.shares.get(level.name, 0.0) * spills - held
         fill = max(arch.unit[w.leaf.unit].fill_cycles for w in nest.work.values())
         return Program(
-            nest.group.name, nest.steps, tuple(nest.bodies), tuple(stages),
-            tuple(self.buffers), laid, math.ceil(fill),
+            nest.group.name, nest.steps, tuple(n * ticks for n in nest.bodies), tuple(stages),
+            turned(nest, self.buffers, schedule.cuts, schedule.lags, ticks), laid,
+            math.ceil(fill), ticks,
         )  # fmt: skip
 
     def _cycles(self, einsum: str) -> int:
@@ -105,20 +117,41 @@ class _Compiler:
         steps = math.prod(loop.trips for loop in self.nest.steps[: work.depth])
         return math.ceil(work.cycles / steps)
 
-    def _task(self, einsum: str, schedule: Schedule) -> Task:
-        work = self.nest.work[einsum]
+    def _tasks(self, einsums: tuple[str, ...], schedule: Schedule, ticks: int) -> Iterator[Task]:
+        """The tasks of a unit in a stage: one of an Einsum for each time that it is named."""
+        done = Counter[str]()
+        for e in einsums:
+            task = self._task(e, schedule, ticks)
+            waits = [
+                (w, schedule.cuts[w].turns if w in schedule.cuts else 1)
+                for w in schedule.waits.get(e, ())
+                if not done[e]
+            ]
+            for (before, after), behind in schedule.paces.items():
+                if after == e and not done[e] % schedule.cuts[e].each:
+                    cut = schedule.cuts[e]
+                    if rounds := cut.waits(done[e] // cut.each, behind):
+                        waits.append((before, rounds * schedule.cuts[before].each))
+            begin = schedule.begins[e, done[e]]
+            yield replace(task, waits=tuple(waits), turn=done[e], begin=begin)
+            done[e] += 1
+
+    def _task(self, einsum: str, schedule: Schedule, ticks: int) -> Task:
+        """An Einsum's first task, if it waits for nobody."""
+        work, cut = self.nest.work[einsum], schedule.cuts.get(einsum)
         return Task(
             einsum,
             work.leaf.unit,
             self._cycles(einsum),
-            schedule.lags[einsum],
+            schedule.lags[einsum] * ticks,
             work.depth,
             work.side,
             tuple(self.flows[einsum]),
             tuple(n for n, b in enumerate(self.buffers) if einsum in b.users),
-            schedule.waits.get(einsum, ()),
+            (),
             work.leaf.place,
             self._length(einsum),
+            loops=cut.loops + cut.own if cut else (),
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -329,16 +362,20 @@ class _Compiler:
 
     # -- schedule ----------------------------------------------------------------------------
 
-    def scheduled(self) -> tuple[Solver | None, Schedule]:
+    def scheduled(self, cut: bool = True) -> tuple[Solver | None, Schedule]:
         """A first schedule, and its solver where others may be tried.
 
-        Steps may overlap where all rooms fit at once.
+        Steps may overlap where all rooms fit at once.  ``cut``: they may have turns.
         """
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
         orders = [*self._data(), *self._slots(), *self._homes()]
         faults = self.rooms.overlapping(self.shares)
         cycles = {e: max(self._cycles(e), self._passes(*self.flows[e])) for e in units}
-        solver = Solver(self.nest.group, units, orders, cycles)
+        inside = [(o.before, o.after) for o in orders if o.why == "inside"]
+        shared = cuts(self.nest, inside, self._cycles)
+        every = own_cuts(self.nest, shared, self._cycles)
+        found = [some for some in (shared, every) if some and cut]
+        solver = Solver(self.nest.group, units, orders, cycles, found)
         schedule = solver.solve(trail=not faults)
         if faults and any(schedule.lags.values()):
             raise InputError(faults)
@@ -356,11 +393,14 @@ class _Compiler:
                         continue
                     name, place = access.tensor, work.leaf.place
                     steps = self._recurs(access) if nest.old(access) else 0
+                    parts = nest.parts[self.cascade.iterative[name]] if nest.old(access) else ()
+                    along = frozenset(p.part for p in parts)
                     if steps is None:
-                        yield Order(writer.name, after, 0, "inside", name, place)
+                        yield Order(writer.name, after, 0, "inside", name, place, along=along)
                     else:
                         far = 0 if steps else self._far(writer.name, after, name)
-                        yield Order(writer.name, after, steps, "data", name, place, far)
+                        yield Order(writer.name, after, steps, "data", name, place, far,
+                                    along=along)  # fmt: skip
 
     def _far(self, writer: str, reader: str, tensor: str) -> int:
         """Cycles that what one writes takes to leave and come back to the other; 0: it stays."""
@@ -397,6 +437,7 @@ class _Compiler:
         """A buffer's next tile is not there before its last one is done with."""
         for number, buffer in enumerate(self.buffers):
             stays = buffer.visits.stays(self.nest.bodies)
+            inside = tuple(Loop(r.part, r.trips) for r in buffer.visits.inside if buffer.level)
             comes = 0 if buffer.made else self._passes(Flow("", buffer.visits, buffer.fill))
             for before in buffer.users:
                 copies = buffer.copies
@@ -404,7 +445,8 @@ class _Compiler:
                     copies = min(copies, -buffer.ahead // stays + 1)  # it brings back what left
                 for after in buffer.users:
                     steps = (copies - 1) * stays + 1
-                    yield Order(before, after, steps, "room", buffer.tensor, far=comes)
+                    yield Order(before, after, steps, "room", buffer.tensor, far=comes,
+                                loops=inside, copies=copies)  # fmt: skip
 
     def _others(self, buffer: Buffer) -> int:
         """Steps of other tiles from a tile's visit to the next with the same elements."""
@@ -424,11 +466,18 @@ class _Compiler:
                 sharing = [h.tensor for h in lives if hold.tensor in (h.tensor, h.shares)]
                 readers = dict.fromkeys(e for t in sharing for e in nest.users(t, node))
                 steps = self._between(hold, (*above, node))
+                inside = nest.around((*above, node))[1]
+                accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, node))
+                parts = frozenset(p for a in accesses for x in nest.lines(a) for p, _ in x.terms)
                 for writer in self.cascade.writers[hold.tensor]:
                     for before in readers:
                         if writer.name in nest.work and before != writer.name:
                             why = "room" if steps else "inside"
-                            yield Order(before, writer.name, steps, why, hold.tensor, hold.place)
+                            loops = tuple(Loop(r.part, r.trips) for r in inside)
+                            moves = all(loop.part in parts for loop in loops)  # else the same tile
+                            yield Order(before, writer.name, steps, why, hold.tensor, hold.place,
+                                        loops=loops, copies=hold.copies if moves else 1,
+                                        parts=parts if moves else frozenset())  # fmt: skip
 
     def _between(self, hold: Hold, path: tuple[Node, ...]) -> int:
         """Steps from the last read of a part of a home to its overwriting; 0: less than a step."""

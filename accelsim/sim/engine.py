@@ -71,11 +71,8 @@ class Engine:
             for writes in (False, True)
         }
         self.ports = Ports(rates, counters)
-        lags = {t.einsum: t.lag for t in program.tasks}
-        self.slots = [
-            Slots(n, b, program.bodies, self.ports, min(lags[e] for e in b.users))
-            for n, b in enumerate(program.buffers)
-        ]
+        self.slots = [Slots(n, b, program, self.ports) for n, b in enumerate(program.buffers)]
+        #: Iterations are counted in ticks, as steps are.
         self.time = self.now = self.iteration = 0
         self.made: dict[int | str, int] = {}
         self.readers: dict[int | str, list[Slots]] = {}
@@ -116,8 +113,8 @@ class Engine:
         """Ask for the buffer's next tile, for which a slot is free, once it is made."""
         if slots.next is None:
             return
-        wanted = slots.next * slots.body + slots.buffer.ahead
-        move, due = slots.move(slots.next), slots.next * slots.body + slots.lead
+        wanted = slots.wanted(slots.next)
+        move, due = slots.move(slots.next), slots.due(slots.next * slots.body)
         if move.fill and any(self.made[source] < wanted for source in slots.sources):
             slots.waiting += 1
             return
@@ -171,9 +168,9 @@ class Engine:
         last = einsum in slots.buffer.writers and not slots.writes[tile]
         if last and drain is not None:
             slots.upto[tile] = upto
-            due = upto + (slots.copies - 1) * slots.stays + slots.lead
+            due = slots.due(upto + (slots.copies - 1) * slots.stays)
             for other in self.readers.get(slots.number, ()):
-                due = min(due, upto - other.buffer.ahead + other.lead)
+                due = min(due, other.due(upto - other.buffer.ahead))
             self._ask(Transfer(slots, tile, True, due, len(drain.hops)), drain)
         self._done(slots, tile)
         if last and drain is None:
@@ -224,8 +221,9 @@ class Engine:
             begin = self.time
             self._stage(stage)
             if self.recorder and self.time > begin:
-                self.recorder.stage(number, self.iteration, begin, self.time)
-        self.iteration += 1
+                iteration = self.iteration // self.program.ticks
+                self.recorder.stage(number, iteration, begin, self.time)
+        self.iteration += self.program.ticks
 
     def _stage(self, stage: Stage) -> None:
         turns = []
@@ -236,7 +234,7 @@ class Engine:
         if not turns:
             return
         ran = {t.einsum for turn in turns for t, _ in turn.left}
-        self._work(turns, set(ran))
+        self._work(turns, dict.fromkeys(ran, 0))
         self._account(turns)
         for einsum, cycles, why in stage.waits:
             if einsum in ran and cycles:
@@ -247,11 +245,11 @@ class Engine:
         self.ports.go_on(self.time)
         self.room.follow(self.time, self.recorder)
 
-    def _work(self, turns: list[Turn], waiting: set[str]) -> None:
-        """All tasks of a stage, in order of time; ``waiting`` are those that have not ended."""
+    def _work(self, turns: list[Turn], ended: dict[str, int]) -> None:
+        """All tasks of a stage, in order of time; of each Einsum some turns have ``ended``."""
         while True:
             for turn in turns:
-                if turn.task is None and turn.left and self._may_start(turn, waiting):
+                if turn.task is None and turn.left and self._may_start(turn, ended):
                     self._start(turn)
             running = [t for t in turns if t.task is not None]
             if not running and not any(t.left for t in turns):
@@ -264,7 +262,7 @@ class Engine:
             for turn in running:
                 self._arrived(turn)
                 if turn.end <= self.now and not turn.coming:
-                    waiting.discard(self._end(turn))
+                    ended[self._end(turn)] += 1
 
     def _stopped(self, turns: list[Turn]) -> InputError:
         """Nothing can happen any more."""
@@ -312,16 +310,16 @@ class Engine:
         if not 0 <= step < bodies[0]:
             return None
         if not task.side:
-            return step
+            return step // bodies[task.depth]
         own, rest = divmod(step, bodies[task.depth])
-        wanted = 0 if task.side == "first" else bodies[task.depth] - 1
+        wanted = 0 if task.side == "first" else bodies[task.depth] - self.program.ticks
         return own if rest == wanted else None
 
-    def _may_start(self, turn: Turn, waiting: set[str]) -> bool:
+    def _may_start(self, turn: Turn, ended: Mapping[str, int]) -> bool:
         """Whether a unit's next task has all that it needs; else the turn knows what it lacks."""
         task, step = turn.left[-1]
-        for other in task.waits:
-            if other in waiting:
+        for other, turns in task.waits:
+            if ended.get(other, turns) < turns:
                 turn.lacks, turn.cause = None, f"{task.unit}: {task.einsum} waits for {other}"
                 return False
         shape = self.shapes.of(task, step)
@@ -383,8 +381,9 @@ class Engine:
         self.add(f"busy {task.unit}", shape.cycles)
         self.add(f"einsum {task.einsum}", shape.cycles)
         self.add(SERIAL, shape.cycles)
-        self.add(TASKS, 1)
-        upto = (step + 1) * self.program.bodies[task.depth]
+        self.add(TASKS, int(task.turn == task.turns - 1))
+        body = self.program.bodies[task.depth]
+        upto = step * body + (task.turn + 1) * body // task.turns
         for slots in shape.closes:
             last = (upto - 1) // slots.body
             self._close(slots, task.einsum, slots.after(last) * slots.body)
@@ -392,8 +391,10 @@ class Engine:
         return task.einsum
 
     def _fixed(self, task: Task, step: int) -> dict[str, int]:
-        """The value of each step loop around a task."""
-        found = {}
+        """The value of each loop around a task."""
+        found, turn = dict[str, int](), task.turn
+        for loop in reversed(task.loops):
+            turn, found[loop.part] = divmod(turn, loop.trips)
         for loop in reversed(self.program.steps[: task.depth]):
             step, found[loop.part] = divmod(step, loop.trips)
         return found

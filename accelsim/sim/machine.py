@@ -5,8 +5,9 @@ an array that stands still is lost, a tile has the time of its other slot.  So
 words of an array take the port as soon as they ask, one after the other, and
 a tile on its way goes on when they have passed.  Of tiles the one that is due
 first passes first (earliest deadline first is optimal on one server: Liu and
-Layland, 1973).  All take whole cycles.  A level may have one port for reads
-and writes, and one for each besides.
+Layland, 1973), by the iteration and by when the plan has its user begin.  All
+take whole cycles.  A level may have one port for reads and writes, and one for
+each besides.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from accelsim.sim.program import Buffer, Way, ways_words
+from accelsim.sim.program import Buffer, Program, Way, share, ways_words
 from accelsim.sim.tiles import Visit
 from accelsim.sim.trace import Recorder
 
@@ -29,19 +30,28 @@ class Request(NamedTuple):
     hops: tuple[tuple[int, int], ...]
     counts: tuple[tuple[int, float], ...]
 
+    def share(self, turn: int, turns: int) -> Request:
+        """What one of several turns asks; the first counts the bytes of all."""
+        hops = tuple((port, share(cycles, turn, turns)) for port, cycles in self.hops)
+        return Request(hops, () if turn else self.counts)
+
+
+#: An iteration, and cycles after its beginning.
+Due: TypeAlias = tuple[int, int]
+
 
 @dataclass(slots=True, eq=False)
 class Transfer:
     """A tile on its way: which, whether it leaves, when it is due, ports that it still passes.
 
-    It is due in the iteration in which a tile comes to be used, or what it
-    makes room for or brings.
+    It is due when a tile comes to be used, or what it makes room for or brings:
+    the iteration, and so many cycles after that by the plan.
     """
 
     slots: Slots
     tile: int
     drains: bool
-    due: int
+    due: Due
     hops: int
 
 
@@ -169,21 +179,20 @@ class Ports:
 class Slots:
     """A buffer at run time.  Tiles are numbered from 0 in the order in which they come."""
 
-    def __init__(
-        self, number: int, buffer: Buffer, bodies: Sequence[int], ports: Ports, lead: int
-    ) -> None:
+    def __init__(self, number: int, buffer: Buffer, program: Program, ports: Ports) -> None:
         self.number, self.buffer, self.ports = number, buffer, ports
         self.copies, self.sources = buffer.copies, buffer.sources
         self.cause = buffer.cause
         #: Whether a task may start while its tile still comes in, at the pace of the port.
         self.streams = buffer.made and buffer.copies > 1
-        trips = [loop.trips for loop in buffer.visits.steps]
-        self.body, self.stays = bodies[buffer.depth], buffer.visits.stays(bodies)
-        self.instances = math.prod(trips)
-        self.trips = trips
+        trips, turns, bodies = [x.trips for x in buffer.visits.steps], buffer.turns, program.bodies
+        self.ticks = program.ticks
+        self.body, self.stays = bodies[buffer.depth] // turns, buffer.visits.stays(bodies) // turns
+        self.trips, self.turns = [*trips, turns], turns
+        self.instances = math.prod(self.trips)
         moving = [n for n, moves in enumerate(buffer.visits.moving) if moves]
         deepest = len(trips) if buffer.visits.inside else moving[-1] + 1 if moving else 0
-        self.stride = math.prod(trips[deepest:])
+        self.stride = 1 if turns > 1 else math.prod(trips[deepest:])
         self.at: dict[str, int] = dict.fromkeys(buffer.users, -1)
         #: Tiles that have been asked for, those that are there, free slots whose next is not made.
         self.tiles = 0
@@ -197,16 +206,34 @@ class Slots:
         self.covers: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
         self.next: int | None = 0
-        #: Iterations by which the first of its users trails.
-        self.lead = lead
+        users = [t for t in program.tasks if t.einsum in buffer.users]
+        #: Iterations by which the first of its users trails, and when it begins each turn.
+        self.lead = min(t.lag for t in users)
+        first = [t for t in users if t.lag == self.lead]
+        self.begins = [
+            min(t.begin for t in first if t.turn == turn * (t.turns // turns if turns > 1 else 1))
+            for turn in range(turns)
+        ]
         self._moves: dict[object, Move] = {}
+        self._step, self._key = -1, object()
+
+    def due(self, step: int) -> Due:
+        """When what begins with a step is due."""
+        start = step - step % self.ticks
+        turn = (step - start) // self.body if self.turns > 1 else 0
+        return start + self.lead, self.begins[turn]
 
     def urgency(self) -> tuple[bool, bool]:
         """What asks first of those that ask at once: fills before drains, tiles before streams."""
         return bool(self.buffer.drain), not self.buffer.level
 
+    def wanted(self, instance: int) -> int:
+        """What a fill's sources have made when its tile may come: all before this step."""
+        start = instance * self.body
+        return start - (start % self.ticks if self.buffer.by_step else 0) + self.buffer.ahead
+
     def indices(self, instance: int) -> tuple[int, ...]:
-        """The loop indices of an instance."""
+        """The loop indices of an instance, and its turn."""
         found = []
         for trips in reversed(self.trips):
             instance, i = divmod(instance, trips)
@@ -216,19 +243,26 @@ class Slots:
     def move(self, instance: int) -> Move:
         """What happens at an instance."""
         visits = self.buffer.visits
-        at = self.indices(instance)
-        key = visits.key(at)
+        step, turn = divmod(instance, self.turns)
+        if step != self._step:  # turns of a step are alike but for their share
+            self._step, self._key = step, visits.key(self.indices(instance)[:-1])
+        key = self._key, turn
         if key not in self._moves:
+            at = self.indices(instance)[:-1]
             visit = visits.visit(at)
             fill = self.ports.request([(visit, self.buffer.fill)])
             drain = self.ports.request([(visit, self.buffer.drain)])
-            self._moves[key] = Move(visit.new, fill, drain)
+            self._moves[key] = Move(
+                visit.new,
+                fill and fill.share(turn, self.turns),
+                drain and drain.share(turn, self.turns),
+            )
         return self._moves[key]
 
     def there(self, instance: int) -> bool:
         """Whether an instance has anything to do: not beyond the end of a rank."""
         visits = self.buffer.visits
-        return visits.whole or visits.there(self.indices(instance))
+        return visits.whole or visits.there(self.indices(instance)[:-1])
 
     def after(self, instance: int) -> int:
         """The next instance that is there; ``instances`` after the last."""

@@ -12,7 +12,8 @@ its unit.  Words move in three ways:
 - everything else stays where it is.
 
 A tile finer than a step is a buffer that holds a step's words at a time: with
-one copy it is filled, used and drained in turn, with two it overlaps.
+one copy it is filled, used and drained in turn, with two it overlaps.  Where
+Einsums take turns within a step (``sim.cuts``), it holds those of a turn.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Buffer:
     its slot is free when all others are done, too.  ``guests`` are the users
     that only share its room: they keep its slot from the next tile, but need
     not wait for this one.
+    Its steps may come in so many ``turns``, each with its share of the words;
+    with ``by_step`` all turns of a step wait for the same of their sources.
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
     out once for the whole group.
     """
@@ -85,6 +88,8 @@ class Buffer:
     outside: int = 0
     writers: frozenset[str] = frozenset()
     guests: frozenset[str] = frozenset()
+    turns: int = 1
+    by_step: bool = True
 
     @property
     def made(self) -> bool:
@@ -103,7 +108,10 @@ class Buffer:
 class Task:
     """One Einsum in one step, ``lag`` iterations late; see ``nest.Work`` for depth and side.
 
-    ``length`` gives the cycles where they differ from step to step.
+    ``length`` gives the cycles where they differ from step to step.  It is one
+    ``turn`` of those that a step has, an iteration of ``loops`` inside it, and
+    waits until some others have done so many turns in the same iteration.  If
+    nothing else keeps it, it begins so many cycles after its iteration.
     """
 
     einsum: str
@@ -114,9 +122,31 @@ class Task:
     side: str
     flows: tuple[Flow, ...]
     buffers: tuple[int, ...]
-    waits: tuple[str, ...]
+    waits: tuple[tuple[str, int], ...]
     place: Place
     length: Length | None = None
+    turn: int = 0
+    loops: tuple[Loop, ...] = ()
+    begin: int = 0
+
+    @property
+    def turns(self) -> int:
+        """Turns in a step: iterations of loops inside it."""
+        return math.prod(loop.trips for loop in self.loops)
+
+    @property
+    def last(self) -> bool:
+        """Whether a step ends with it."""
+        return self.turn == self.turns - 1
+
+
+def share(amount: int, turn: int, turns: int) -> int:
+    """What one of several turns takes of a whole number.
+
+    >>> [share(10, turn, 3) for turn in range(3)]
+    [3, 3, 4]
+    """
+    return amount * (turn + 1) // turns - amount * turn // turns
 
 
 class Wait(NamedTuple):
@@ -137,7 +167,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """One group: its step loops (outermost first), stages, buffers, and room laid out."""
+    """One group: its step loops (outermost first), stages, buffers, and room laid out.
+
+    Steps are counted in so many ``ticks`` each, so that each turn ends at one:
+    so are ``bodies``, lags, and how far buffers are ahead.
+    """
 
     name: str
     steps: tuple[Loop, ...]
@@ -146,6 +180,12 @@ class Program:
     buffers: tuple[Buffer, ...]
     laid_bytes: dict[str, float]
     fill_cycles: int
+    ticks: int = 1
+
+    @property
+    def count(self) -> int:
+        """All steps."""
+        return self.bodies[0] // self.ticks
 
     @property
     def tasks(self) -> tuple[Task, ...]:

@@ -163,8 +163,8 @@ def simulate(
     groups: list[GroupRun] = []
     for group in mapping.groups:
         program = compiled(problem, arch, mapping, group)
-        if full and program.bodies[0] > MOST_STEPS:
-            steps = f"{program.bodies[0]} steps of {group.name} are too many to run one by one"
+        if full and program.count > MOST_STEPS:
+            steps = f"{program.count} steps of {group.name} are too many to run one by one"
             raise refuse(steps, f"at most {MOST_STEPS}, or no --full")
         if recorder:
             recorder.begin = sum(g.cycles for g in groups)
@@ -213,7 +213,7 @@ def _group(engine: Engine, skipped: int, units: tuple[str, ...]) -> GroupRun:
         picked("reads"),
         picked("writes"),
         dict(engine.room.peaks),
-        engine.program.bodies[0],
+        engine.program.count,
         skipped,
         round(counts.get(TASKS, 0.0)),
     )

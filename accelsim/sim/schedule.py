@@ -15,21 +15,20 @@ does not take longer for it, as it would where others wait for that room.
 
 Of ports they know how long words and tiles take to pass them alone.  Where a
 run stalls, other lags are tried, first those whose iterations are the shortest
-with all tiles there, and what runs fastest is kept (``Solver.search``).
+with all tiles there, and what runs fastest is kept (``sim.search``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
-from heapq import heappop, heappush
-from itertools import pairwise
-from math import inf
 from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.mapping import Group, Stage
+from accelsim.ir.mapping import Group, Loop, Stage
+from accelsim.sim.cuts import Behind, Cut
+from accelsim.sim.listing import Graph, Turn, begins, listed, numbered
+from accelsim.sim.program import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,9 @@ class Order:
     ``before`` read, and "inside" where both work in turns finer than a step,
     so that they may not be steps apart.  ``far``: the result leaves for another
     level and comes back from there, or a tile comes into the room, in so many
-    cycles.
+    cycles.  What is finer than a step is there for one turn of ``loops``, and
+    there is room for so many ``copies`` of it, or is the slot of a recurrence
+    ``along`` some parts.
     """
 
     before: str
@@ -50,22 +51,41 @@ class Order:
     tensor: str
     place: Place = field(default=Place(), compare=False)
     far: int = 0
+    loops: tuple[Loop, ...] = ()
+    copies: int = 1
+    along: frozenset[str] = frozenset()
+    parts: frozenset[str] = frozenset()
 
 
-class Trial(NamedTuple):
-    """Cycles of a run, and whether its iterations take longer than the busiest unit or port."""
-
-    cycles: float
-    stalls: bool
+#: For each stage its units, each with its Einsums in order.
+Turns: TypeAlias = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+#: By how many rounds the second of two Einsums is behind the first, at least: see ``Cut.waits``.
+Paces: TypeAlias = dict[tuple[str, str], Behind]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Lags by Einsum; for each stage and unit the Einsums in order; waits within a stage."""
+    """Lags by Einsum; for each stage and unit the Einsums in order; waits within a stage.
+
+    An Einsum that stands there several times has as many turns, and the second
+    of a pair in ``paces`` is that many turns behind the first.  ``takes``:
+    cycles of an iteration whose tiles are there, of which the busiest units of
+    its stages are ``busy``; ``begins``: when each turn begins in it.
+    """
 
     lags: dict[str, int]
-    order: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+    order: Turns
     waits: dict[str, tuple[str, ...]]
+    paces: Paces = field(default_factory=dict)
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    takes: int = 0
+    busy: int = 0
+    begins: Mapping[Turn, int] = field(default_factory=dict)
+
+    @property
+    def turns(self) -> int:
+        """Turns in an iteration."""
+        return sum(len(einsums) for stage in self.order for _, einsums in stage)
 
     @property
     def key(self) -> Hashable:
@@ -75,11 +95,6 @@ class Schedule:
 
 #: Steps that a result may take on its way out to another level and back.
 FAR = (1, 2, 3)
-#: Steps by which a consumer may trail what it reads, where other lags are tried.
-TRIED = (0, 1, 2, 3)
-#: Schedules that are looked at first, those of them that are tried first, and tried at most.
-MOST_LOOKED, MOST_FIRST, MOST_TRIED = 400, 12, 200
-
 #: By how many steps the second of two Einsums trails the first, at least.
 Trailing: TypeAlias = dict[tuple[str, str], int]
 
@@ -88,16 +103,21 @@ class Choice(NamedTuple):
     """What a schedule follows from, besides its orders: who trails whom, whose turn is when.
 
     Those that trail most go first; with ``listed`` a unit that is free takes
-    what can start first, and of those what has most to come after it in the
-    stage (list scheduling: Graham, 1969).
+    what can start first (``sim.listing``), of that some Einsums ``first``.
+    With ``cut`` Einsums that work in turns finer than a step take turns.
     """
 
     trailing: Trailing
-    listed: bool
+    listed: bool = False
+    cut: int = 0
+    first: frozenset[str] = frozenset()
 
 
 class Solver:
-    """Finds the lags of one group; ``cycles`` are those of each Einsum in a step."""
+    """Finds the lags of one group; ``cycles`` are those of each Einsum in a step.
+
+    ``cuts`` says which Einsums may work in turns with others within a step.
+    """
 
     def __init__(
         self,
@@ -105,12 +125,16 @@ class Solver:
         units: dict[str, str],
         orders: Iterable[Order],
         cycles: Mapping[str, int],
+        cuts: Sequence[Mapping[str, Cut]] = (),
     ) -> None:
         self.group, self.units, self.cycles = group, units, cycles
         self.orders = tuple(dict.fromkeys(orders))
         self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
         self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
-        self.choice = Choice({}, False)
+        self.cuts = ({}, *cuts)
+        self.paces = [self._paces(found) for found in self.cuts]
+        self._known: dict[Hashable, Schedule | None] = {}
+        self.choice = Choice({})
 
     def solve(self, trail: bool = True) -> Schedule:
         """The schedule with as many consumers a step behind as there is room for.
@@ -130,90 +154,37 @@ class Solver:
         for pair in tuple(trailing):  # where others wait for the room that it takes
             less = {other: steps for other, steps in trailing.items() if other != pair}
             better = self._schedule(less)
-            if better is not None and self._takes(better) < self._takes(found):
+            if better is not None and better.takes < found.takes:
                 found, trailing = better, less
         for steps in FAR:
             for o in (o for o in pairs if o.far):
                 more = trailing | {(o.before, o.after): steps}
                 better = self._schedule(more)
-                if better is not None and self._takes(better) <= self._takes(found):
+                if better is not None and better.takes <= found.takes:
                     found, trailing = better, more
-        self.choice = Choice(trailing, False)
+        self.choice = Choice(trailing)
         return found
 
-    def search(self, trial: Callable[[Schedule, float], Trial]) -> Schedule:
-        """The fastest of the schedules near the one that ``solve`` has found.
-
-        ``trial`` tells how long one takes, if it takes less than so many
-        cycles, and whether it stalls; one that does not is taken.  Those
-        whose iterations are the shortest with all tiles there are tried
-        first, then those around the fastest, as long as one is faster.
-        """
-        fastest = self._chosen(self.choice)
-        assert fastest is not None
-        least, tried = trial(fastest, inf), [fastest]
-        first = moved = True
-        while moved and least.stalls:
-            moved = first
-            for choice in self._shortest() if first else self._near():
-                found = self._chosen(choice)
-                if found is None or found in tried or len(tried) > MOST_TRIED or not least.stalls:
-                    continue
-                tried.append(found)
-                other = trial(found, least.cycles)
-                if other.cycles < least.cycles:
-                    fastest, least, self.choice, moved = found, other, choice, True
-            first = False
-        return fastest
-
-    def _shortest(self) -> list[Choice]:
-        """Of the choices around the present one those with the shortest iterations, best first.
-
-        The shortest that was found so far is looked around first.
-        """
-        own, start = self.choice, self._chosen(self.choice)
-        assert start is not None
-        known = {start.key}
-        found = [(self._takes(start), 0, own)]
-        left = list(found)
-        while left and len(known) < MOST_LOOKED:
-            _, _, self.choice = heappop(left)
-            for other in self._near():
-                schedule = self._chosen(other)
-                if schedule is None or schedule.key in known:
-                    continue
-                found.append((self._takes(schedule), len(known), other))
-                known.add(schedule.key)
-                heappush(left, found[-1])
-        self.choice = own
-        return [choice for _, _, choice in sorted(found)[:MOST_FIRST]]
-
-    def _near(self) -> Iterator[Choice]:
-        """What differs from the present choice in one pair, or in all pairs of one consumer."""
-        pairs = [(o.before, o.after) for o in self.orders if o.why == "data" and not o.steps]
-        for einsum in self.stage:
-            own = [pair for pair in pairs if pair[1] == einsum]
-            for some in [own, *([pair] for pair in own if len(own) > 1)]:
-                for steps in TRIED if some else ():
-                    trailing = self.choice.trailing | dict.fromkeys(some, steps)
-                    for listed in (False, True):
-                        yield Choice(trailing, listed)
-
-    def _takes(self, schedule: Schedule) -> int:
-        """Cycles of an iteration whose tiles are there: each stage's longest chain of waits."""
-        before = self._before(schedule.lags, schedule.waits)
-        total = 0
-        for stage in schedule.order:
-            graph = {e: before[e].copy() for _, es in stage for e in es}
-            for _, einsums in stage:
-                for one, other in pairwise(einsums):
-                    graph[other].setdefault(one, 0)
-            ends: dict[str, int] = {}
-            for e in TopologicalSorter(graph).static_order():
-                ready = (ends[w] + way for w, way in graph[e].items())
-                ends[e] = self.cycles[e] + max(ready, default=0)
-            total += max(ends.values(), default=0)
-        return total
+    def _paces(self, cuts: Mapping[str, Cut]) -> Paces:
+        """Who is how many turns behind whom, of those that take turns within a step."""
+        found: Paces = {}
+        for o in self.orders:
+            cut = cuts.get(o.before)
+            if cut is None or o.after not in cut.einsums or o.before == o.after:
+                continue
+            if o.why == "data" and not o.steps:
+                behind = 0
+            elif o.along and (o.why == "inside" or cut.along(o.along)):
+                behind = cut.between(o.along)
+            elif o.why == "inside":
+                behind = cut.behind(o.loops, o.parts, o.copies)
+            elif o.why == "room" and o.loops[: len(cut.loops)] == cut.loops:
+                behind = o.copies
+            else:
+                continue
+            known = found.setdefault((o.before, o.after), {})
+            known[o.along] = min(behind, known.get(o.along, behind))
+        return found
 
     def _abreast(self, o: Order) -> bool:
         """Whether both run in one stage on different units."""
@@ -248,92 +219,95 @@ class Solver:
         return None
 
     def _schedule(self, trailing: Trailing) -> Schedule | None:
-        return self._chosen(Choice(trailing, False))
+        return self.chosen(Choice(trailing))
 
-    def _chosen(self, choice: Choice) -> Schedule | None:
-        """The schedule of a choice; None if there is none."""
+    def chosen(self, choice: Choice) -> Schedule | None:
+        """The schedule of a choice; None if there is none.  All but the lags follows from them."""
         lags = self._lags(choice.trailing, self.orders)
         if lags is None:
             return None
+        key = tuple(lags.values()), choice[1:]
+        if key not in self._known:
+            self._known[key] = self._with(lags, choice)
+        return self._known[key]
+
+    def _with(self, lags: dict[str, int], choice: Choice) -> Schedule | None:
+        """The schedule with some lags; None if its turns would wait for one another."""
+
+        def trails(turn: Turn) -> tuple[int, int]:
+            return -lags[turn[0]], self.position[turn[0]]
+
+        order = list[tuple[tuple[str, tuple[str, ...]], ...]]()
+        for stage in self.group.stages:
+            graph, cycles = self._graph(stage, lags, choice)
+            if choice.listed:
+                found = listed(graph, self.units, cycles, choice.first)
+            else:
+                found = dict[str, list[Turn]]()
+                for turn in sorted(graph, key=trails):
+                    found.setdefault(self.units[turn[0]], []).append(turn)
+            order.append(tuple((u, tuple(e for e, _ in turns)) for u, turns in found.items()))
+        return self.ordered(lags, choice, tuple(order))
+
+    def ordered(self, lags: dict[str, int], choice: Choice, order: Turns) -> Schedule | None:
+        """The schedule with some lags and turns; None if they would wait for one another."""
         waits: dict[str, list[str]] = {}
         for o in self.orders:
-            at_once = lags[o.before] - o.steps == lags[o.after]
-            if at_once and o.why != "inside" and self._abreast(o):
+            at_once = lags[o.before] - o.steps == lags[o.after] and o.why != "inside"
+            paced = (o.before, o.after) in self.paces[choice.cut]
+            paced = paced and lags[o.before] == lags[o.after]
+            if at_once and not paced and self._abreast(o):
                 waits.setdefault(o.after, []).append(o.before)
-
+        total, busy, planned = 0, 0, dict[Turn, int]()
+        for stage, units in zip(self.group.stages, order, strict=True):
+            graph, cycles = self._graph(stage, lags, choice)
+            first = begins(graph, [numbered(es) for _, es in units], cycles)
+            if first is None:
+                return None
+            planned |= {turn: total + begin for turn, begin in first.items()}
+            total += max((first[turn] + cycles[turn] for turn in graph), default=0)
+            busy += max(sum(self.cycles[e] for e in dict.fromkeys(es)) for _, es in units)
         kept = {e: tuple(dict.fromkeys(w)) for e, w in waits.items()}
-        before = self._before(lags, kept)
-        try:
-            order = tuple(self._order(s, lags, choice, before) for s in self.group.stages)
-        except CycleError:
-            return None
-        found = Schedule(lags, order, kept)
-        return found if self._runs(found, before) else None
+        paces = {p: n for p, n in self.paces[choice.cut].items() if lags[p[0]] == lags[p[1]]}
+        return Schedule(lags, order, kept, paces, self.cuts[choice.cut], total, busy, planned)
 
-    def _before(
-        self, lags: dict[str, int], waits: dict[str, tuple[str, ...]]
-    ) -> dict[str, dict[str, int]]:
-        """For each Einsum those of its stage that come before it in an iteration.
+    def _turns(self, einsum: str, choice: Choice) -> int:
+        cut = self.cuts[choice.cut].get(einsum)
+        return cut.turns if cut else 1
+
+    def _graph(
+        self, stage: Stage, lags: dict[str, int], choice: Choice
+    ) -> tuple[Graph, dict[Turn, int]]:
+        """For each turn in a stage those before it in an iteration, and its cycles.
 
         Each with the cycles that its result, or a tile into its room, is on the way.
         """
-        graph = {e: dict.fromkeys(waits.get(e, ()), 0) for e in self.stage}
+        turns = {e: self._turns(e, choice) for e in stage.einsums}
+        graph: Graph = {
+            (e, n): {(e, n - 1): 0} if n else {} for e in stage.einsums for n in range(turns[e])
+        }
         for o in self.orders:
-            if self.stage[o.before] != self.stage[o.after] or o.before == o.after:
+            before, after = o.before, o.after
+            if before not in turns or after not in turns or before == after:
                 continue
-            near = self.units[o.before] == self.units[o.after]
-            if o.why == "inside":
-                first, second = sorted((o.before, o.after), key=lambda e: self.position[e])
+            behind = self.paces[choice.cut].get((before, after))
+            if behind is not None and lags[before] == lags[after]:
+                one, other = self.cuts[choice.cut][before], self.cuts[choice.cut][after]
+                way = -(-o.far // one.rounds) if o.why == "data" else 0
+                for n in range(other.rounds):
+                    if rounds := other.waits(n, behind):
+                        turn = before, rounds * one.each - 1
+                        known = graph[after, n * other.each].get(turn, 0)
+                        graph[after, n * other.each][turn] = max(known, way)
+            elif o.why == "inside":
+                first, second = sorted((before, after), key=lambda e: self.position[e])
+                near = self.units[before] == self.units[after]
                 if near and lags[first] == lags[second]:
-                    graph[second].setdefault(first, 0)
-            elif lags[o.before] - o.steps == lags[o.after]:
-                graph[o.after][o.before] = max(graph[o.after].get(o.before, 0), o.far)
-        return graph
-
-    def _order(
-        self, stage: Stage, lags: dict[str, int], choice: Choice, before: dict[str, dict[str, int]]
-    ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The turns on each unit in a stage.  Raises CycleError where there are none."""
-        inner = {e: before[e] for e in stage.einsums}
-        turns = [*TopologicalSorter(inner).static_order()] if choice.listed else []
-        tail = dict.fromkeys(stage.einsums, 0)  # cycles from its end to the end of all after it
-        for e in reversed(turns):
-            for other, way in inner[e].items():
-                tail[other] = max(tail[other], way + self.cycles[e] + tail[e])
-
-        def turn(e: str) -> tuple[int, int]:
-            return -lags[e], self.position[e]
-
-        units: dict[str, list[str]] = {}
-        left, ends = sorted(stage.einsums, key=turn), dict[str, int]()
-        free = {self.units[e]: 0 for e in left}
-        while left:
-            e, start = left[0], 0
-            if choice.listed:
-                open_ = {
-                    e: max([free[self.units[e]], *(ends[w] + way for w, way in inner[e].items())])
-                    for e in left
-                    if inner[e].keys() <= ends.keys()
-                }
-                e = min(open_, key=lambda e: (open_[e], -tail[e] - self.cycles[e]))
-                start = open_[e]
-            left.remove(e)
-            free[self.units[e]] = ends[e] = start + self.cycles[e]
-            units.setdefault(self.units[e], []).append(e)
-        return tuple((u, tuple(es)) for u, es in units.items())
-
-    def _runs(self, schedule: Schedule, before: dict[str, dict[str, int]]) -> bool:
-        """Whether what must come before what and the order on each unit form no circle."""
-        graph = {e: set(found) for e, found in before.items()}
-        for stage in schedule.order:
-            for _, einsums in stage:
-                for one, other in pairwise(einsums):
-                    graph[other].add(one)
-        try:
-            TopologicalSorter(graph).prepare()
-        except CycleError:
-            return False
-        return True
+                    graph[second, 0].setdefault((first, turns[first] - 1), 0)
+            elif lags[before] - o.steps == lags[after]:
+                known = graph[after, 0].get((before, turns[before] - 1), 0)
+                graph[after, 0][before, turns[before] - 1] = max(known, o.far)
+        return graph, {(e, n): share(self.cycles[e], n, turns[e]) for e, n in graph}
 
     def _faults(self) -> list[Fault]:
         """What is in the way: orders about room without which the rest could be kept."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accelsim.sim.machine import Ports, Request, Slots
-from accelsim.sim.program import Program, Task
+from accelsim.sim.program import Program, Task, share
 
 
 @dataclass(slots=True)
@@ -44,14 +44,14 @@ class Shapes:
             for n in range(len(program.steps))
         )
         self._known: dict[str, dict[tuple[int, ...], Shape]] = {t.einsum: {} for t in program.tasks}
-        self._last: dict[str, tuple[int, Shape]] = {}
+        self._last: dict[str, tuple[int, int, Shape]] = {}
 
     def of(self, task: Task, step: int) -> Shape:
         """What a task's step asks; a step is asked about until it ends."""
         last = self._last.get(task.einsum)
-        if last is not None and last[0] == step:
-            return last[1]
-        at, key = [], []
+        if last is not None and last[:2] == (step, task.turn):
+            return last[2]
+        at, key = [], [task.turn]
         left = step
         for n in reversed(range(task.depth)):
             trips = self.program.steps[n].trips
@@ -62,27 +62,36 @@ class Shapes:
         found = known.get(tuple(key))
         if found is None:
             found = known[tuple(key)] = self._new(task, step, tuple(reversed(at)))
-        self._last[task.einsum] = step, found
+        self._last[task.einsum] = step, task.turn, found
         return found
 
     def _new(self, task: Task, step: int, at: tuple[int, ...]) -> Shape:
         moved = [(flow.visits.visit(at), flow.ways) for flow in task.flows]
         opens, needs, closes = list[Slots](), list[Slots](), list[Slots]()
         bodies = self.program.bodies
+        first, last = not task.turn, task.turn == task.turns - 1
         for n in task.buffers:
             slots = self.slots[n]
-            inner = slots.body // bodies[task.depth]
-            instance, within = divmod(step, inner)
+            if slots.turns > 1:
+                each = task.turns // slots.turns
+                instance = step * slots.turns + task.turn // each
+                begins, ends = not task.turn % each, not (task.turn + 1) % each
+            else:
+                inner = slots.body // bodies[task.depth]
+                instance, within = divmod(step, inner)
+                begins, ends = first and not within, last and within == inner - 1
             if not slots.there(instance):
                 continue
             if task.einsum not in slots.buffer.guests:
                 needs.append(slots)
-            if not within and slots.move(instance).new:
+            if begins and slots.move(instance).new:
                 opens.append(slots)
-            if within == inner - 1 and slots.leaves(instance):
+            if ends and slots.leaves(instance):
                 closes.append(slots)
         closes.sort(key=Slots.urgency)
         cycles = task.cycles if task.length is None else task.length.cycles(at)
         flow = self.ports.request(moved)
         least = max([cycles, *(passing for _, passing in flow.hops)]) if flow else cycles
+        cycles, least = (share(n, task.turn, task.turns) for n in (cycles, least))
+        flow = flow and flow.share(task.turn, task.turns)
         return Shape(cycles, flow, least, tuple(opens), tuple(closes), tuple(needs))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 from accelsim.errors import InputError
 from accelsim.sim.engine import Engine
 from accelsim.sim.program import Program
-from accelsim.sim.schedule import Trial
+from accelsim.sim.search import Trial
 
 #: Boundaries of one loop that are remembered.
 REMEMBERED = 256
@@ -45,10 +45,10 @@ def run(engine: Engine, full: bool = False) -> int:
     """Run a program to its end; ``full`` skips nothing.  Returns the iterations skipped."""
     runner = _Runner(engine, full)
     runner.loop(0)
-    for _ in range(runner.trailing):
+    for _ in range(runner.trailing // engine.program.ticks):
         engine.run_iteration()
     engine.finish()
-    return runner.skipped
+    return runner.skipped // engine.program.ticks
 
 
 def tried(
@@ -59,7 +59,7 @@ def tried(
     A program that stops, or that has taken ``most`` cycles, is not run any further.
     """
     engine = Engine(program, rates)
-    total, last = program.bodies[0], max(t.lag for t in program.tasks)
+    total, last = program.count, max(t.lag for t in program.tasks) // program.ticks
     count = min(total, TRIED + 2 * last)
     time, taken = 0, engine.taken()
     try:
@@ -68,13 +68,22 @@ def tried(
                 time, taken = engine.time, engine.taken()
             engine.run_iteration()
             if engine.time > most:
-                return Trial(math.inf, True)
+                return Trial(math.inf, math.inf, True)
     except InputError:
-        return Trial(math.inf, True)
+        return Trial(math.inf, math.inf, True)
     cycles = engine.time - time
     longest = max(now - then for now, then in zip(engine.taken(), taken, strict=True))
-    rest = (total - count) * cycles / (count - count // 2)
-    return Trial(engine.time + rest, cycles > longest * (1 + STALLS))
+    each = cycles / (count - count // 2)
+    return Trial(engine.time + (total - count) * each, each, cycles > longest * (1 + STALLS))
+
+
+def ends(program: Program, rates: Mapping[tuple[str, str], float]) -> bool:
+    """Whether a program runs to its end."""
+    try:
+        run(Engine(program, rates))
+    except InputError:
+        return False
+    return True
 
 
 class _Runner:
@@ -126,7 +135,7 @@ class _Runner:
         now, step = engine.time, engine.iteration
         outer, body = self.bodies[depth], self.bodies[depth + 1]
         found: list[Any] = [tuple(max(free - now, 0) for free in engine.ports.free)]
-        past = step - self.trailing - 1  # what was made before is as good as made then
+        past = self._past()
         found.append(tuple(self._place(max(u, past), outer) for u in engine.made.values()))
         ahead, first = 1, []
         for slots in engine.slots:
@@ -156,9 +165,13 @@ class _Runner:
             moved = ((q.transfer, q.cycles) for q in queue)
             found.append(
                 tuple((t.slots.number, t.tile - first[t.slots.number], t.drains,
-                       self._place(t.due, outer), cycles) for t, cycles in moved)
+                       self._place(t.due[0], outer), t.due[1], cycles) for t, cycles in moved)
             )  # fmt: skip
         return tuple(found), ahead
+
+    def _past(self) -> int:
+        """The end of a step so long ago that what was made before is as good as made then."""
+        return self.engine.iteration - self.trailing - self.engine.program.ticks
 
     def _place(self, step: int, outer: int) -> tuple[int, int]:
         """A step as seen from now: iterations of the loop around away, and how far within one."""
@@ -177,7 +190,7 @@ class _Runner:
         moved = times * (engine.time - mark.time)
         steps = times * period * self.bodies[depth + 1]
         around = engine.iteration // self.bodies[depth]
-        past = engine.iteration - self.trailing - 1
+        past = self._past()
 
         def moved_by(step: int) -> int:
             return steps if step // self.bodies[depth] == around else 0
@@ -197,7 +210,7 @@ class _Runner:
             slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
         ports = engine.ports
         for transfer in {id(q.transfer): q.transfer for qs in ports.queues for q in qs}.values():
-            transfer.due += moved_by(transfer.due)
+            transfer.due = transfer.due[0] + moved_by(transfer.due[0]), transfer.due[1]
         ports.free = [t + moved for t in ports.free]
         engine.made = {n: u + moved_by(u) if u > past else u for n, u in engine.made.items()}
         for level, changes in engine.room.changes.items():

@@ -82,6 +82,67 @@ def test_a_second_slot_lets_a_single_tile_leave_and_come_back_while_it_is_read()
     assert once == pytest.approx(2.5 * model, rel=0.02)
 
 
+HANDED_ON = """
+cascade: handed-on
+ranks: [I, N, J]
+inputs: {X: [I, N, J]}
+output: Z
+einsums:
+  - S[i,n,j] = X[i,n,j] * X[i,n,j]
+  - E[i,n,j] = S[i,n,j] * X[i,n,j]
+  - D[i,n,j] = E[i,n,j] * X[i,n,j]
+  - Z[i,n,j] = E[i,n,j] * D[i,n,j]
+"""
+
+
+def handed_on(
+    copies: int, steps: int, width: int, turns: int = 2, kept: int = 2
+) -> tuple[int, float]:
+    """Simulated and modelled cycles where E, on another unit, reads a finer tile of S than a step.
+
+    D and Z do a whole step at a time, on the unit of E and on that of S, in half the time.
+    """
+    sizes = {"I": steps, "N": turns, "J": 2 * width}
+    units = (Unit("lanes", 1, 2, _OPERATIONS), Unit("grid", 1, 2, _OPERATIONS))
+    levels = (Level("dram"), Level("buffer"), Level("registers", read_bandwidth=64.0))
+    arch = Architecture("small", 1.0, 1.0, levels, units)
+    j, k, n = (Loop("J1", width),), (Loop("J0", 2),), (Loop("N", turns),)
+    read = Node((), (Hold("S", "registers", copies=copies),), (Leaf("E", "lanes", j + k),))
+    finer = Node(n, (Hold("S", "buffer", copies=copies),), (Leaf("S", "grid", j + k), read))
+    held = tuple(Hold(t, "buffer", copies=kept) for t in "XED")
+    whole = Node((), (), (Leaf("D", "lanes", n + j, (), k), Leaf("Z", "grid", j + n, (), k)))
+    tree = Node((Loop("I", steps),), held, (finer, whole))
+    parts = (("I", (Loop("I", steps),)), ("N", n), ("J", j + k))
+    mapping = Mapping("m", (Group("g", tree, (Stage(("S", "E", "D", "Z")),)),), parts)
+    problem = bind(cascade_from_text(HANDED_ON), sizes)
+    found = simulate(problem, arch, mapping)
+    every = simulate(problem, arch, mapping, full=True)
+    assert found.cycles == every.cycles <= found.serial_cycles
+    inputs = random_inputs(problem)
+    executor = Executor(problem, mapping, inputs)
+    assert simulate(problem, arch, mapping, execute=executor.task).cycles == found.cycles
+    names = problem.cascade.tensors
+    assert largest_difference(problem, inputs, executor.tensors, names) <= 1e-12
+    turn = in_turn_s(problem, arch, mapping, estimate(problem, arch, mapping))
+    return found.cycles, turn
+
+
+def test_a_tile_finer_than_a_step_is_handed_on_within_it() -> None:
+    """With two slots S makes a tile while E works on the one before, with one they take turns."""
+    ratios = []
+    for copies in (1, 2):
+        (few, less), (many, more) = (handed_on(copies, steps, 64) for steps in (36, 72))
+        ratios.append((many - few) / (more - less))
+    assert ratios[0] == pytest.approx(4 / 3, rel=0.02)
+    assert 1.0 <= ratios[1] <= 1.02
+
+
+def test_others_make_way_in_turns_of_their_own() -> None:
+    """D, between turns of E on its unit, is cut as well: else S or E would wait for all of it."""
+    (few, less), (many, more) = (handed_on(2, steps, 64, 8, 3) for steps in (36, 72))
+    assert 1.0 <= (many - few) / (more - less) <= 1.02
+
+
 def single(steps: int) -> tuple[int, float]:
     """Simulated and modelled cycles of states of one step each, which come and go for each J."""
     sizes = {"I": 64, "J": steps, "M": 1}

@@ -14,8 +14,8 @@ def ports() -> Ports:
     return Ports({("buffer", "read"): 1.0, ("dram", ""): 1.0}, {})
 
 
-def tile(number: int, due: int, hops: int = 1) -> Transfer:
-    return Transfer(SLOTS, number, False, due, hops)
+def tile(number: int, due: int, hops: int = 1, after: int = 0) -> Transfer:
+    return Transfer(SLOTS, number, False, (due, after), hops)
 
 
 def passed(found: Ports) -> list[tuple[int, int]]:
@@ -45,6 +45,14 @@ def test_the_tile_that_is_due_first_passes_first() -> None:
     found.ask(asked(5), tile(1, due=3), 0)
     found.ask(asked(4), tile(2, due=2), 6)
     assert passed(found) == [(10, 2), (14, 0), (19, 1)]
+
+
+def test_of_tiles_due_in_one_iteration_that_of_the_earlier_turn_passes_first() -> None:
+    found = ports()
+    found.ask(asked(10), tile(0, due=3, after=7), 0)
+    found.ask(asked(5), tile(1, due=3, after=2), 0)
+    found.ask(asked(4), tile(2, due=4), 0)
+    assert passed(found) == [(5, 1), (15, 0), (19, 2)]
 
 
 def test_a_tile_is_there_when_it_has_passed_all_its_ports() -> None:

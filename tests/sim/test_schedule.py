@@ -9,8 +9,11 @@ from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage
 from accelsim.ir.problem import bind
 from accelsim.load.cascade import cascade_from_text
 from accelsim.models.estimate import estimate
+from accelsim.sim.cuts import Cut
+from accelsim.sim.listing import listed
 from accelsim.sim.run import simulate
-from accelsim.sim.schedule import Order, Schedule, Solver, Trial
+from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.search import Search, Trial
 from tests.models.nests import _OPERATIONS, CASCADES
 
 UNITS = {"E": "grid", "D": "lanes", "Z": "lanes"}
@@ -60,9 +63,9 @@ def test_where_a_first_schedule_stalls_others_are_tried() -> None:
     def trial(schedule: Schedule, most: float) -> Trial:
         seen.append(most)
         good = dict(schedule.order[0]) == {"lanes": ("D", "Y"), "grid": ("E", "Z")}
-        return Trial(20 if good else 30, not good)
+        return Trial(20 if good else 30, 20 if good else 30, not good)
 
-    found = solver.search(trial)
+    found = Search(solver, trial).run()
     assert found.waits == {"Z": ("D",)}
     assert dict(found.order[0])["grid"] == ("E", "Z")
     assert seen[0] == float("inf")
@@ -82,10 +85,50 @@ def test_what_is_long_on_its_way_is_made_first() -> None:
     def trial(schedule: Schedule, most: float) -> Trial:
         tried.append(dict(schedule.order[0])["grid"])
         good = tried[-1] == ("A", "B", "C")
-        return Trial(60 if good else 80, not good)
+        return Trial(60 if good else 80, 60 if good else 80, not good)
 
-    assert dict(solver.search(trial).order[0])["grid"] == ("A", "B", "C")
+    assert dict(Search(solver, trial).run().order[0])["grid"] == ("A", "B", "C")
     assert len(tried) == 2
+
+
+def test_where_all_schedules_stall_turns_change_places() -> None:
+    """B is made no sooner than C and has less behind it; only a run shows that it had better go."""
+    group = Group("g", Node((), (), ()), (Stage(("A", "B", "C", "D")),))
+    cycles = {"A": 10, "B": 10, "C": 10, "D": 10}
+    solver = Solver(group, dict.fromkeys(cycles, "grid"), (), cycles)
+    assert dict(solver.solve().order[0])["grid"] == ("A", "B", "C", "D")
+
+    def trial(schedule: Schedule, most: float) -> Trial:
+        order = dict(schedule.order[0])["grid"]
+        each = 50 + abs(order.index("D") - 1) + abs(order.index("A") - 3)
+        return Trial(each, each, each > 50)
+
+    found = Search(solver, trial).run()
+    assert dict(found.order[0])["grid"] in {("B", "D", "C", "A"), ("C", "D", "B", "A")}
+
+
+def test_turns_of_two_units_overlap_as_far_as_there_is_room() -> None:
+    """E trails D by a turn where there is room for two tiles, and follows it where for one."""
+    group = Group("g", Node((), (), ()), (Stage(("D", "E")),))
+    cut = Cut(frozenset("DE"), (Loop("N", 4),))
+    for copies, takes in ((1, 80), (2, 50)):
+        room = Order(
+            "E", "D", 0, "inside", "D", loops=cut.loops, copies=copies, parts=frozenset("N")
+        )
+        solver = Solver(
+            group, {"D": "grid", "E": "lanes"}, (data("D", "E"), room), {"D": 40, "E": 40},
+            ({"D": cut, "E": cut},),
+        )  # fmt: skip
+        solver.solve()
+        found = Search(solver, lambda s, _: Trial(s.takes, s.takes, True)).run()
+        assert found.takes == takes
+
+
+def test_some_go_first_of_what_can_begin_at_once() -> None:
+    graph = {("A", 0): {}, ("B", 0): {}}
+    units, cycles = {"A": "u", "B": "u"}, {("A", 0): 2, ("B", 0): 1}
+    assert listed(graph, units, cycles)["u"] == [("A", 0), ("B", 0)]
+    assert listed(graph, units, cycles, {"B"})["u"] == [("B", 0), ("A", 0)]
 
 
 def test_a_unit_whose_tile_nobody_has_asked_for_lets_the_other_go_first() -> None:

@@ -54,7 +54,7 @@ def evenly(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 #: Of chains so many that some stall with a poor schedule, or where tiles pass before arrays.
-EXAMPLES = {"linear": 12, "chains": 60}
+EXAMPLES = {"linear": 12, "chains": 60, "states": 60}
 
 
 @pytest.mark.parametrize("family", EXAMPLES)
@@ -70,7 +70,9 @@ def test_an_iteration_more_takes_what_the_model_says(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("family", "examples"), [("linear", 500), ("chains", 500)])
+@pytest.mark.parametrize(
+    ("family", "examples"), [("linear", 500), ("chains", 500), ("states", 500)]
+)
 def test_an_iteration_more_takes_what_the_model_says_long(
     family: str, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,142 @@
+"""The search for a schedule that does not stall: schedules are run, and the fastest is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from math import inf
+from typing import NamedTuple, TypeAlias
+
+from accelsim.sim.schedule import Choice, Schedule, Solver
+
+#: Steps by which a consumer may trail what it reads, where other lags are tried.
+TRIED = (0, 1, 2, 3)
+#: Schedules that are looked at first, and those of them that are tried first.
+MOST_LOOKED, MOST_FIRST = 400, 12
+#: Schedules of whole steps that are tried at most; turns in an iteration of all others.
+MOST_WHOLE, MOST_TURNS = 200, 1000
+#: Turns in an iteration of a schedule of which they change places, at most.
+MOST_MOVED = 32
+
+
+class Trial(NamedTuple):
+    """Cycles of a run and of each iteration, and whether the busiest unit or port takes fewer."""
+
+    cycles: float
+    each: float
+    stalls: bool
+
+
+#: How long a schedule takes, if it takes less than so many cycles.
+Try: TypeAlias = Callable[[Schedule, float], Trial]
+
+
+class Search:
+    """Looks for the fastest schedule near the one that a solver has found.
+
+    One that does not stall is taken.  Those whose iterations are the shortest
+    with all tiles there are tried first, then those around the fastest as long
+    as one is faster; where units wait for one another in the fastest, steps are
+    cut into turns.  Last the fastest is tried with turns at other places.
+    """
+
+    def __init__(self, solver: Solver, trial: Try) -> None:
+        self.solver, self.trial, self.choice = solver, trial, solver.choice
+        start = solver.chosen(self.choice)
+        assert start is not None
+        self.fastest, self.least = start, trial(start, inf)
+        self.tried, self.turns = [start], False
+
+    def run(self) -> Schedule:
+        """The fastest schedule that is found."""
+        self._around()
+        if self.fastest.takes > self.fastest.busy:  # units wait for one another, not for tiles
+            self.turns = True
+            self._around()
+        moved = True
+        while moved:
+            moved = any(map(self._faster, self._moved()))
+        return self.fastest
+
+    def _around(self) -> None:
+        """Try those whose iterations are the shortest, then what is near the fastest."""
+        first = moved = True
+        while moved:
+            moved = first
+            for choice in self._shortest() if first else self._near(self.choice):
+                found = self.solver.chosen(choice)
+                if found is not None and self._faster(found):
+                    self.choice, moved = choice, True
+            first = False
+
+    def _faster(self, found: Schedule) -> bool:
+        """Try a schedule, unless the fastest does not stall, and keep it if it is faster."""
+        if not self.least.stalls or found in self.tried:
+            return False
+        whole = [s for s in self.tried if not s.cuts]
+        spent = sum(s.turns for s in self.tried if s.cuts)
+        if spent >= MOST_TURNS if found.cuts else len(whole) > MOST_WHOLE:
+            return False
+        self.tried.append(found)
+        seen = self.trial(found, self.least.cycles)
+        if seen.cycles >= self.least.cycles:
+            return False
+        self.fastest, self.least = found, seen
+        return True
+
+    def _near(self, choice: Choice) -> Iterator[Choice]:
+        """What differs in one pair, or in all pairs of one consumer.
+
+        With ``turns`` also what differs in how steps are cut, or in who goes first.
+        """
+        solver, cuts = self.solver, range(len(self.solver.cuts) if self.turns else 1)
+        pairs = [(o.before, o.after) for o in solver.orders if o.why == "data" and not o.steps]
+        for einsum in solver.stage:
+            own = [pair for pair in pairs if pair[1] == einsum]
+            for some in [own, *([pair] for pair in own if len(own) > 1)]:
+                for steps in TRIED if some else ():
+                    trailing = choice.trailing | dict.fromkeys(some, steps)
+                    yield Choice(trailing)
+                    for cut in cuts:
+                        yield Choice(trailing, True, cut, choice.first)
+            for cut in cuts if self.turns else ():
+                yield Choice(choice.trailing, True, cut, choice.first ^ {einsum})
+
+    def _shortest(self) -> list[Choice]:
+        """Of the choices around the present one those with the shortest iterations, best first.
+
+        The shortest that was found so far is looked around first.
+        """
+        known = {self.fastest.key}
+        found = [(self.fastest.takes, 0, self.choice)]
+        left = list(found)
+        while left and len(known) < MOST_LOOKED and self.least.stalls:
+            _, _, choice = heappop(left)
+            for other in self._near(choice):
+                schedule = self.solver.chosen(other)
+                if schedule is None or schedule.key in known:
+                    continue
+                found.append((schedule.takes, len(known), other))
+                known.add(schedule.key)
+                heappush(left, found[-1])
+        return [choice for _, _, choice in sorted(found)[:MOST_FIRST]]
+
+    def _moved(self) -> Iterator[Schedule]:
+        """The fastest schedule with one turn of a unit at another place.
+
+        Those whose iterations cannot be shorter are left out.
+        """
+        fastest, least = self.fastest, self.least
+        if fastest.turns > MOST_MOVED or not least.stalls:
+            return
+        for n, stage in enumerate(fastest.order):
+            for k, (unit, einsums) in enumerate(stage):
+                for i, e in enumerate(einsums):
+                    rest = einsums[:i] + einsums[i + 1 :]
+                    for j in range(len(einsums)):
+                        there = (*rest[:j], e, *rest[j:])
+                        units = (*stage[:k], (unit, there), *stage[k + 1 :])
+                        order = (*fastest.order[:n], units, *fastest.order[n + 1 :])
+                        found = self.solver.ordered(fastest.lags, self.choice, order)
+                        if found is not None and found.takes < least.each:
+                            yield found
