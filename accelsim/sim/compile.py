@@ -16,11 +16,12 @@ import numpy as np
 from accelsim.errors import InputError, refuse
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Access
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Node, walk
+from accelsim.ir.mapping import Group, Hold, Leaf, Node, walk
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim.cuts import cuts, own_cuts, turned
 from accelsim.sim.nest import Nest, folds
+from accelsim.sim.orders import Orders
 from accelsim.sim.program import (
     STREAM_SLOTS,
     Buffer,
@@ -34,7 +35,7 @@ from accelsim.sim.program import (
     tile_of,
 )
 from accelsim.sim.rooms import Rooms
-from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.schedule import Schedule, Solver
 from accelsim.sim.search import Search, Trial
 from accelsim.sim.short import Length, ShortVisits
 from accelsim.sim.steady import ends, tried
@@ -80,11 +81,12 @@ class _Compiler:
         self.word = nest.arch.word_bytes
         self.buffers: list[Buffer] = []
         self.flows: dict[str, list[Flow]] = {e: [] for e in nest.work}
+        self.orders = Orders(nest, self.buffers)
 
         for einsum in nest.work:
             self._leaf(einsum)
         self._holds()
-        self.buffers = [self._with_sources(n, b) for n, b in enumerate(self.buffers)]
+        self.buffers[:] = [self._with_sources(n, b) for n, b in enumerate(self.buffers)]
 
     def program(self, schedule: Schedule) -> Program:
         """The program with a schedule."""
@@ -343,7 +345,7 @@ class _Compiler:
             return replace(buffer, sources=tuple(map(tile_of, around)), ahead=1)
         ahead = 1
         if all(self.nest.old(a) for a in reads):  # what an earlier step of the recurrence made
-            ahead -= self._recurs(reads[0]) or 1
+            ahead -= self.orders.recurs(reads[0]) or 1
         return replace(buffer, sources=tuple(dict.fromkeys(sources)), ahead=ahead)
 
     def _drains(self, tensor: str, einsum: str, outside: int) -> list[int | str]:
@@ -368,9 +370,9 @@ class _Compiler:
         Steps may overlap where all rooms fit at once.  ``cut``: they may have turns.
         """
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
-        orders = [*self._data(), *self._slots(), *self._homes()]
+        orders = [*self.orders.data(), *self.orders.slots(), *self.orders.homes()]
         faults = self.rooms.overlapping(self.shares)
-        cycles = {e: max(self._cycles(e), self._passes(*self.flows[e])) for e in units}
+        cycles = {e: max(self._cycles(e), self.orders.passes(*self.flows[e])) for e in units}
         inside = [(o.before, o.after) for o in orders if o.why == "inside"]
         shared = cuts(self.nest, inside, self._cycles)
         every = own_cuts(self.nest, shared, self._cycles)
@@ -381,116 +383,6 @@ class _Compiler:
             raise InputError(faults)
         return (None if faults else solver), schedule
 
-    def _data(self) -> Iterator[Order]:
-        """An Einsum reads what another has written."""
-        nest = self.nest
-        for after, work in nest.work.items():
-            for access in self.cascade.steps[after].reads:
-                for writer in self.cascade.writers.get(access.tensor, ()):
-                    if writer.name not in nest.work or writer.name == after:
-                        continue
-                    if nest.initial(access):
-                        continue
-                    name, place = access.tensor, work.leaf.place
-                    steps = self._recurs(access) if nest.old(access) else 0
-                    parts = nest.parts[self.cascade.iterative[name]] if nest.old(access) else ()
-                    along = frozenset(p.part for p in parts)
-                    if steps is None:
-                        yield Order(writer.name, after, 0, "inside", name, place, along=along)
-                    else:
-                        far = 0 if steps else self._far(writer.name, after, name)
-                        yield Order(writer.name, after, steps, "data", name, place, far,
-                                    along=along)  # fmt: skip
-
-    def _far(self, writer: str, reader: str, tensor: str) -> int:
-        """Cycles that what one writes takes to leave and come back to the other; 0: it stays."""
-        longest = 0
-        for b in self.buffers:
-            if b.tensor == tensor and reader in b.users and writer not in b.users:
-                left = [self.buffers[n] for n in b.sources if isinstance(n, int)]
-                out = [self._passes(Flow(tensor, x.visits, x.drain)) for x in left]
-                back = self._passes(Flow(tensor, b.visits, b.fill))
-                longest = max(longest, max(out, default=0) + back if b.sources else 0)
-        return longest
-
-    def _passes(self, *flows: Flow) -> int:
-        """Cycles of the busiest port for all words that flows move in their first step."""
-        found = rates(self.arch)
-        loads = dict.fromkeys(found, 0.0)
-        for flow in flows:
-            words = flow.visits.visit((0,) * len(flow.visits.steps)).met
-            for way in flow.ways:
-                for port in ((way.level, ""), (way.level, "write" if way.writes else "read")):
-                    if port in loads:
-                        loads[port] += words * way.word_bytes
-        return max((math.ceil(size / found[p]) for p, size in loads.items()), default=0)
-
-    def _recurs(self, access: Access) -> int | None:
-        """Steps from one slot of a recurrence to the next; None where that is inside a step."""
-        nest = self.nest
-        rank = self.cascade.iterative[access.tensor]
-        along = {p.part for p in nest.parts[rank]}
-        at = [n for n, loop in enumerate(nest.steps) if loop.part in along]
-        return nest.bodies[at[-1] + 1] if at else None
-
-    def _slots(self) -> Iterator[Order]:
-        """A buffer's next tile is not there before its last one is done with."""
-        for number, buffer in enumerate(self.buffers):
-            stays = buffer.visits.stays(self.nest.bodies)
-            inside = tuple(Loop(r.part, r.trips) for r in buffer.visits.inside if buffer.level)
-            comes = 0 if buffer.made else self._passes(Flow("", buffer.visits, buffer.fill))
-            for before in buffer.users:
-                copies = buffer.copies
-                if number in buffer.sources and before in buffer.writers:
-                    copies = min(copies, -buffer.ahead // stays + 1)  # it brings back what left
-                for after in buffer.users:
-                    steps = (copies - 1) * stays + 1
-                    yield Order(before, after, steps, "room", buffer.tensor, far=comes,
-                                loops=inside, copies=copies)  # fmt: skip
-
     def _others(self, buffer: Buffer) -> int:
         """Steps of other tiles from a tile's visit to the next with the same elements."""
         return buffer.visits.others(self.nest.bodies, self.nest.mapping.extent)
-
-    def _homes(self) -> Iterator[Order]:
-        """What is overwritten where it lives has been read before."""
-        nest = self.nest
-        for node, above in walk(nest.group.tree):
-            if isinstance(node, Leaf):
-                continue
-            homes = [nest.home(h.tensor) for h in node.holds]
-            lives = [found[1] for found in homes if found is not None and found[0] is node]
-            for hold in lives:
-                if hold.tensor in self.cascade.iterative:
-                    continue
-                sharing = [h.tensor for h in lives if hold.tensor in (h.tensor, h.shares)]
-                readers = dict.fromkeys(e for t in sharing for e in nest.users(t, node))
-                steps = self._between(hold, (*above, node))
-                inside = nest.around((*above, node))[1]
-                accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, node))
-                parts = frozenset(p for a in accesses for x in nest.lines(a) for p, _ in x.terms)
-                for writer in self.cascade.writers[hold.tensor]:
-                    for before in readers:
-                        if writer.name in nest.work and before != writer.name:
-                            why = "room" if steps else "inside"
-                            loops = tuple(Loop(r.part, r.trips) for r in inside)
-                            moves = all(loop.part in parts for loop in loops)  # else the same tile
-                            yield Order(before, writer.name, steps, why, hold.tensor, hold.place,
-                                        loops=loops, copies=hold.copies if moves else 1,
-                                        parts=parts if moves else frozenset())  # fmt: skip
-
-    def _between(self, hold: Hold, path: tuple[Node, ...]) -> int:
-        """Steps from the last read of a part of a home to its overwriting; 0: less than a step."""
-        nest = self.nest
-        depth, inside = nest.around(path)
-        if inside:
-            return 0
-        accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, path[-1]))
-        parts = {p for a in accesses for x in nest.lines(a) for p, _ in x.terms}
-        own = 1
-        for loop in reversed(nest.steps[depth:]):
-            if loop.part not in parts:
-                break
-            own *= loop.trips
-        sides = any(nest.work[e].side for e in nest.users(hold.tensor))
-        return (hold.copies - 1) * nest.bodies[depth] + (1 if sides else own)

@@ -1,0 +1,131 @@
+"""What must come before what in a group, and by how many steps: the orders of its schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from accelsim.ir.cascade import Access
+from accelsim.ir.mapping import Hold, Leaf, Loop, Node, walk
+from accelsim.sim.nest import Nest
+from accelsim.sim.program import Buffer, Flow, rates
+from accelsim.sim.schedule import Order
+
+
+class Orders:
+    """The orders of a group whose holds are ``buffers``."""
+
+    def __init__(self, nest: Nest, buffers: Sequence[Buffer]) -> None:
+        self.nest, self.buffers = nest, buffers
+
+    def data(self) -> Iterator[Order]:
+        """An Einsum reads what another has written."""
+        nest = self.nest
+        for after, work in nest.work.items():
+            for access in self.nest.cascade.steps[after].reads:
+                for writer in self.nest.cascade.writers.get(access.tensor, ()):
+                    if writer.name not in nest.work or writer.name == after:
+                        continue
+                    if nest.initial(access):
+                        continue
+                    name, place = access.tensor, work.leaf.place
+                    steps = self.recurs(access) if nest.old(access) else 0
+                    parts = (
+                        nest.parts[self.nest.cascade.iterative[name]] if nest.old(access) else ()
+                    )
+                    along = frozenset(p.part for p in parts)
+                    if steps is None:
+                        yield Order(writer.name, after, 0, "inside", name, place, along=along)
+                    else:
+                        far = 0 if steps else self._far(writer.name, after, name)
+                        yield Order(writer.name, after, steps, "data", name, place, far,
+                                    along=along)  # fmt: skip
+
+    def _far(self, writer: str, reader: str, tensor: str) -> int:
+        """Cycles that what one writes takes to leave and come back to the other; 0: it stays."""
+        longest = 0
+        for b in self.buffers:
+            if b.tensor == tensor and reader in b.users and writer not in b.users:
+                left = [self.buffers[n] for n in b.sources if isinstance(n, int)]
+                out = [self.passes(Flow(tensor, x.visits, x.drain)) for x in left]
+                back = self.passes(Flow(tensor, b.visits, b.fill))
+                longest = max(longest, max(out, default=0) + back if b.sources else 0)
+        return longest
+
+    def passes(self, *flows: Flow) -> int:
+        """Cycles of the busiest port for all words that flows move in their first step."""
+        found = rates(self.nest.arch)
+        loads = dict.fromkeys(found, 0.0)
+        for flow in flows:
+            words = flow.visits.visit((0,) * len(flow.visits.steps)).met
+            for way in flow.ways:
+                for port in ((way.level, ""), (way.level, "write" if way.writes else "read")):
+                    if port in loads:
+                        loads[port] += words * way.word_bytes
+        return max((math.ceil(size / found[p]) for p, size in loads.items()), default=0)
+
+    def recurs(self, access: Access) -> int | None:
+        """Steps from one slot of a recurrence to the next; None where that is inside a step."""
+        nest = self.nest
+        rank = self.nest.cascade.iterative[access.tensor]
+        along = {p.part for p in nest.parts[rank]}
+        at = [n for n, loop in enumerate(nest.steps) if loop.part in along]
+        return nest.bodies[at[-1] + 1] if at else None
+
+    def slots(self) -> Iterator[Order]:
+        """A buffer's next tile is not there before its last one is done with."""
+        for number, buffer in enumerate(self.buffers):
+            stays = buffer.visits.stays(self.nest.bodies)
+            inside = tuple(Loop(r.part, r.trips) for r in buffer.visits.inside if buffer.level)
+            comes = 0 if buffer.made else self.passes(Flow("", buffer.visits, buffer.fill))
+            for before in buffer.users:
+                copies = buffer.copies
+                if number in buffer.sources and before in buffer.writers:
+                    copies = min(copies, -buffer.ahead // stays + 1)  # it brings back what left
+                for after in buffer.users:
+                    steps = (copies - 1) * stays + 1
+                    yield Order(before, after, steps, "room", buffer.tensor, far=comes,
+                                loops=inside, copies=copies)  # fmt: skip
+
+    def homes(self) -> Iterator[Order]:
+        """What is overwritten where it lives has been read before."""
+        nest = self.nest
+        for node, above in walk(nest.group.tree):
+            if isinstance(node, Leaf):
+                continue
+            homes = [nest.home(h.tensor) for h in node.holds]
+            lives = [found[1] for found in homes if found is not None and found[0] is node]
+            for hold in lives:
+                if hold.tensor in self.nest.cascade.iterative:
+                    continue
+                sharing = [h.tensor for h in lives if hold.tensor in (h.tensor, h.shares)]
+                readers = dict.fromkeys(e for t in sharing for e in nest.users(t, node))
+                steps = self._between(hold, (*above, node))
+                inside = nest.around((*above, node))[1]
+                accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, node))
+                parts = frozenset(p for a in accesses for x in nest.lines(a) for p, _ in x.terms)
+                for writer in self.nest.cascade.writers[hold.tensor]:
+                    for before in readers:
+                        if writer.name in nest.work and before != writer.name:
+                            why = "room" if steps else "inside"
+                            loops = tuple(Loop(r.part, r.trips) for r in inside)
+                            moves = all(loop.part in parts for loop in loops)  # else the same tile
+                            yield Order(before, writer.name, steps, why, hold.tensor, hold.place,
+                                        loops=loops, copies=hold.copies if moves else 1,
+                                        parts=parts if moves else frozenset())  # fmt: skip
+
+    def _between(self, hold: Hold, path: tuple[Node, ...]) -> int:
+        """Steps from the last read of a part of a home to its overwriting; 0: less than a step."""
+        nest = self.nest
+        depth, inside = nest.around(path)
+        if inside:
+            return 0
+        accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, path[-1]))
+        parts = {p for a in accesses for x in nest.lines(a) for p, _ in x.terms}
+        own = 1
+        for loop in reversed(nest.steps[depth:]):
+            if loop.part not in parts:
+                break
+            own *= loop.trips
+        sides = any(nest.work[e].side for e in nest.users(hold.tensor))
+        return (hold.copies - 1) * nest.bodies[depth] + (1 if sides else own)
