@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
@@ -133,6 +134,7 @@ def _plan(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Gemm, splits: in
     return Plan(tile, splits, blocks, slots, steps, product, load, cycles, reduction)
 
 
+@lru_cache(maxsize=256)
 def straddled(pitch: float, size: float) -> float:
     """Grains of L2 that pieces of ``size`` bytes touch, over the fewest; rows are ``pitch`` apart.
 
