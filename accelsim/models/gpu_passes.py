@@ -354,11 +354,14 @@ def _chunks(
         flops += 2.0 * CHUNK * (CHUNK * case.E + case.E * width + CHUNK * width)
     latency = gpu.waits.l2 if warm else gpu.waits.memory
     own_bytes = 2.0 * CHUNK * (case.E * (1 + output) * width / case.F + width)
-    part = 2.0 * CHUNK * width / own_bytes if width < case.F else 0.0  # V's columns, in panels
-    memory_rate = 1 / ((1 - part) / gpu.memory.read + part / (gpu.memory.panels or gpu.memory.read))
-    memory_rate /= gpu.brief_clock_hz(own_bytes * blocks * each / memory_rate)
-    rate = min(share, memory_rate / min(blocks, gpu.multiprocessors))
-    late = 0.0 if warm else own_bytes / rate
+    columns = 2.0 * CHUNK * width
+    seconds = gpu.memory.seconds(own_bytes, columns if output else 0.0)
+    if width < case.F and gpu.memory.panels:  # V's columns come in panels
+        seconds += columns / gpu.memory.panels - columns / gpu.memory.read
+    clock = gpu.brief_clock_hz(seconds * blocks * each)
+    late = (
+        0.0 if warm else max(own_bytes / share, seconds * clock * min(blocks, gpu.multiprocessors))
+    )
 
     def lasts(residents: int, running: float) -> float:
         """Cycles of a block, so many on its multiprocessor and so many in all.
@@ -369,10 +372,10 @@ def _chunks(
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
         step = in_order(parts, warps, residents, gpu.waits.mma_issue)
         asked = late * running / gpu.multiprocessors  # memory's time for all of a multiprocessor's
-        if output:
-            step = max(step, asked, latency + moved, residents * moved)
-        elif late:
+        if late:
             step = max(step, served([asked / residents], residents, latency))
+        if output:
+            step = max(step, latency + moved, residents * moved)
         first = residents * (moved + 4.0 * case.E * width / share)  # a chunk and the state
         return 2 * latency + first + each * step
 
