@@ -40,7 +40,7 @@ demo: $(STAMP)  ## passes, FuseMax against FLAT and unfused, error against the p
 	@$(BIN)/accelsim validate fusemax --brief
 
 test: $(STAMP)  ## the tests that CI runs, doctests included
-	$(PYTEST) -n $(JOBS)
+	$(PYTEST) -n $(JOBS) --dist worksteal
 
 test-long: $(STAMP)  ## every test on newly drawn examples, and property and replay runs of minutes
 	ACCELSIM_RANDOM=1 $(PYTEST) -n $(JOBS) -m "not bench and not browser and not peer"
