@@ -235,7 +235,7 @@ def _values(
             total += lasts(_left(gpu, rounds, rest, together), rest, columns)[0]
     else:  # the last blocks may share a multiprocessor still
         each = lasts(together, min(blocks, slots), reversed(columns))
-        alone = lasts(together, gpu.multiprocessors, reversed(columns))[0] / each[0]
+        alone = min(1.0, lasts(together, gpu.multiprocessors, reversed(columns))[0] / each[0])
         total = makespan(each, heads, slots, alone)
     steps = sum(-(-c // STEP) for c in columns) * heads
     return Launch(
