@@ -7,7 +7,7 @@ instruction path, what overlaps what.  It holds no time and no efficiency.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -150,10 +150,7 @@ class KernelDescriptor:
         >>> KernelDescriptor("k", "attention", (narrow, Tile(128, 64, 4))).tile({"E": 64}).columns
         128
         """
-        for tile in self.tiles:
-            if all(sizes.get(name) == size for name, size in tile.when):
-                return tile
-        return self.tiles[-1]
+        return first_of(self.tiles, sizes) or self.tiles[-1]
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -190,6 +187,18 @@ def splits_of(heads: int, slots: int, keys: int, least: int) -> int:
     }
     best = max(filled.values())
     return next(n for n, share in filled.items() if share >= 0.95 * best)
+
+
+def first_of(tiles: Iterable[Tile], sizes: Mapping[str, int]) -> Tile | None:
+    """The first tile whose conditions are such sizes; None where there is none.
+
+    >>> first_of([Tile(128, 128, 4, when=(("E", 64),))], {"E": 96}) is None
+    True
+    """
+    for tile in tiles:
+        if all(sizes.get(name) == size for name, size in tile.when):
+            return tile
+    return None
 
 
 def tiles_of(rows: int, each: int, multiprocessors: int) -> int:

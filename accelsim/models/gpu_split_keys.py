@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from accelsim.ir.gpu import Gpu
-from accelsim.ir.kernel import KernelDescriptor, Tile
+from accelsim.ir.kernel import KernelDescriptor, Tile, first_of
 from accelsim.models.gpu_attention import launch
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest
@@ -14,7 +14,7 @@ from accelsim.models.gpu_launch import Launch, ingest
 
 def launches(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Launch]:
     """The launch, or where queries are few and the kernel splits keys, that and the merge."""
-    narrow = _of(kernel.split_tiles, case) if case.kept == 1 else None
+    narrow = first_of(kernel.split_tiles, {"E": case.E}) if case.kept == 1 else None
     if narrow is not None:
         blocks = -(-case.P // narrow.rows) * case.B * case.H
         splits = splits_of(blocks, 2 * gpu.multiprocessors, -(-case.M // narrow.columns))
@@ -24,14 +24,6 @@ def launches(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) ->
             first = replace(first, l2_bytes=first.l2_bytes + partial)
             return [first, _merge(gpu, kernel, case, splits, partial)]
     return [launch(gpu, kernel, tile, case)]
-
-
-def _of(tiles: tuple[Tile, ...], case: Attention) -> Tile | None:
-    """The first of some tiles that is for the head dimension."""
-    for tile in tiles:
-        if all(name == "E" and size == case.E for name, size in tile.when):
-            return tile
-    return None
 
 
 def splits_of(blocks: int, slots: int, key_tiles: int) -> int:
@@ -66,7 +58,7 @@ def _merge(
     """
     outputs = case.compulsory[1]
     share = gpu.multiprocessors * ingest(gpu, gpu.multiprocessors)
-    tile = _of(kernel.merge_tiles, case) or kernel.split_tiles[0]
+    tile = first_of(kernel.merge_tiles, {"E": case.E}) or kernel.split_tiles[0]
     blocks = -(-case.P * case.B * case.H // tile.rows)
     slots = gpu.multiprocessors * tile.blocks
     chain = gpu.waits.memory * (4 + splits) * -(-blocks // slots)

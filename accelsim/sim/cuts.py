@@ -145,7 +145,7 @@ def _common(nest: Nest, einsums: set[str]) -> tuple[Loop, ...]:
     """The loops inside a step around all of some Einsums."""
     paths = zip(*(nest.work[e].above for e in einsums), strict=False)
     common = tuple(nodes[0] for nodes in paths if all(n is nodes[0] for n in nodes))
-    return tuple(Loop(r.part, r.trips) for r in nest.around(common)[1])
+    return tuple(r.loop for r in nest.around(common)[1])
 
 
 def own_cuts(nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]) -> dict[str, Cut]:
@@ -164,7 +164,7 @@ def own_cuts(nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]
         cut = shared.get(e, Cut(frozenset({e}), ()))
         loops = list[Loop]()
         for r in inside[len(cut.loops) :]:
-            loops.append(Loop(r.part, r.trips))
+            loops.append(r.loop)
             if cut.rounds * math.prod(loop.trips for loop in loops) > most:
                 loops.pop()
                 break
@@ -202,7 +202,7 @@ def _turned(
     cut, own = cuts.get(buffer.users[0]), {lags[e] for e in buffer.users}
     if cut is None or len(own) > 1 or not cut.einsums.issuperset(buffer.users):
         return whole
-    if tuple(Loop(r.part, r.trips) for r in buffer.visits.inside)[: len(cut.loops)] != cut.loops:
+    if tuple(r.loop for r in buffer.visits.inside)[: len(cut.loops)] != cut.loops:
         return whole
     makers, itself = list[str](), False
     for source in buffer.sources:

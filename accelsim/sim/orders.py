@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from accelsim.ir.cascade import Access
-from accelsim.ir.mapping import Hold, Leaf, Loop, Node, walk
+from accelsim.ir.mapping import Hold, Leaf, Node, walk
 from accelsim.sim.nest import Nest
 from accelsim.sim.program import Buffer, Flow, rates
 from accelsim.sim.schedule import Order
@@ -76,7 +76,7 @@ class Orders:
         """A buffer's next tile is not there before its last one is done with."""
         for number, buffer in enumerate(self.buffers):
             stays = buffer.visits.stays(self.nest.bodies)
-            inside = tuple(Loop(r.part, r.trips) for r in buffer.visits.inside if buffer.level)
+            inside = tuple(r.loop for r in buffer.visits.inside if buffer.level)
             comes = 0 if buffer.made else self.passes(Flow("", buffer.visits, buffer.fill))
             for before in buffer.users:
                 copies = buffer.copies
@@ -108,7 +108,7 @@ class Orders:
                     for before in readers:
                         if writer.name in nest.work and before != writer.name:
                             why = "room" if steps else "inside"
-                            loops = tuple(Loop(r.part, r.trips) for r in inside)
+                            loops = tuple(r.loop for r in inside)
                             moves = all(loop.part in parts for loop in loops)  # else the same tile
                             yield Order(before, writer.name, steps, why, hold.tensor, hold.place,
                                         loops=loops, copies=hold.copies if moves else 1,

@@ -41,6 +41,11 @@ class Round(NamedTuple):
     trips: int
     stride: int
 
+    @property
+    def loop(self) -> Loop:
+        """The loop by itself."""
+        return Loop(self.part, self.trips)
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from accelsim.gpu import (
     attention,
@@ -177,20 +178,21 @@ def sparses(out: Path) -> None:
 
 
 def ceilings(out: Path) -> None:
-    found = microbench.ceiling_rows()
-    write(out / "ceilings.json", document("ceilings", found))
-    for row in found:
-        keys = ("threads", "buffer_bytes", "blocks_per_sm", "per_cycle_sm", "cycles_each", "per_s",
-                "seconds", "sm_hz")  # fmt: skip
-        print(row["what"], *(f"{k}={row[k]:.4g}" for k in keys if k in row))
+    told(out, "ceilings", "ceilings", microbench.ceiling_rows())
 
 
 def memory(out: Path) -> None:
     """Memory and the start of blocks alone: what changes between GPUs of one processor."""
     found = microbench.memory_rows() + [microbench.dispatch_row(n) for n in microbench.THREADS]
-    write(out / "memory.json", document("memory and the start of blocks", found))
+    told(out, "memory", "memory and the start of blocks", found)
+
+
+def told(out: Path, name: str, what: str, found: list[dict[str, Any]]) -> None:
+    """Write ceilings to a record, and print them."""
+    write(out / f"{name}.json", document(what, found))
+    keys = ("threads", "buffer_bytes", "pitch_bytes", "blocks_per_sm", "per_cycle_sm",
+            "cycles_each", "per_s", "seconds", "sm_hz")  # fmt: skip
     for row in found:
-        keys = ("threads", "buffer_bytes", "pitch_bytes", "blocks_per_sm", "per_s")
         print(row["what"], *(f"{k}={row[k]:.4g}" for k in keys if k in row))
 
 
