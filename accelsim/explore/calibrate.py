@@ -65,6 +65,7 @@ def _measured(keep: Path, tell: Callable[[str], None]) -> list[tuple[Path, Recor
             *waits.wait_rows(),
             *waits.beside_rows(),
             *waits.brief_rows(),
+            *waits.acting_rows(),
             waits.train_row(),
         ]
         write(keep / "ceilings.json", document("ceilings", found))

@@ -16,6 +16,7 @@ from accelsim.load.kernel import load_kernel
 from accelsim.load.workload import workload
 from accelsim.mapper.gpu_tiles import registers
 from accelsim.models import (
+    gpu_decode,
     gpu_estimation,
     gpu_gemm,
     gpu_linear_full,
@@ -201,10 +202,10 @@ def _launches(
         return [gpu_stream.gemv(gpu, kernel, tile, matrix, form, WEIGHT_BITS[form])]
     heads, keys = _heads(sizes)
     if kernel.family == "decode":
-        step = gpu_stream.Decode(
+        step = gpu_decode.Decode(
             sizes["B"], heads, keys, sizes["M"], sizes["E"], int(asked["bits"]), kind
         )
-        return gpu_stream.decode(gpu, kernel, tile, step)
+        return gpu_decode.decode(gpu, kernel, tile, step)
     if kernel.family == "estimation":
         scores = gpu_estimation.Scores(
             sizes["B"], heads, keys, sizes["P"], sizes["M"], sizes["E"], int(asked["bits"]),

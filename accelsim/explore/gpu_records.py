@@ -84,7 +84,10 @@ def measured(gpu: str | Path) -> list[Measured]:
             found += [
                 Measured(name, case, row["hot"]["median_s"], row)
                 for row, case in _cases(path, name)
-                if case is not None and row.get("hot") and not too_hot(row["hot"])
+                if case is not None
+                and row.get("hot")
+                and not too_hot(row["hot"])
+                and not of_earlier_kernel(row)
             ]
     return found
 
@@ -96,6 +99,15 @@ def too_hot(times: Mapping[str, Any]) -> bool:
     (False, True)
     """
     return any("thermal" in reason for reason in times.get("held_down_by") or ())
+
+
+def of_earlier_kernel(row: Mapping[str, Any]) -> bool:
+    """Whether a decoding row is of the kernel before the one that asks memory for whole lines.
+
+    >>> of_earlier_kernel({"cache": {}}), of_earlier_kernel({"cache": {}, "loads": "lines"})
+    (True, False)
+    """
+    return "cache" in row and row.get("loads") != "lines"
 
 
 def left_out(gpu: str | Path) -> int:

@@ -8,7 +8,7 @@ another, the other's measured times unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -196,18 +196,15 @@ def energy_pairs(gpu: Gpu, name: str | Path) -> Iterator[Pair]:
     for record in ("energy-kernels", *gpu_records.drawn(name, "energy")):
         for row, case in gpu_records.rows(name, record):
             sustained = row.get("sustained")
-            if case is None or not sustained or _earlier(row) or gpu_records.too_hot(sustained):
+            if case is None or not sustained or gpu_records.of_earlier_kernel(row):
+                continue
+            if gpu_records.too_hot(sustained):
                 continue
             found, what = case.predicted(gpu), f"{case.kernel} {told(case)}"
             yield Pair(what, "energy_j", sustained["joules"], found.energy_j)
             yield Pair(what, "sustained_s", sustained["seconds"], found.sustained_s)
             if sustained.get("sm_hz"):
                 yield Pair(what, "sm_hz", sustained["sm_hz"], found.sm_hz)
-
-
-def _earlier(row: Mapping[str, Any]) -> bool:
-    """Whether a decoding row is of the kernel before the one that has walks."""
-    return "cache" in row and "walk" not in row
 
 
 def speedups(gpu: Gpu, name: str | Path, measured: Iterable[Measured]) -> Iterator[Pair]:
@@ -219,7 +216,8 @@ def speedups(gpu: Gpu, name: str | Path, measured: Iterable[Measured]) -> Iterat
             timed.setdefault(_problem(m.case), []).append((m.case, m.seconds, predicted))
     steady: dict[str, list[Timed]] = {}
     for row, case in gpu_records.rows(name, "energy-kernels"):
-        if case is not None and row.get("sustained") and not _earlier(row):
+        earlier = gpu_records.of_earlier_kernel(row)
+        if case is not None and row.get("sustained") and not earlier:
             seconds, predicted = row["sustained"]["seconds"], case.predicted(gpu).sustained_s
             steady.setdefault(_problem(case), []).append((case, seconds, predicted))
     for mine in (*timed.values(), *steady.values()):

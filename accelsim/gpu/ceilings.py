@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from accelsim.gpu.device import GpuError, slug
 from accelsim.gpu.record import Record
-from accelsim.gpu.waits import response_s
+from accelsim.gpu.waits import acts_s, response_s
 
 Row = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ TENSOR: Final = {
         "s8": "mma.sync.m16n8k32.s8", "e4m3": "mma.sync.m16n8k32.e4m3",
     },
     "wgmma": {
-        "bf16": "wgmma.m64n128k16.bf16.shared", "f16": "wgmma.m64n128k16.bf16.shared",
+        "bf16": "wgmma.m64n128k16.bf16.shared", "f16": "wgmma.m64n128k16.f16.shared",
         "s8": "wgmma.m64n128k32.s8.shared", "e4m3": "wgmma.m64n128k32.e4m3.shared",
     },
 }  # fmt: skip
@@ -121,7 +121,7 @@ def tensor(found: Found) -> dict[str, dict[str, Any]]:
             ]  # fmt: skip
             if rows:
                 best = max(rows, key=lambda r: r["per_cycle_sm"])
-                note = "; its bf16 form" if path == "wgmma" and kind == "f16" else ""
+                note = "; its bf16 form" if kind == "f16" and ".bf16" in best["what"] else ""
                 text.setdefault(path, {})[kind] = sourced(
                     rounded(best["per_cycle_sm"]),
                     f"ceilings ({best['what']}, {best['threads']} threads{note})",
@@ -246,7 +246,8 @@ def energies(found: Found) -> dict[str, Any]:
     lanes["max"] = joules(found, "add.f32", "; max was not measured apart")
     paths = {
         path: {
-            kind: joules(found, what, "; its bf16 form" if (path, kind) == ("wgmma", "f16") else "")
+            kind: joules(found, what)
+            or joules(found, what.replace(".f16", ".bf16"), "; its bf16 form")
             for kind, what in kinds.items()
         }
         for path, kinds in TENSOR.items()
@@ -273,6 +274,11 @@ def power(found: Found) -> dict[str, Any]:
         "idle": sourced(rounded(idle["power_w"] if idle else found.awake_w, "W"), "energy"),
         "awake": sourced(rounded(found.awake_w, "W"), f"energy ({AWAKE})"),
     }
+    begins = acts_s(list(found.rows("clock.acting")))
+    if begins is not None:
+        text["acts"] = sourced(
+            rounded(begins, "s"), "ceilings (clock.acting: trains up to so long keep their clock)"
+        )
     for row in found.rows("power.train"):
         late = response_s(list(row["seconds"]))
         hungry = found.sustained(row["op"])

@@ -26,6 +26,9 @@ METRICS: Final = {
     "sm__cycles_elapsed.max": "cycles",
     "sm__inst_executed_pipe_xu.sum": "xu_instructions",
     "smsp__inst_executed.sum": "instructions",
+    "smsp__inst_executed_pipe_alu.sum": "alu_instructions",
+    "smsp__average_warps_issue_stalled_wait_per_issue_active.ratio": "fixed_waits",
+    "smsp__average_warps_issue_stalled_short_scoreboard_per_issue_active.ratio": "short_waits",
 }
 METHOD: Final = (
     "Nsight Compute, kernel replay, caches flushed before each kernel, clocks left alone"
@@ -84,5 +87,7 @@ def table(lines: Iterable[str]) -> list[dict[str, Any]]:
             start = {"kernel": line[_KERNEL], "grid": line[_GRID]}
             kernel = found.setdefault(int(line[_NUMBER]), start)
             if line[_METRIC] in METRICS:
-                kernel[METRICS[line[_METRIC]]] = int(float(line[_VALUE].replace(",", "")))
+                value = float(line[_VALUE].replace(",", ""))
+                ratio = line[_METRIC].endswith(".ratio")
+                kernel[METRICS[line[_METRIC]]] = value if ratio else int(value)
     return [found[number] for number in sorted(found)]

@@ -91,10 +91,8 @@ class Walk:
 #: as many blocks as their registers let reside (``validation/runs/h100-sxm/decode-walks.json``).
 WALKS: Final = {
     (16, 64): Walk(32, blocks=4), (16, 96): Walk(32, blocks=3), (16, 128): Walk(32, blocks=3),
-    (8, 64): Walk(64, blocks=4), (8, 96): Walk(16, blocks=3, ahead=True),
-    (8, 128): Walk(64, blocks=3),
-    (4, 64): Walk(64, blocks=4), (4, 96): Walk(32, blocks=3, ahead=True),
-    (4, 128): Walk(64, ahead=True),
+    (8, 64): Walk(64, blocks=4), (8, 96): Walk(64, blocks=3), (8, 128): Walk(32, blocks=4),
+    (4, 64): Walk(64, blocks=4), (4, 96): Walk(64, blocks=4), (4, 128): Walk(64, ahead=True),
 }  # fmt: skip
 
 
@@ -286,6 +284,7 @@ def decode(step: Step, walk: Walk | None = None) -> Callable[[], None]:
 
 
 def as_dict(cache: Cache, walk: Walk, multiprocessors: int) -> dict[str, Any]:
-    """For a record."""
+    """For a record; ``loads`` tells the kernel from one that asked for parts of lines."""
     splits, length = splits_of(cache, walk, multiprocessors)
-    return {"name": "decode-split", "walk": asdict(walk), "splits": splits, "length": length}
+    told = {"cache": asdict(cache), "name": "decode-split", "walk": asdict(walk), "loads": "lines"}
+    return told | {"splits": splits, "length": length}

@@ -179,8 +179,8 @@ def decode_row(cache: Cache, seed: int = 0, walk: decode.Walk | None = None) -> 
     step, walk = Step(cache, seed), walk or decode.walk_of(cache)
     run = decode.decode(step, walk)
     check = step.check(run)
-    row = {"cache": asdict(cache), "kernel": decode.kernel(step, walk).as_dict()}
-    row |= decode.as_dict(cache, walk, device().multiprocessors)
+    row = decode.as_dict(cache, walk, device().multiprocessors)
+    row["kernel"] = decode.kernel(step, walk).as_dict()
     row["check"] = fields(check) | {"holds": check.holds}
     return row | times(run) if check.holds else row
 

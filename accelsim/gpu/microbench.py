@@ -18,6 +18,8 @@ from accelsim.gpu.device import cupy, device
 from accelsim.gpu.kernel import Kernel, load
 from accelsim.gpu.record import fields
 
+Row = dict[str, Any]
+
 #: Threads of the empty blocks whose start is timed.
 THREADS: Final = (32, 64, 128, 256, 512, 1024)
 #: Blocks a multiprocessor that read L2, and bytes that a block reads at once.
@@ -68,6 +70,7 @@ OPS: Final = (
     Op("st.shared.v4", 13, 512, "byte", (256, 512, 1024), repeat=4, shared_bytes=_SHARED),
     Op("bar.sync", 14, 1, "op", (128, 256, 512, 1024), ilp=8, group=0),
     Op("wgmma.m64n128k16.bf16.shared", 15, _WIDE, "FLOP", (128, 256, 512), 32, 1, 128, _TILES),
+    Op("wgmma.m64n128k16.f16.shared", 15, _WIDE, "FLOP", (256,), 32, 1, 128, _TILES),
     Op("wgmma.m64n128k16.bf16.registers", 16, _WIDE, "FLOP", (128, 256, 512), 32, 1, 128, _TILES),
     Op("wgmma.m64n256k16.bf16.shared", 17, 2 * _WIDE, "FLOP", (128, 256), 32, 1, 128, _TILES),
     Op("wgmma.m64n128k32.s8.shared", 18, 2 * _WIDE, "FLOP", (128, 256), 32, 1, 128, _TILES),
@@ -86,6 +89,8 @@ def usable(op: Op) -> bool:
 def rate_kernel(op: Op, threads: int) -> Kernel:
     """``rate`` built for one operation; one block a multiprocessor."""
     defines = {"OP": op.number, "ILP": op.ilp, "REPEAT": op.repeat, "THREADS": threads}
+    if op.name.startswith("wgmma") and ".f16." in op.name:
+        defines["BF16"] = 0
     return load("microbench.cu", "rate", defines, threads, op.shared_bytes)
 
 
@@ -336,42 +341,49 @@ def ceiling_rows() -> list[dict[str, Any]]:
     return rows + launch_rows() + [dispatch_row(n) for n in THREADS]
 
 
-def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:
+#: Threads a multiprocessor with which an operation's energy is taken.
+SUSTAINED: Final = {
+    "mma.sync.m16n8k16.bf16": 512, "mma.sync.m16n8k16.f16": 512, "mma.sync.m16n8k32.s8": 512,
+    "wgmma.m64n128k16.bf16.shared": 256, "wgmma.m64n128k16.f16.shared": 256,
+    "wgmma.m64n128k16.bf16.registers": 256, "wgmma.m64n256k16.bf16.shared": 256,
+    "wgmma.m64n128k32.e4m3.shared": 256,
+    "ex2.approx.f32": 1024, "fma.f32": 1024, "add.f32": 1024, "cvt.bf16x2.f32": 1024,
+    "ldmatrix.x4": 1024, "ld.shared.v4": 1024, "st.shared.v4": 1024,
+}  # fmt: skip
+
+
+def energy_row(name: str, unit: str, total: float, run: Callable[[], None], seconds: float) -> Row:
+    """Sustained power, and energy of each of ``total`` units of work; empty where none is told."""
+    found = measure.sustained(run, seconds)
+    if found is None:
+        return {}
+    return {
+        "what": name,
+        "unit": unit,
+        "joules_each": found.joules / total,
+        "power_w": found.power_w,
+        "per_s": total / found.seconds,
+        "how": "board energy over work, everything the board draws included",
+        "sustained": fields(found),
+    }
+
+
+def operation_energy(op: Op, seconds: float = 1.0) -> Row:
+    """The row of one operation."""
+    threads, iterations = SUSTAINED[op.name], rounds(op)
+    run, _ = rate_run(op, threads, iterations)
+    total = work(op, threads, iterations) * device().multiprocessors
+    return energy_row(op.name, op.unit, total, run, seconds)
+
+
+def energy_rows(seconds: float = 1.0) -> list[Row]:
     """Sustained power and energy a unit of work, by operation and memory level."""
-    rows: list[dict[str, Any]] = []
-    idle = measure.idle_power_w()
-    rows.append({"what": "idle", "power_w": idle, "how": "energy counter over 2 s, context open"})
-    blocks = device().multiprocessors
+    idle, blocks = measure.idle_power_w(), device().multiprocessors
+    rows = [operation_energy(op, seconds) for op in OPS if op.name in SUSTAINED and usable(op)]
 
     def add(name: str, unit: str, total: float, run: Callable[[], None]) -> None:
-        found = measure.sustained(run, seconds)
-        if found is None:
-            return
-        rows.append(
-            {
-                "what": name,
-                "unit": unit,
-                "joules_each": found.joules / total,
-                "power_w": found.power_w,
-                "per_s": total / found.seconds,
-                "idle_w": idle,
-                "how": "board energy over work, everything the board draws included",
-                "sustained": fields(found),
-            }
-        )
+        rows.append(energy_row(name, unit, total, run, seconds))
 
-    chosen = {
-        "mma.sync.m16n8k16.bf16": 512, "mma.sync.m16n8k16.f16": 512, "mma.sync.m16n8k32.s8": 512,
-        "wgmma.m64n128k16.bf16.shared": 256, "wgmma.m64n128k16.bf16.registers": 256,
-        "wgmma.m64n256k16.bf16.shared": 256, "wgmma.m64n128k32.e4m3.shared": 256,
-        "ex2.approx.f32": 1024, "fma.f32": 1024, "add.f32": 1024, "cvt.bf16x2.f32": 1024,
-        "ldmatrix.x4": 1024, "ld.shared.v4": 1024, "st.shared.v4": 1024,
-    }  # fmt: skip
-    for op in OPS:
-        if op.name in chosen and usable(op):
-            threads, iterations = chosen[op.name], rounds(op)
-            run, _ = rate_run(op, threads, iterations)
-            add(op.name, op.unit, work(op, threads, iterations) * blocks, run)
     empty = next(op for op in OPS if op.name == "bar.sync")
     run, _ = rate_run(empty, 128, 16000)
     add("bar.sync (clock up, little work)", "op", work(empty, 128, 16000) * blocks, run)
@@ -383,4 +395,5 @@ def energy_rows(seconds: float = 1.0) -> list[dict[str, Any]]:
     for own, size, times in ((False, 16 << 20, 4), (True, 2 * slices, 100)):
         counted = level2_bytes(size, times, own)
         add(f"l2.read.{'own' if own else 'shared'}", "byte", counted, level2_run(size, times, own))
-    return rows
+    told = {"what": "idle", "power_w": idle, "how": "energy counter over 2 s, context open"}
+    return [told, *(row | {"idle_w": idle} for row in rows if row)]

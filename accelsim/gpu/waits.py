@@ -6,6 +6,7 @@ result: one chain, so that nothing else fills the time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ BRIEF: Final = {
     "wgmma": ("wgmma.m64n128k16.bf16.shared", 256),
 }
 BRIEF_S: Final = (6e-5, 1.2e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 1e-2)
+#: Tensor work that passes the cap, and how long its launches last.
+ACTING: Final = ("wgmma.m64n128k16.bf16.shared", "wgmma.m64n128k16.f16.shared")
+ACTING_S: Final = (4e-3, 8e-3, 1.2e-2, 1.6e-2, 2e-2, 2.4e-2, 2.8e-2)
 
 
 def wait_rows() -> list[dict[str, Any]]:
@@ -126,27 +130,63 @@ def brief_rows() -> list[dict[str, Any]]:
     The board answers a load by some hundred microseconds late, so that a
     launch that is short runs slower than one that lasts.
     """
-    empty = load("tools.cu", "empty", {}, 1)
+    return [
+        _clock_row("clock.brief", path, name, threads, seconds)
+        for path, (name, threads) in BRIEF.items()
+        for seconds in BRIEF_S
+        if usable(_op(name))
+    ]
+
+
+def acting_rows() -> list[dict[str, Any]]:
+    """The same of work that passes the cap, in trains long enough for the cap to act."""
+    return [
+        _clock_row("clock.acting", "wgmma", name, 256, seconds)
+        for name in ACTING
+        for seconds in ACTING_S
+        if usable(_op(name))
+    ]
+
+
+def _op(name: str) -> Op:
+    return next(op for op in microbench.OPS if op.name == name)
+
+
+def _clock_row(what: str, path: str, name: str, threads: int, seconds: float) -> dict[str, Any]:
+    """The clock of launches of an operation of about so many seconds each."""
+    empty, op = load("tools.cu", "empty", {}, 1), _op(name)
     alone = measure.timed(lambda: empty((device().multiprocessors,)), least=20).median_s
-    found = []
-    for path, (name, threads) in BRIEF.items():
-        op = next(o for o in microbench.OPS if o.name == name)
-        for seconds in BRIEF_S if usable(op) else ():
-            iterations = max(1, round(microbench.rounds(op) * seconds / 4e-3))
-            run, _ = rate_run(op, threads, iterations)
-            taken = measure.timed(run, least=5).median_s - alone
-            iterations = max(1, round(iterations * seconds / max(taken, 1e-6)))
-            run, cycles = rate_run(op, threads, iterations)
-            timing = measure.timed(run)
-            spent = timing.median_s - alone
-            count = sorted(int(x) for x in cycles.get())[device().multiprocessors // 2]
-            found.append({
-                "what": "clock.brief", "path": path, "op": name, "threads": threads,
-                "seconds": spent, "sm_hz": count / spent, "time": fields(timing),
-                "how": "cycles counted on a multiprocessor over seconds between events, less those"
-                " of an empty kernel; single launches in rested trains",
-            })  # fmt: skip
-    return found
+    iterations = max(1, round(microbench.rounds(op) * seconds / 4e-3))
+    run, _ = rate_run(op, threads, iterations)
+    taken = measure.timed(run, trains=1).median_s - alone
+    iterations = max(1, round(iterations * seconds / max(taken, 1e-6)))
+    run, cycles = rate_run(op, threads, iterations)
+    timing = measure.timed(run)
+    spent = timing.median_s - alone
+    count = sorted(int(x) for x in cycles.get())[device().multiprocessors // 2]
+    return {
+        "what": what, "path": path, "op": name, "threads": threads,
+        "seconds": spent, "sm_hz": count / spent, "time": fields(timing),
+        "how": "cycles counted on a multiprocessor over seconds between events, less those"
+        " of an empty kernel; single launches in rested trains",
+    }  # fmt: skip
+
+
+def acts_s(rows: Sequence[Mapping[str, Any]], slower: float = 0.99) -> float | None:
+    """Seconds of the longest train in which no operation's clock has fallen yet; None without rows.
+
+    A train has three launches where they are long.
+
+    >>> rows = [{"op": "o", "seconds": n, "sm_hz": hz} for n, hz in ((1, 2.0), (2, 1.99), (3, 1.9))]
+    >>> acts_s(rows)
+    6
+    """
+    steady: list[float] = []
+    for name in {row["op"] for row in rows}:
+        mine = sorted((row for row in rows if row["op"] == name), key=lambda row: row["seconds"])
+        falls = (n for n, row in enumerate(mine) if row["sm_hz"] < slower * mine[0]["sm_hz"])
+        steady.append(mine[next(falls, len(mine)) - 1]["seconds"])
+    return 3 * min(steady) if steady else None
 
 
 def response_s(spans: list[float], slower: float = 1.04) -> float | None:

@@ -68,9 +68,10 @@ class Joules:
 class Power:
     """What the board draws and allows.
 
-    ``cap_w`` holds on the average over ``response_s``, ``peak_w`` at once, or
-    from there on the clock falls by the power ``droop`` of what is drawn;
-    ``awake_w`` is drawn at the highest clock with nothing to do.
+    ``cap_w`` holds on the average over ``response_s`` and begins to act in trains
+    of ``acts_s``; ``peak_w`` holds at once, or from there on the clock falls by the
+    power ``droop`` of what is drawn; ``awake_w`` is drawn at the highest clock with
+    nothing to do.
     """
 
     cap_w: float
@@ -78,7 +79,21 @@ class Power:
     awake_w: float
     peak_w: float
     response_s: float
+    acts_s: float
     droop: float = 0.0
+
+    def acted(self, seconds: float) -> float:
+        """How far the cap has brought the clock down in a train of launches so long, 0 to 1.
+
+        >>> power = Power(700.0, 100.0, 150.0, 750.0, response_s=0.08, acts_s=0.04)
+        >>> [power.acted(s) for s in (0.03, 0.06, 0.09)]
+        [0.0, 0.5, 1.0]
+        """
+        if seconds > self.response_s:
+            return 1.0
+        if seconds <= self.acts_s:
+            return 0.0
+        return (seconds - self.acts_s) / (self.response_s - self.acts_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,9 @@ class KernelDescriptor:
     blocks of ``merge_tiles``.
     With a ``column_step`` narrower tiles are there as well, in such steps.
     ``numbers`` of a row a thread takes where threads suffice.
-    ``instructions`` are counts of the compiled stream by variant.
+    ``instructions`` are counts of the compiled stream by variant, ``alu`` which
+    share of all its instructions goes to the integer lanes, ``waits`` cycles
+    that one waits for those before it on the mean, loads from memory apart.
     ``realises`` are stages of published systems that it runs.
     """
 
@@ -133,6 +135,8 @@ class KernelDescriptor:
     split_tiles: tuple[Tile, ...] = ()
     merge_tiles: tuple[Tile, ...] = ()
     instructions: tuple[tuple[str, float], ...] = ()
+    alu: tuple[tuple[str, float], ...] = ()
+    waits: tuple[tuple[str, float], ...] = ()
     numbers: int = 16
     form: str = ""
     realises: tuple[Realised, ...] = ()
@@ -168,8 +172,29 @@ class KernelDescriptor:
         >>> of.counted("states", 96), of.counted("outputs", 64)
         (9.0, 0.0)
         """
-        counts = {int(k.split()[1]): n for k, n in self.instructions if k.split()[0] == name}
-        return counts[min(counts, key=lambda e: abs(e - head_dim))] if counts else 0.0
+        return _nearest(self.instructions, name, head_dim)
+
+    def in_alu(self, name: str, head_dim: int) -> float:
+        """Share of these instructions that goes to the integer lanes; 0 where none was counted.
+
+        >>> KernelDescriptor("k", "decode", (), alu=(("4 64", 0.49),)).in_alu("4", 64)
+        0.49
+        """
+        return _nearest(self.alu, name, head_dim)
+
+    def waited(self, name: str, head_dim: int) -> float:
+        """Cycles that one of these instructions waits on the mean; 0 where none were counted.
+
+        >>> KernelDescriptor("k", "decode", (), waits=(("4 64", 1.1),)).waited("4", 96)
+        1.1
+        """
+        return _nearest(self.waits, name, head_dim)
+
+
+def _nearest(counts: Iterable[tuple[str, float]], name: str, head_dim: int) -> float:
+    """What stands under a name and the nearest head dimension; 0 where nothing does."""
+    found = {int(k.split()[1]): n for k, n in counts if k.split()[0] == name}
+    return found[min(found, key=lambda e: abs(e - head_dim))] if found else 0.0
 
 
 def splits_of(heads: int, slots: int, keys: int, least: int) -> int:

@@ -183,6 +183,7 @@ class _Builder:
         given = self.text.power
         peak = self.number(("power", "peak"), given.peak, "watts", given.source)
         response = self.number(("power", "response"), given.response, "seconds", given.source)
+        acts = self.number(("power", "acts"), given.acts, "seconds", given.source)
         droop = self.number(("power", "droop"), given.droop, "count", given.source)
         return Power(
             cap_w=power["cap"],
@@ -190,6 +191,7 @@ class _Builder:
             awake_w=power["awake"],
             peak_w=peak or power["cap"],
             response_s=response,
+            acts_s=min(acts or response, response),
             droop=droop,
         )
 

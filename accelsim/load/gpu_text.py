@@ -96,7 +96,8 @@ class PowerText(Record):
     droop: Number | None = Field(
         None, description="power of peak over what is drawn by which the clock falls beyond it"
     )
-    response: Number | None = Field(None, description="until the cap takes clock away")
+    acts: Number | None = Field(None, description="until the cap begins to take clock away")
+    response: Number | None = Field(None, description="until the cap has taken it")
     source: str | None = None
 
 

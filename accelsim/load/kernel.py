@@ -75,6 +75,13 @@ class KernelText(Record):
     instructions: dict[str, float] = Field(
         default_factory=dict, description="counted instructions of a warp, by variant"
     )
+    alu: dict[str, float] = Field(
+        default_factory=dict, description="share of them in the integer lanes, by variant"
+    )
+    waits: dict[str, float] = Field(
+        default_factory=dict,
+        description="cycles that one of them waits for those before it, by variant",
+    )
     numbers: int = Field(16, ge=1, description="of a row that a thread takes")
     form: str = ""
     realises: list[RealisedText] = Field(
@@ -117,6 +124,8 @@ def kernel_from(document: Document) -> KernelDescriptor:
         "source",
         "kinds",
         "instructions",
+        "alu",
+        "waits",
         "realises",
     }
     fields = text.model_dump(exclude=own)
@@ -127,6 +136,8 @@ def kernel_from(document: Document) -> KernelDescriptor:
         merge_tiles=tuple(map(_tile, text.merge_tiles)),
         kinds=tuple(text.kinds),
         instructions=tuple(text.instructions.items()),
+        alu=tuple(text.alu.items()),
+        waits=tuple(text.waits.items()),
         realises=tuple(
             Realised(one.system, one.stage, tuple(one.options.items())) for one in text.realises
         ),

@@ -146,12 +146,13 @@ def _synchronous(
         wait=wait.mma + second * slower,
     )
     if half == 2:  # no row waits for its maximum: keys are weighed beside the product of others
+        begun = lane_cycles(gpu, "ex2", rows * 16 / 32)  # the first 16 are weighed before it
         found.append(
             replace(
                 product,
                 ex2=lane_cycles(gpu, "ex2", scores),
                 issue=product.issue + 2 * scores,
-                wait=product.wait + wait.ex2 + wait.alu,
+                wait=product.wait + wait.ex2 + wait.alu + begun,
             )
         )
     else:

@@ -92,18 +92,23 @@ def _stretched(gpu: Gpu, found: Settled, limit_w: float) -> Settled:
 def settle_as_timed(gpu: Gpu, launch: Launch) -> Settled:
     """The launch as the median of rested trains of single launches runs: see ``TRAIN_S``.
 
-    A train longer than the cap takes to act runs under the cap, a shorter one
-    at the clock of launches so brief, less what it droops, or under the board's
-    momentary limit where no droop is known.
+    A short train runs at the clock of launches so brief, less what it droops, or
+    under the board's momentary limit where no droop is known; one longer than the
+    cap takes to act runs under the cap; those between lie between.
     """
     limit = math.inf if gpu.power.droop else gpu.power.peak_w
     brief = settle(gpu, launch, limit)
-    if max(LEAST * brief.seconds, TRAIN_S) > gpu.power.response_s:
-        return settle(gpu, launch, gpu.power.cap_w)
-    if not launch.uses_tensor:
+    if launch.uses_tensor:
+        clock = gpu.brief_clock_hz(brief.seconds)
+        brief = settle(gpu, launch, limit, drooped_hz(gpu, launch, clock))
+    acted = gpu.power.acted(max(LEAST * brief.seconds, TRAIN_S))
+    if not acted:
         return brief
-    clock = gpu.brief_clock_hz(brief.seconds)
-    return settle(gpu, launch, limit, drooped_hz(gpu, launch, clock))
+    capped = settle(gpu, launch, gpu.power.cap_w)
+    if acted == 1 or capped.sm_hz >= brief.sm_hz:
+        return capped if acted == 1 else brief
+    clock = brief.sm_hz + acted * (capped.sm_hz - brief.sm_hz)
+    return settle(gpu, launch, math.inf, clock)
 
 
 def drooped_hz(gpu: Gpu, launch: Launch, clock_hz: float) -> float:

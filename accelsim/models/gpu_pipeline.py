@@ -150,6 +150,17 @@ def served(
     return cycles
 
 
+def at_mean(warps: float, cycles: Callable[[int], float]) -> float:
+    """Cycles of a mean number of warps, one at least, between those of the whole numbers beside it.
+
+    >>> at_mean(2.5, lambda n: 10.0 * n), at_mean(0.5, lambda n: 10.0 * n)
+    (25.0, 10.0)
+    """
+    low = max(1, int(warps))
+    rest = max(0.0, warps - low)
+    return cycles(low) * (1 - rest) + (cycles(low + 1) * rest if rest else 0.0)
+
+
 def in_order(
     stages: Sequence[Stage],
     warps: int,

@@ -111,7 +111,7 @@ def test_short_problems_take_smaller_tiles() -> None:
 def test_a_decoding_step_splits_its_keys_where_heads_are_few() -> None:
     few = map_gpu("attention-1pass", arch="h100-sxm", shape=STEP).to_dict()
     assert few["kernel"] == "decode-split"
-    assert few["splits"] > 4
+    assert few["splits"] * 32 > 0.9 * 132  # a block for nearly every multiprocessor
     assert "merge of" in few["nest"][-1]
     many = map_gpu("attention-1pass", arch="h100-sxm", shape="B=64,H=32,P=1,M=1024,E=128").to_dict()
     assert many["splits"] == 1

@@ -88,6 +88,19 @@ def counters(out: Path, seed: int = COUNTED_SEED) -> None:
     write(out / "counters.json", document("counters", told))
 
 
+def decode_counters(out: Path) -> None:
+    """Long caches of every width and head dimension for a profiler, as ``counters`` tells them."""
+    told = []
+    for bits, dim in ((bits, dim) for bits in decode.BITS for dim in attention.HEAD_DIMS):
+        cache = Cache(32, 16, 16, 8192, dim, bits)
+        decode.decode(Step(cache, 3))()
+        cupy().cuda.runtime.deviceSynchronize()
+        splits, _ = decode.splits_of(cache, decode.walk_of(cache), device().multiprocessors)
+        kernels = ["split", "merge"] if splits > 1 else ["split"]
+        told.append({"case": {"cache": asdict(cache)}, "kernels": kernels})
+    write(out / "counters.json", document("decode-counters", told))
+
+
 def steadily(out: Path, name: str, made: Iterator[dict], **more: object) -> None:
     """Measure rows one after the other, each written as soon as it is there.
 
@@ -297,7 +310,8 @@ def decoding(out: Path) -> None:
             for walk in walks:
                 run = decode.decode(step, walk)
                 check = step.check(run)
-                row = {"cache": asdict(cache), "walk": asdict(walk), "check": fields(check)}
+                row = decode.as_dict(cache, walk, device().multiprocessors)
+                row["check"] = fields(check)
                 row["kernel"] = decode.kernel(step, walk).as_dict()
                 if cache.cache_bytes > 1 << 26 and check.holds:
                     timing = measure.timed(run, cold=True)
@@ -357,7 +371,8 @@ def judged_energy(out: Path) -> None:
             cache = Cache(24, 64, 16, 9100, 64, bits)
             step, walk = Step(cache, 82), walk_found(out, cache)
             run = decode.decode(step, walk)
-            yield {"cache": asdict(cache), "walk": asdict(walk)}, run, partial(step.check, run)
+            told = decode.as_dict(cache, walk, device().multiprocessors)
+            yield told, run, partial(step.check, run)
         problem = linear.Decayed(Shape(4, 16, 17000, 17000, 64), seed=83)
         run = linear.linear(problem)
         yield {"linear": asdict(problem.shape)}, run, partial(problem.check, run)

@@ -13,9 +13,9 @@ from accelsim.gpu.neighbourhood import Axis, Grid
 #: The grid that the model is built on; the one it is judged on has another seed.
 GRID_SEED, GRID_COUNT = 1, 220
 #: Drawn once the model stood; nothing was looked at before.
-JUDGED_SEED, JUDGED_COUNT = 20270117, 190
+JUDGED_SEED, JUDGED_COUNT = 20270301, 190
 #: Drawn after the last change of a kernel: variants beside their baselines.
-FRESH_SEED = 20270203
+FRESH_SEED = 20270317
 #: Of the small cases whose counters are read.
 COUNTED_SEED = 5
 
@@ -95,11 +95,12 @@ CACHES = [
     )
 ]
 WALKS = {
-    16: [Walk(32), Walk(32, blocks=3)],
-    8: [Walk(64, blocks=3), Walk(32, blocks=3), Walk(16, blocks=3, ahead=True)],
+    16: [Walk(32), Walk(32, blocks=3), Walk(32, blocks=4)],
+    8: [Walk(64, blocks=3), Walk(64, blocks=4), Walk(32, blocks=4), Walk(16, blocks=3, ahead=True)],
     4: [
         Walk(32, blocks=3, ahead=True),
         Walk(64, blocks=3),
+        Walk(64, blocks=4),
         Walk(16, blocks=4, ahead=True),
         Walk(64, ahead=True),
     ],

@@ -16,6 +16,7 @@ from accelsim.gpu import (
     microbench,
     rows,
     sparse,
+    waits,
 )
 from accelsim.gpu.attention import Problem, Shape, Tile, Variant
 from accelsim.gpu.device import cupy
@@ -203,6 +204,26 @@ def energy(out: Path) -> None:
         print({k: v for k, v in row.items() if k in ("what", "joules_each", "power_w", "per_s")},
               (row.get("sustained") or {}).get("sm_hz"),
               (row.get("sustained") or {}).get("held_down_by"))  # fmt: skip
+
+
+def half_energy(out: Path, rounds: int = 5) -> None:
+    """Energy of a product in float16 beside bfloat16, the two in turn on one board."""
+    names = ("wgmma.m64n128k16.bf16.shared", "wgmma.m64n128k16.f16.shared",
+             "mma.sync.m16n8k16.bf16", "mma.sync.m16n8k16.f16")  # fmt: skip
+    ops = [op for name in names for op in microbench.OPS if op.name == name]
+    found = [microbench.operation_energy(op) for _ in range(rounds) for op in ops]
+    write(out / "half-energy.json", document("energy of products by type, in turn", found))
+    for row in found:
+        print(row["what"], f"{row['joules_each'] * 1e12:.4f} pJ, {row['power_w']:.0f} W",
+              row["sustained"]["sm_hz"])  # fmt: skip
+
+
+def acting(out: Path) -> None:
+    """Clocks of launches in trains that are long enough for the cap to act, by their length."""
+    found = waits.acting_rows()
+    write(out / "acting.json", document("clocks of trains that pass the cap", found))
+    for row in found:
+        print(row["op"], f"{1e3 * row['seconds']:.1f} ms {row['sm_hz'] / 1e9:.3f} GHz")
 
 
 def limits(out: Path) -> None:

@@ -203,6 +203,7 @@ STEPS = {
     "estimation": checks.estimates,
     "sparse": checks.sparses,
     "counters": campaign.counters,
+    "decode-counters": campaign.decode_counters,
     "judged-counters": lambda o: campaign.counters(o, JUDGED_SEED),
     "judged-attention": campaign.judged,
     "judged-decode": campaign.judged_decode,
@@ -227,6 +228,8 @@ STEPS = {
     "energy-kernels": campaign.attention_energy,
     "ceilings": checks.ceilings,
     "energy": checks.energy,
+    "acting": checks.acting,
+    "half-energy": checks.half_energy,
     "memory": checks.memory,
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import yaml
@@ -82,9 +83,13 @@ def test_the_shipped_file_says_what_calibrate_says(tmp_path) -> None:
 def test_memory_and_the_start_of_blocks_are_their_record(tmp_path) -> None:
     """What the shipped files cite, and what calibrate makes of such rows among the others."""
     for name in ("h100-sxm", "h200-sxm"):
-        record, found = read(RUNS / name / "memory.json"), load_gpu(name)
-        best = {
-            what: max(r["per_s"] for r in record.rows if r["what"] == what and keep(r))
+        records = [read(path) for path in sorted((RUNS / name).glob("memory*.json"))]
+        found = load_gpu(name)
+        best = {  # the mean of the boards
+            what: fmean(
+                max(r["per_s"] for r in record.rows if r["what"] == what and keep(r))
+                for record in records
+            )
             for what, keep in (
                 ("hbm.copy", lambda r: r["buffer_bytes"] == 4 << 30),
                 ("hbm.panels", lambda r: r["pitch_bytes"] == ceilings.PITCH),
@@ -94,7 +99,9 @@ def test_memory_and_the_start_of_blocks_are_their_record(tmp_path) -> None:
         assert found.memory.copy == pytest.approx(best["hbm.copy"], rel=1e-3)
         assert found.memory.panels == pytest.approx(best["hbm.panels"], rel=1e-3)
         assert found.launch.blocks_hz == pytest.approx(best["launch.blocks"], rel=1e-3)
-    own = read(RUNS / "h100-sxm" / "memory.json").rows
+    own = [
+        r for name in ("memory", "acting") for r in read(RUNS / "h100-sxm" / f"{name}.json").rows
+    ]
     for name in ("ceilings", "energy"):
         more = own if name == "ceilings" else ()
         kept = read(SECOND / f"{name}.json")
@@ -103,6 +110,33 @@ def test_memory_and_the_start_of_blocks_are_their_record(tmp_path) -> None:
     shipped = load_gpu("h100-sxm")
     assert mine.memory.panels == pytest.approx(shipped.memory.panels, rel=1e-3)
     assert mine.launch.blocks_hz == pytest.approx(shipped.launch.blocks_hz, rel=1e-3)
+    assert mine.power.acts_s == pytest.approx(shipped.power.acts_s, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm"])
+@pytest.mark.parametrize(
+    "op", ["mma.sync.m16n8k16.{}", "wgmma.m64n128k16.{}.shared"], ids=["mma", "wgmma"]
+)
+def test_energy_of_a_type_is_that_of_the_other_times_what_both_take_in_turn(name, op) -> None:
+    record, gpu = read(RUNS / "h100-sxm" / "half-energy.json"), load_gpu(name)
+    each = {}
+    for kind in ("bf16", "f16"):
+        rows = [r for r in record.rows if r["what"] == op.format(kind)]
+        assert len(rows) == 5
+        drawn = fmean(r["joules_each"] * (1 - gpu.power.awake_w / r["power_w"]) for r in rows)
+        each[kind] = drawn / fmean(r["sustained"]["sm_hz"] for r in rows) ** 2
+    path = op.split(".")[0]
+    shipped = [gpu.joules(f"{path}.{kind}", 1.6e9) for kind in ("f16", "bf16")]
+    assert shipped[0] / shipped[1] == pytest.approx(each["f16"] / each["bf16"], rel=0.003)
+
+
+def test_the_cap_acts_from_when_it_was_seen_to() -> None:
+    rows = read(RUNS / "h100-sxm" / "acting.json").rows
+    for name in ("h100-sxm", "h200-sxm"):
+        power = load_gpu(name).power
+        assert power.acts_s == pytest.approx(waits.acts_s(rows), rel=1e-3)
+        assert power.acts_s < power.response_s
+    assert waits.acts_s([]) is None
 
 
 def test_the_command_writes_the_file(tmp_path) -> None:

@@ -43,7 +43,7 @@ DEVICE u32 mix(u32 x) {
 // Two random 16-bit floats of magnitude 0.5 to 2 and either sign.
 DEVICE u32 random_pair(u32 seed) {
   u32 x = mix(seed);
-#if OP == MMA_F16 || OP == MMA_F16_F16
+#if OP == MMA_F16 || OP == MMA_F16_F16 || !BF16
   return (x & 0x87ff87ffu) | 0x38003800u;
 #else
   return (x & 0x80ff80ffu) | 0x3f003f00u;
