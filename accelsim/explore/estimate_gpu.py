@@ -19,6 +19,7 @@ from accelsim.models import (
     gpu_decode,
     gpu_estimation,
     gpu_gemm,
+    gpu_linear,
     gpu_linear_full,
     gpu_neighbourhood,
     gpu_passes,
@@ -270,7 +271,7 @@ def _attention(
     if kernel.family == "linear-full":
         return gpu_linear_full.launches(gpu, kernel, tile, problem)
     if kernel.family == "linear":
-        return gpu_passes.linear(gpu, kernel, tile, problem)
+        return gpu_linear.linear(gpu, kernel, tile, problem)
     if kernel.family == "unfused":
         return gpu_passes.unfused(gpu, kernel, load_kernel("softmax"), tile, problem)
     return gpu_split_keys.launches(gpu, kernel, tile, problem)

@@ -100,13 +100,15 @@ class Power:
 class Launch:
     """Seconds of an empty kernel: alone between two events, behind another, on the host.
 
-    ``blocks_hz`` is how many blocks are started a second, 0 where that is not known.
+    ``blocks_hz`` is how many blocks are started a second, 0 where that is not known,
+    ``cold_s`` how much later a kernel is where L2 has lost its instructions.
     """
 
     first_s: float
     next_s: float
     host_s: float = 0.0
     blocks_hz: float = 0.0
+    cold_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,8 @@ class _Builder:
         l2 = self.rates("l2", ("capacity", "reach"), ("bandwidth", "shared_bandwidth"))
         memory = self.rates("memory", ("capacity",), ("reads", "writes", "copies", "panels"))
         started: dict[str, units.Dimension] = dict.fromkeys(("first", "next", "host"), "seconds")
-        launch = self.record("launch", started | {"blocks": "hertz"}, False)
+        more: dict[str, units.Dimension] = {"blocks": "hertz", "cold": "seconds"}
+        launch = self.record("launch", started | more, False)
         power = self.power()
         tensor_clock = self.number(("tensor_clock",), text.tensor_clock, "hertz")
         sheet = {"flops": 0.0, "bandwidth": 0.0}

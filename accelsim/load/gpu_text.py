@@ -83,6 +83,7 @@ class LaunchText(Record):
     blocks: Number | None = Field(
         None, description="empty blocks started a second; no limit if none"
     )
+    cold: Number | None = Field(None, description="later where L2 has lost the instructions")
     source: str | None = None
 
 

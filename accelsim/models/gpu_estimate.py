@@ -116,20 +116,24 @@ class KernelEstimate:
 
 
 def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
-    """The launches of a kernel, one behind the other, inputs where the launch before left them."""
+    """The launches of a kernel, one behind the other, inputs where the launch before left them.
+
+    Where more passes through L2 than it holds, instructions come from memory too.
+    """
     found = []
+    cost = gpu.launch.first_s + (len(launches) - 1) * gpu.launch.next_s
     for number, one in enumerate(launches):
-        warm, left = _warm(gpu, one, launches[number - 1]), left_in_l2(gpu, one)
+        near = _near(gpu, one, launches[number - 1])
+        cost += 0.0 if near else gpu.launch.cold_s
+        warm = replace(one, read_bytes=0.0, write_bytes=0.0, cold_s=0.0) if near else one
+        left = left_in_l2(gpu, one)
         timed = settle_as_timed(gpu, warm)
         kept = settle(gpu, warm, gpu.power.cap_w)
         shown = displayed_hz(gpu, kept)
         found.append(Priced(one, timed, kept, one.read_bytes + one.write_bytes - left, shown))
-    cost = gpu.launch.first_s + (len(launches) - 1) * gpu.launch.next_s
     return KernelEstimate(kernel, gpu.name, tuple(found), cost)
 
 
-def _warm(gpu: Gpu, launch: Launch, before: Launch) -> Launch:
-    """The launch as it is repeated: what fits L2 is there, if the launch before left it."""
-    if max(launch.footprint, before.footprint) <= gpu.l2_reach_bytes:
-        return replace(launch, read_bytes=0.0, write_bytes=0.0, cold_s=0.0)
-    return launch
+def _near(gpu: Gpu, launch: Launch, before: Launch) -> bool:
+    """Whether a launch that is repeated finds its bytes in L2, as the one before left them."""
+    return max(launch.footprint, before.footprint) <= gpu.l2_reach_bytes

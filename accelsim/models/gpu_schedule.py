@@ -111,6 +111,18 @@ def sharing(
     return now
 
 
+def last_together(units: int, rounds: int, rest: int, together: int) -> int:
+    """Blocks of a last round that share a unit.
+
+    A first round is dealt to all units in turn.  Later ones take slots as they
+    fall free, and those of a unit, whose blocks are in step, fall free together.
+
+    >>> last_together(132, 0, 120, 2), last_together(132, 1, 120, 2)
+    (1, 2)
+    """
+    return min(together, rest if rounds else -(-rest // units))
+
+
 def ending(
     durations: Callable[[int], list[float]],
     copies: int,
