@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 from accelsim.ir.mapping import Loop
 from accelsim.sim.execute import rings
@@ -25,11 +24,6 @@ from accelsim.sim.program import TILE, Buffer
 
 #: A step is not cut into more turns than these: those that share tiles, and others.
 MOST_TURNS, MOST_OWN = 256, 16
-
-
-#: Rounds by which one is behind another, for each of the recurrences (their parts) by which it
-#: is, or for none.  Where a recurrence begins anew it need not be.
-Behind: TypeAlias = dict[frozenset[str], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +80,6 @@ class Cut:
             if i and loop.part in along:
                 return False
         return True
-
-    def waits(self, n: int, behind: Behind) -> int:
-        """Rounds of another Einsum that must have ended before round ``n`` of this one."""
-        found = [n + 1 - rounds for along, rounds in behind.items() if not self.begins(n, along)]
-        return max(0, *found) if found else 0
 
     def behind(self, around: tuple[Loop, ...], parts: frozenset[str], copies: int) -> int:
         """Rounds from the last read of a part of a tile to its overwriting.

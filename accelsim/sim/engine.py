@@ -234,7 +234,12 @@ class Engine:
         if not turns:
             return
         ran = {t.einsum for turn in turns for t, _ in turn.left}
-        self._work(turns, dict.fromkeys(ran, 0))
+        ended = dict.fromkeys(ran, 0)
+        for _, tasks in stage.units:
+            for t in tasks:
+                if t.einsum in ran and self.iteration < t.lag:  # of a step before the first
+                    ended[t.einsum] += 1
+        self._work(turns, ended)
         self._account(turns)
         for einsum, cycles, why in stage.waits:
             if einsum in ran and cycles:
