@@ -150,7 +150,7 @@ class _Compiler:
             work.leaf.place,
             self._length(einsum),
             turn=n,
-            loops=cut.loops + cut.own if cut else (),
+            loops=cut.around if cut else (),
             begin=schedule.plan[turn].begin,
         )
 

@@ -109,7 +109,8 @@ class Search:
         """Of the choices around the present one those with the shortest iterations, best first.
 
         The shortest that was found so far is looked around first.  With
-        ``turns`` the iterations of the shortest begin at other places, too.
+        ``turns`` the iterations of the shortest begin at other places, too,
+        unless so many are as short as can be that only they are tried.
         """
         known = {schedule.key for schedule in self.tried}
         found = list[tuple[int, int, Choice]]()
@@ -130,8 +131,9 @@ class Search:
                 if new(other):
                     heappush(left, found[-1])
         for _, _, choice in sorted(found)[:MOST_FIRST] if self.turns else ():
-            for other in self._rotated(choice):
-                new(other)
+            if sum(takes <= self.fastest.busy for takes, _, _ in found) < MOST_FIRST:
+                for other in self._rotated(choice):
+                    new(other)
         return [choice for _, _, choice in sorted(found)[:MOST_FIRST]]
 
     def _rotated(self, choice: Choice) -> Iterator[Choice]:

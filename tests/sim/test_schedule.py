@@ -7,14 +7,18 @@ import pytest
 from accelsim.ir.arch import Architecture, Level, Unit
 from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage
 from accelsim.ir.problem import bind
+from accelsim.ir.reference import random_inputs
 from accelsim.load.cascade import cascade_from_text
 from accelsim.models.estimate import estimate
-from accelsim.sim.cuts import Cut
+from accelsim.sim.cuts import Cut, own_cuts
 from accelsim.sim.edges import Order
+from accelsim.sim.execute import Executor
 from accelsim.sim.listing import Load, busiest, listed
+from accelsim.sim.nest import Nest
 from accelsim.sim.run import simulate
 from accelsim.sim.schedule import Choice, Schedule, Solver
 from accelsim.sim.search import Search, Trial
+from accelsim.sim.tiles import Round
 from tests.models.nests import _OPERATIONS, CASCADES
 
 UNITS = {"E": "grid", "D": "lanes", "Z": "lanes"}
@@ -212,3 +216,25 @@ def test_what_leaves_a_tile_is_read_when_its_writer_is_done_with_the_tile(
     priced = estimate(problem, arch, mapping)
     found = simulate(problem, arch, mapping)
     assert priced.latency_s <= found.cycles <= found.serial_cycles
+
+
+def test_an_einsum_is_cut_into_the_rounds_in_which_it_covers_its_unit() -> None:
+    """7 of J on 4 PEs: rounds of 4 and of 3, each executed by itself."""
+    sizes = {"I": 2, "J": 7}
+    units = (Unit("lanes", 1, 4, _OPERATIONS),)
+    leaves = tuple(Leaf(e, "lanes", (), (), (Loop("J", 7),)) for e in "YZW")
+    mapping = Mapping(
+        "m", (Group("g", Node((Loop("I", 2),), (), leaves), (Stage(tuple("YZW")),)),),
+        tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items()),
+    )  # fmt: skip
+    problem = bind(cascade_from_text(READ_TWICE), sizes)
+    arch = Architecture("small", 1.0, 1.0, (Level("dram"), Level("buffer")), units)
+    nest = Nest(problem, arch, mapping, mapping.groups[0])
+    rounds = own_cuts(nest, {}, lambda einsum: 100)["Y"].around[-1]
+    assert rounds == Round("J", 2, 4)
+    inputs = random_inputs(problem)
+    executor = Executor(problem, mapping, inputs)
+    executor.task("Y", {"I": 0, "J": range(4, 8)})
+    executor.task("Y", {"I": 1, "J": range(4)})
+    assert executor.produced["Y"].sum() == 7
+    assert executor.tensors["Y"].values[0, 4:] == pytest.approx(inputs["X"][0, 4:] ** 2)
