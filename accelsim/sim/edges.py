@@ -101,12 +101,12 @@ class Edges:
 
 def _rounds(o: Order, behind: int, one: Cut, other: Cut) -> Iterator[Edge]:
     """The edges of an order between Einsums that go round loops inside a step together."""
-    way = -(-o.far // one.rounds)
+    rounds, each, own = one.rounds, one.each, other.each
+    way = -(-o.far // rounds)
     for n in range(other.rounds):
-        if not other.begins(n, o.along):
-            steps, rounds = divmod(n - behind, one.rounds)
-            turn = o.before, (rounds + 1) * one.each - 1
-            yield Edge(turn, (o.after, n * other.each), -steps, way)
+        if not (o.along and other.begins(n, o.along)):
+            steps, last = divmod(n - behind, rounds)
+            yield Edge((o.before, (last + 1) * each - 1), (o.after, n * own), -steps, way)
 
 
 def pace(o: Order, cuts: Mapping[str, Cut]) -> int | None:

@@ -39,7 +39,8 @@ class Search:
     One that does not stall is taken.  Those whose iterations are the shortest
     with all tiles there are tried first, then those around the fastest as long
     as one is faster; where the fastest stalls, steps are cut into turns, and
-    iterations begin between them.  Last the fastest is tried with turns at
+    iterations begin between them (of groups of several stages only where units
+    wait for one another).  Last the fastest is tried with turns at
     other places.
     """
 
@@ -53,7 +54,9 @@ class Search:
     def run(self) -> Schedule:
         """The fastest schedule that is found."""
         self._around()
-        if self.least.stalls:
+        # turns run over into no other stage: where units wait for tiles alone, they are of no use
+        alone = len(self.solver.group.stages) == 1
+        if self.least.stalls and (alone or self.fastest.takes > self.fastest.busy):
             self.turns = True
             self._around()
         moved = True
