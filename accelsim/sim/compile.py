@@ -7,7 +7,6 @@ and what must come before what becomes the lags of the schedule.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from accelsim.ir.mapping import Group, Hold, Leaf, Node, walk
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim.cuts import cuts, own_cuts, turned
+from accelsim.sim.listing import Turn, numbered
 from accelsim.sim.nest import Nest, folds
 from accelsim.sim.orders import Orders
 from accelsim.sim.program import (
@@ -91,7 +91,7 @@ class _Compiler:
     def program(self, schedule: Schedule) -> Program:
         """The program with a schedule."""
         nest, arch = self.nest, self.arch
-        overlap = any(schedule.lags.values())
+        overlap = any(schedule.late.values())
         ticks = math.lcm(*(cut.turns for cut in schedule.cuts.values()))
         stages = []
         for stage, units in zip(nest.group.stages, schedule.order, strict=True):
@@ -99,7 +99,10 @@ class _Compiler:
                 Wait(s.einsum, math.ceil(s.times * self._cycles(s.einsum)), s.why)
                 for s in stage.stalls
             )
-            found = tuple((u, tuple(self._tasks(es, schedule, ticks))) for u, es in units)
+            found = tuple(
+                (u, tuple(self._tasks(numbered(es, schedule.early), schedule, ticks)))
+                for u, es in units
+            )
             stages.append(Stage(found, waits))
         laid = {}
         for level in arch.levels:
@@ -119,41 +122,36 @@ class _Compiler:
         steps = math.prod(loop.trips for loop in self.nest.steps[: work.depth])
         return math.ceil(work.cycles / steps)
 
-    def _tasks(self, einsums: tuple[str, ...], schedule: Schedule, ticks: int) -> Iterator[Task]:
-        """The tasks of a unit in a stage: one of an Einsum for each time that it is named."""
-        done = Counter[str]()
-        for e in einsums:
-            task = self._task(e, schedule, ticks)
-            waits = [
-                (w, schedule.cuts[w].turns if w in schedule.cuts else 1)
-                for w in schedule.waits.get(e, ())
-                if not done[e]
-            ]
-            for (before, after), behind in schedule.paces.items():
-                if after == e and not done[e] % schedule.cuts[e].each:
-                    cut = schedule.cuts[e]
-                    if rounds := cut.waits(done[e] // cut.each, behind):
-                        waits.append((before, rounds * schedule.cuts[before].each))
-            begin = schedule.begins[e, done[e]]
-            yield replace(task, waits=tuple(waits), turn=done[e], begin=begin)
-            done[e] += 1
+    def _tasks(self, turns: list[Turn], schedule: Schedule, ticks: int) -> Iterator[Task]:
+        """The tasks of a unit in a stage: one for each turn."""
+        for turn in turns:
+            last: dict[str, int] = {}
+            for before in schedule.waits.get(turn, ()):
+                e, _ = before
+                last[e] = max(last.get(e, 0), schedule.place(before) + 1)
+            yield self._task(turn, schedule, ticks, tuple(last.items()))
 
-    def _task(self, einsum: str, schedule: Schedule, ticks: int) -> Task:
-        """An Einsum's first task, if it waits for nobody."""
+    def _task(
+        self, turn: Turn, schedule: Schedule, ticks: int, waits: tuple[tuple[str, int], ...]
+    ) -> Task:
+        """One turn of an Einsum."""
+        einsum, n = turn
         work, cut = self.nest.work[einsum], schedule.cuts.get(einsum)
         return Task(
             einsum,
             work.leaf.unit,
             self._cycles(einsum),
-            schedule.lags[einsum] * ticks,
+            schedule.late[turn] * ticks,
             work.depth,
             work.side,
             tuple(self.flows[einsum]),
             tuple(n for n, b in enumerate(self.buffers) if einsum in b.users),
-            (),
+            waits,
             work.leaf.place,
             self._length(einsum),
-            loops=cut.loops + cut.own if cut else (),
+            turn=n,
+            loops=cut.around if cut else (),
+            begin=schedule.plan[turn].begin,
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -372,12 +370,13 @@ class _Compiler:
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
         orders = [*self.orders.data(), *self.orders.slots(), *self.orders.homes()]
         faults = self.rooms.overlapping(self.shares)
-        cycles = {e: max(self._cycles(e), self.orders.passes(*self.flows[e])) for e in units}
+        words = {e: self.orders.loads(*self.flows[e]) for e in units}
+        cycles = {e: max(self._cycles(e), *words[e].values(), 0) for e in units}
         inside = [(o.before, o.after) for o in orders if o.why == "inside"]
         shared = cuts(self.nest, inside, self._cycles)
         every = own_cuts(self.nest, shared, self._cycles)
         found = [some for some in (shared, every) if some and cut]
-        solver = Solver(self.nest.group, units, orders, cycles, found)
+        solver = Solver(self.nest.group, units, orders, cycles, found, words)
         schedule = solver.solve(trail=not faults)
         if faults and any(schedule.lags.values()):
             raise InputError(faults)

@@ -16,20 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 from accelsim.ir.mapping import Loop
 from accelsim.sim.execute import rings
-from accelsim.sim.nest import Nest, folds
+from accelsim.sim.nest import Nest
 from accelsim.sim.program import TILE, Buffer
+from accelsim.sim.tiles import Round
 
 #: A step is not cut into more turns than these: those that share tiles, and others.
 MOST_TURNS, MOST_OWN = 256, 16
-
-
-#: Rounds by which one is behind another, for each of the recurrences (their parts) by which it
-#: is, or for none.  Where a recurrence begins anew it need not be.
-Behind: TypeAlias = dict[frozenset[str], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,12 +32,13 @@ class Cut:
     """How the steps of an Einsum are cut: a turn for each iteration of some loops inside them.
 
     It goes round ``loops`` together with other ``einsums``, with which it
-    shares what is finer than a step, and round ``own`` inside them by itself.
+    shares what is finer than a step, and round ``own`` inside them by itself:
+    loops, and rounds in which it covers more than its unit has PEs.
     """
 
     einsums: frozenset[str]
     loops: tuple[Loop, ...]
-    own: tuple[Loop, ...] = ()
+    own: tuple[Round, ...] = ()
 
     @property
     def rounds(self) -> int:
@@ -50,9 +46,14 @@ class Cut:
         return math.prod(loop.trips for loop in self.loops)
 
     @property
+    def around(self) -> tuple[Round, ...]:
+        """All that it goes round in a step."""
+        return (*(Round(loop.part, loop.trips, 1) for loop in self.loops), *self.own)
+
+    @property
     def each(self) -> int:
         """Turns in each of them."""
-        return math.prod(loop.trips for loop in self.own)
+        return math.prod(r.trips for r in self.own)
 
     @property
     def turns(self) -> int:
@@ -86,11 +87,6 @@ class Cut:
             if i and loop.part in along:
                 return False
         return True
-
-    def waits(self, n: int, behind: Behind) -> int:
-        """Rounds of another Einsum that must have ended before round ``n`` of this one."""
-        found = [n + 1 - rounds for along, rounds in behind.items() if not self.begins(n, along)]
-        return max(0, *found) if found else 0
 
     def behind(self, around: tuple[Loop, ...], parts: frozenset[str], copies: int) -> int:
         """Rounds from the last read of a part of a tile to its overwriting.
@@ -158,20 +154,15 @@ def own_cuts(nest: Nest, shared: Mapping[str, Cut], cycles: Callable[[str], int]
     for e, work in nest.work.items():
         if nest.short or work.depth != len(nest.steps) or ring.get(e, ())[1:]:
             continue
-        most, inside = min(MOST_OWN, cycles(e)), nest.around(work.above)[1]
-        if not folds(work.leaf, nest.arch.unit[work.leaf.unit]):
-            inside = nest.inside(e)
+        most, inside = min(MOST_OWN, cycles(e)), nest.inside(e)
         cut = shared.get(e, Cut(frozenset({e}), ()))
-        loops = list[Loop]()
-        for r in inside[len(cut.loops) :]:
-            loops.append(r.loop)
-            if cut.rounds * math.prod(loop.trips for loop in loops) > most:
-                loops.pop()
-                break
-        if loops and cut.loops:
-            found[e] = replace(cut, own=tuple(loops))
-        elif loops:
-            found[e] = replace(cut, loops=tuple(loops))
+        own = inside[len(cut.loops) :]
+        while own and cut.rounds * math.prod(r.trips for r in own) > most:
+            own = own[:-1]
+        plain = 0 if cut.loops else next((n for n, r in enumerate(own) if r.stride > 1), len(own))
+        if own:
+            loops = cut.loops + tuple(r.loop for r in own[:plain])
+            found[e] = replace(cut, loops=loops, own=own[plain:])
     return found
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from accelsim.errors import InputError, refuse
 from accelsim.sim.machine import Ports, Request, Room, Slots, Transfer
-from accelsim.sim.program import Program, Stage, Task, tile_of
+from accelsim.sim.program import Fixed, Program, Stage, Task, tile_of
 from accelsim.sim.shapes import Shapes
 from accelsim.sim.trace import Recorder
 
@@ -60,7 +60,7 @@ class Engine:
         program: Program,
         rates: Mapping[tuple[str, str], float],
         recorder: Recorder | None = None,
-        execute: Callable[[str, dict[str, int]], None] | None = None,
+        execute: Callable[[str, Fixed], None] | None = None,
     ) -> None:
         self.program, self.recorder, self.execute = program, recorder, execute
         self.counts: list[float] = []
@@ -234,7 +234,12 @@ class Engine:
         if not turns:
             return
         ran = {t.einsum for turn in turns for t, _ in turn.left}
-        self._work(turns, dict.fromkeys(ran, 0))
+        ended = dict.fromkeys(ran, 0)
+        for _, tasks in stage.units:
+            for t in tasks:
+                if t.einsum in ran and self.iteration < t.lag:  # of a step before the first
+                    ended[t.einsum] += 1
+        self._work(turns, ended)
         self._account(turns)
         for einsum, cycles, why in stage.waits:
             if einsum in ran and cycles:
@@ -390,11 +395,12 @@ class Engine:
         self._progress(task.einsum, upto)
         return task.einsum
 
-    def _fixed(self, task: Task, step: int) -> dict[str, int]:
-        """The value of each loop around a task."""
-        found, turn = dict[str, int](), task.turn
-        for loop in reversed(task.loops):
-            turn, found[loop.part] = divmod(turn, loop.trips)
+    def _fixed(self, task: Task, step: int) -> Fixed:
+        """The coordinates of each loop around a task."""
+        found, turn = dict[str, int | range](), task.turn
+        for part, trips, stride in reversed(task.loops):
+            turn, i = divmod(turn, trips)
+            found[part] = range(i * stride, (i + 1) * stride)
         for loop in reversed(self.program.steps[: task.depth]):
             step, found[loop.part] = divmod(step, loop.trips)
         return found

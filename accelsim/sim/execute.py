@@ -23,6 +23,7 @@ from accelsim.ir.mapping import Loop, leaves
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.ir.reference import Tensors, run
+from accelsim.sim.program import Fixed
 
 #: How the results of two steps of one reduction are joined.
 JOINED = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
@@ -52,13 +53,13 @@ class Executor:
             self.tensors[name] = Stored(np.full(shape, np.nan), np.zeros(shape, np.bool_))
             self.produced[name] = np.zeros(shape, np.bool_)
         self.rings = rings(self.cascade)
-        self.waiting: dict[str, dict[str, int]] = {}
+        self.waiting: dict[str, Fixed] = {}
         for e in self.cascade.einsums:
             if not e.reads:
                 self.task(e.name, {})
 
-    def task(self, einsum: str, fixed: Mapping[str, int]) -> None:
-        """Compute an Einsum in one step: parts of ``fixed`` at one value, all others whole.
+    def task(self, einsum: str, fixed: Fixed) -> None:
+        """Compute an Einsum in one step: parts of ``fixed`` there, all others whole.
 
         Einsums that need one another along a recurrence whose slots are inside
         a step go slot by slot, together, when the last of them runs.  Raises
@@ -79,11 +80,14 @@ class Executor:
             for e, _ in ring:
                 del self.waiting[e.name]
 
-    def _values(self, e: Einsum, fixed: Mapping[str, int]) -> dict[str, npt.NDArray[np.int64]]:
+    def _values(self, e: Einsum, fixed: Fixed) -> dict[str, npt.NDArray[np.int64]]:
         return {v: self._coordinates(e, v, fixed) for v in self.problem.variables(e)}
 
     def _points(
-        self, e: Einsum, values: Mapping[str, npt.NDArray[np.int64]], fixed: Mapping[str, int]
+        self,
+        e: Einsum,
+        values: Mapping[str, npt.NDArray[np.int64]],
+        fixed: Fixed,
     ) -> None:
         """Compute an Einsum at some values of its variables."""
         points = _Box(self.problem, self.tensors, e, values)
@@ -95,14 +99,13 @@ class Executor:
         there = np.broadcast_to(True if defined is None else defined, shape)
         self._write(e, values, points.kept, found, there, fixed)
 
-    def _coordinates(
-        self, e: Einsum, variable: str, fixed: Mapping[str, int]
-    ) -> npt.NDArray[np.int64]:
+    def _coordinates(self, e: Einsum, variable: str, fixed: Fixed) -> npt.NDArray[np.int64]:
         """The values of a variable of an Einsum in a step, rising."""
         found = np.zeros(1, np.int64)
         parts = self.parts.get(e.name, {})
         for loop in parts.get(rank_of(variable), (_whole(variable, self.problem),)):
-            own = np.array([fixed[loop.part]]) if loop.part in fixed else np.arange(loop.trips)
+            own = np.atleast_1d(fixed.get(loop.part, range(loop.trips)))
+            own = own[own < loop.trips]  # of several, the last ones may not be there
             found = (found[:, None] * loop.trips + own).ravel()
         return found[found < self.problem.extent(rank_of(variable))]
 
@@ -129,7 +132,7 @@ class Executor:
         kept: list[str],
         found: Array,
         there: Array,
-        fixed: Mapping[str, int],
+        fixed: Fixed,
     ) -> None:
         tensor, produced = self.tensors[e.output.tensor], self.produced[e.output.tensor]
         where = []
@@ -158,7 +161,7 @@ class Executor:
             defined = defined | tensor.defined[box]
         tensor.values[box], tensor.defined[box], produced[box] = new, defined, True
 
-    def _joins(self, e: Einsum, fixed: Mapping[str, int]) -> bool:
+    def _joins(self, e: Einsum, fixed: Fixed) -> bool:
         """Whether a step computes but a part of a reduction.  Raises InputError if none can."""
         parts = self.parts.get(e.name, {})
         over = {p.part for v in e.reduced for p in parts.get(rank_of(v), ()) if p.trips > 1}

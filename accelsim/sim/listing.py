@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
-from itertools import pairwise
-from typing import TypeAlias
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
 
 #: A turn of an Einsum.
 Turn: TypeAlias = tuple[str, int]
@@ -18,63 +18,102 @@ Turn: TypeAlias = tuple[str, int]
 Graph: TypeAlias = dict[Turn, dict[Turn, int]]
 
 
+class Load(NamedTuple):
+    """What a turn takes: cycles of a unit, if nobody else asks for its ports, and of those."""
+
+    unit: str
+    cycles: int
+    words: tuple[tuple[int, int], ...] = ()
+
+
+class Span(NamedTuple):
+    """When a turn begins and ends."""
+
+    begin: int
+    end: int
+
+
 def listed(
-    graph: Graph,
-    units: Mapping[str, str],
-    cycles: Mapping[Turn, int],
-    first: Set[str] = frozenset(),
-) -> dict[str, list[Turn]]:
-    """The turns on each unit: a free one takes what can begin first, then what has most after it.
+    graph: Graph, loads: Mapping[Turn, Load], first: Set[str] = frozenset()
+) -> dict[Turn, Span]:
+    """When each turn is: a free unit takes what can begin first, then what has most after it.
 
     Those of some Einsums go ``first`` of what can begin at once.  Turns that
     wait for one another are left out.
 
     >>> graph = {("A", 0): {}, ("B", 0): {("A", 0): 0}, ("C", 0): {}}
-    >>> listed(graph, {"A": "u", "B": "v", "C": "u"}, dict.fromkeys(graph, 1))
-    {'u': [('A', 0), ('C', 0)], 'v': [('B', 0)]}
+    >>> loads = {("A", 0): Load("u", 2), ("B", 0): Load("v", 1), ("C", 0): Load("u", 1)}
+    >>> {turn[0]: tuple(span) for turn, span in sorted(listed(graph, loads).items())}
+    {'A': (0, 2), 'B': (2, 3), 'C': (2, 3)}
     """
     after = _after(graph)
-    tail = dict(cycles)  # cycles from its beginning to the end of all after it
+    tail = {turn: loads[turn].cycles for turn in graph}  # from its beginning to the end of all
     for turn in reversed(_sorted(graph, after)):
         for other, way in graph[turn].items():
-            tail[other] = max(tail[other], cycles[other] + way + tail[turn])
-    found: dict[str, list[Turn]] = {}
-    free = {units[e]: 0 for e, _ in graph}
+            tail[other] = max(tail[other], loads[other].cycles + way + tail[turn])
+    rank = {turn: (turn[0] not in first, -tail[turn]) for turn in graph}
+    return _placed(graph, after, loads, rank)
+
+
+def ordered(
+    graph: Graph, loads: Mapping[Turn, Load], order: Iterable[Iterable[Turn]]
+) -> dict[Turn, Span]:
+    """When each turn is, with the turns of each unit in order.
+
+    Turns that wait for one another are left out.
+
+    >>> graph = {("A", 0): {("B", 0): 0}, ("B", 0): {}}
+    >>> loads = dict.fromkeys(graph, Load("u", 1))
+    >>> ordered(graph, loads, [[("A", 0), ("B", 0)]])
+    {}
+    """
+    rest = dict(graph)
+    for turns in order:
+        last: Turn | None = None
+        for turn in turns:
+            if last is not None:
+                rest[turn] = {last: 0} | rest[turn]
+            last = turn
+    rank = dict.fromkeys(graph, (False, 0))
+    return _placed(rest, _after(rest), loads, rank)
+
+
+def _placed(
+    graph: Graph,
+    after: Mapping[Turn, list[Turn]],
+    loads: Mapping[Turn, Load],
+    rank: Mapping[Turn, tuple[bool, int]],
+) -> dict[Turn, Span]:
+    """When each turn is: the first that can begin, of several the one of least rank.
+
+    Words of an array ask for their ports when its turn begins, and take them one after the other.
+    """
+    found: dict[Turn, Span] = {}
+    free = {load.unit: 0 for load in loads.values()}
+    ports: dict[int, int] = {}
     left = {turn: len(before) for turn, before in graph.items()}
     early = dict.fromkeys(graph, 0)
-    ready = {turn: None for turn, before in graph.items() if not before}
+    #: Of those that nothing is before any more: when they may begin at first, their rank.
+    ready = {turn: (0, rank[turn]) for turn, before in graph.items() if not before}
     while ready:
-        turn = min(
-            ready, key=lambda t: (max(free[units[t[0]]], early[t]), t[0] not in first, -tail[t])
+        turn, at = min(
+            ((t, (max(free[loads[t].unit], early), last)) for t, (early, last) in ready.items()),
+            key=itemgetter(1),
         )
         del ready[turn]
-        unit = units[turn[0]]
-        free[unit] = end = max(free[unit], early[turn]) + cycles[turn]
-        found.setdefault(unit, []).append(turn)
+        unit, cycles, words = loads[turn]
+        begin = at[0]
+        end = begin + cycles
+        for port, passing in words:
+            ports[port] = max(ports.get(port, 0), begin) + passing
+            end = max(end, ports[port])
+        free[unit], found[turn] = end, Span(begin, end)
         for other in after[turn]:
             early[other] = max(early[other], end + graph[other][turn])
             left[other] -= 1
             if not left[other]:
-                ready[other] = None
+                ready[other] = early[other], rank[other]
     return found
-
-
-def begins(
-    graph: Graph, order: Iterable[list[Turn]], cycles: Mapping[Turn, int]
-) -> dict[Turn, int] | None:
-    """When each turn may begin, with the turns of each unit in order.
-
-    None where turns wait for one another.
-    """
-    whole = {turn: dict(before) for turn, before in graph.items()}
-    for turns in order:
-        for one, other in pairwise(turns):
-            whole[other].setdefault(one, 0)
-    found: dict[Turn, int] = {}
-    for turn in _sorted(whole, _after(whole)):
-        ready = [found[w] + cycles[w] + way for w, way in whole[turn].items()]
-        found[turn] = max(ready, default=0)
-    return found if len(found) == len(graph) else None
 
 
 def _after(graph: Graph) -> dict[Turn, list[Turn]]:
@@ -98,15 +137,32 @@ def _sorted(graph: Graph, after: Mapping[Turn, list[Turn]]) -> list[Turn]:
     return found
 
 
-def numbered(einsums: Iterable[str]) -> list[Turn]:
-    """The turns of Einsums that stand there once for each.
+def numbered(einsums: Iterable[str], early: Iterable[tuple[str, int]] = ()) -> list[Turn]:
+    """The turns of Einsums that stand there once for each, some of them so many turns early.
 
     >>> numbered(("A", "B", "A"))
     [('A', 0), ('B', 0), ('A', 1)]
+    >>> numbered(("A", "B", "A"), [("A", 1)])
+    [('A', 1), ('B', 0), ('A', 0)]
     """
+    einsums = tuple(einsums)
+    turns, done = Counter(einsums), Counter(dict(early))
     found: list[Turn] = []
-    done = Counter[str]()
     for e in einsums:
-        found.append((e, done[e]))
+        found.append((e, done[e] % turns[e]))
         done[e] += 1
     return found
+
+
+def busiest(loads: Iterable[Load]) -> int:
+    """Cycles of the busiest unit or port.
+
+    >>> busiest([Load("u", 3, ((0, 2),)), Load("v", 2, ((0, 2),))])
+    4
+    """
+    taken = Counter[str | int]()
+    for unit, cycles, words in loads:
+        taken[unit] += cycles
+        for port, passing in words:
+            taken[port] += passing
+    return max(taken.values(), default=0)

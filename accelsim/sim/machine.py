@@ -207,11 +207,13 @@ class Slots:
         self.drains: dict[int, Request | None] = {}
         self.next: int | None = 0
         users = [t for t in program.tasks if t.einsum in buffer.users]
-        #: Iterations by which the first of its users trails, and when it begins each turn.
-        self.lead = min(t.lag for t in users)
-        first = [t for t in users if t.lag == self.lead]
+        #: By which iteration, and when in it, the first of its users begins each turn.
         self.begins = [
-            min(t.begin for t in first if t.turn == turn * (t.turns // turns if turns > 1 else 1))
+            min(
+                (t.lag, t.begin)
+                for t in users
+                if t.turn == turn * (t.turns // turns if turns > 1 else 1)
+            )
             for turn in range(turns)
         ]
         self._moves: dict[object, Move] = {}
@@ -221,7 +223,8 @@ class Slots:
         """When what begins with a step is due."""
         start = step - step % self.ticks
         turn = (step - start) // self.body if self.turns > 1 else 0
-        return start + self.lead, self.begins[turn]
+        lag, begin = self.begins[turn]
+        return start + lag, begin
 
     def urgency(self) -> tuple[bool, bool]:
         """What asks first of those that ask at once: fills before drains, tiles before streams."""

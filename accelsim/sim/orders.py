@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from accelsim.ir.cascade import Access
 from accelsim.ir.mapping import Hold, Leaf, Node, walk
+from accelsim.sim.edges import Order
 from accelsim.sim.nest import Nest
-from accelsim.sim.program import Buffer, Flow, rates
-from accelsim.sim.schedule import Order
+from accelsim.sim.program import Buffer, Flow, rates, ways_words
 
 
 class Orders:
@@ -34,10 +34,10 @@ class Orders:
                         nest.parts[self.nest.cascade.iterative[name]] if nest.old(access) else ()
                     )
                     along = frozenset(p.part for p in parts)
+                    far = 0 if steps else self._far(writer.name, after, name)
                     if steps is None:
-                        yield Order(writer.name, after, 0, "inside", name, place, along=along)
+                        yield Order(writer.name, after, 0, "inside", name, place, far, along=along)
                     else:
-                        far = 0 if steps else self._far(writer.name, after, name)
                         yield Order(writer.name, after, steps, "data", name, place, far,
                                     along=along)  # fmt: skip
 
@@ -53,16 +53,22 @@ class Orders:
         return longest
 
     def passes(self, *flows: Flow) -> int:
-        """Cycles of the busiest port for all words that flows move in their first step."""
+        """Cycles of the busiest port for all words that flows move in their second step."""
+        return max(self.loads(*flows).values(), default=0)
+
+    def loads(self, *flows: Flow) -> dict[int, int]:
+        """Cycles of each port, by number, for all words that flows move in their second step."""
         found = rates(self.nest.arch)
+        number = {port: n for n, port in enumerate(found)}
         loads = dict.fromkeys(found, 0.0)
         for flow in flows:
-            words = flow.visits.visit((0,) * len(flow.visits.steps)).met
+            visit = flow.visits.visit([min(1, x.trips - 1) for x in flow.visits.steps])
             for way in flow.ways:
+                words = ways_words(way.which, visit.met, visit.again)
                 for port in ((way.level, ""), (way.level, "write" if way.writes else "read")):
                     if port in loads:
                         loads[port] += words * way.word_bytes
-        return max((math.ceil(size / found[p]) for p, size in loads.items()), default=0)
+        return {number[p]: math.ceil(size / found[p]) for p, size in loads.items() if size}
 
     def recurs(self, access: Access) -> int | None:
         """Steps from one slot of a recurrence to the next; None where that is inside a step."""

@@ -21,14 +21,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Place
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Loop
 from accelsim.sim.short import Length
-from accelsim.sim.tiles import Visits
+from accelsim.sim.tiles import Round, Visits
 
+#: For each loop around a task the coordinate of its part, or several.
+Fixed: TypeAlias = Mapping[str, int | range]
 #: Slots of a stream that no level holds: one in use, one on its way.
 STREAM_SLOTS = 2
 #: How the name of a source that is a tile begins.
@@ -126,7 +128,7 @@ class Task:
     place: Place
     length: Length | None = None
     turn: int = 0
-    loops: tuple[Loop, ...] = ()
+    loops: tuple[Round, ...] = ()
     begin: int = 0
 
     @property

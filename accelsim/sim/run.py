@@ -13,7 +13,7 @@ from accelsim.ir.problem import Problem
 from accelsim.sim import steady
 from accelsim.sim.compile import compiled
 from accelsim.sim.engine import COMPUTE, SERIAL, TASKS, Engine
-from accelsim.sim.program import rates
+from accelsim.sim.program import Fixed, rates
 from accelsim.sim.trace import Recorder
 
 Number = TypeVar("Number", int, float)
@@ -150,7 +150,7 @@ def simulate(
     *,
     full: bool = False,
     recorder: Recorder | None = None,
-    execute: Callable[[str, dict[str, int]], None] | None = None,
+    execute: Callable[[str, Fixed], None] | None = None,
 ) -> Simulation:
     """Run a mapping.
 

@@ -13,88 +13,77 @@ goes out to another level and comes back may take some steps on its way.  A
 consumer trails wherever the room for further steps is there and an iteration
 does not take longer for it, as it would where others wait for that room.
 
-Of ports they know how long words and tiles take to pass them alone.  Where a
+An iteration need not begin with a step: an Einsum that has several turns in a
+step may be some of them early, so that it begins the next step while others
+end this one (rotation scheduling: Chao, LaPaugh and Sha, 1993).  How long an
+iteration takes is known from units, words at ports, and from how long tiles of
+iterations before are on their way; not from the ports that these pass.  Where a
 run stalls, other lags are tried, first those whose iterations are the shortest
 with all tiles there, and what runs fastest is kept (``sim.search``).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Fault, InputError, Place
-from accelsim.ir.mapping import Group, Loop, Stage
-from accelsim.sim.cuts import Behind, Cut
-from accelsim.sim.listing import Graph, Turn, begins, listed, numbered
+from accelsim.ir.mapping import Group
+from accelsim.sim.cuts import Cut
+from accelsim.sim.edges import Edge, Edges, Order, again, graph, kept, late, turns_of
+from accelsim.sim.listing import Graph, Load, Span, Turn, busiest, listed, numbered, ordered
 from accelsim.sim.program import share
 
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """``after`` in its step ``i`` comes after ``before`` in step ``i - steps``.
-
-    ``why`` is "data" where it reads a result, "room" where it overwrites what
-    ``before`` read, and "inside" where both work in turns finer than a step,
-    so that they may not be steps apart.  ``far``: the result leaves for another
-    level and comes back from there, or a tile comes into the room, in so many
-    cycles.  What is finer than a step is there for one turn of ``loops``, and
-    there is room for so many ``copies`` of it, or is the slot of a recurrence
-    ``along`` some parts.
-    """
-
-    before: str
-    after: str
-    steps: int
-    why: str
-    tensor: str
-    place: Place = field(default=Place(), compare=False)
-    far: int = 0
-    loops: tuple[Loop, ...] = ()
-    copies: int = 1
-    along: frozenset[str] = frozenset()
-    parts: frozenset[str] = frozenset()
-
-
-#: For each stage its units, each with its Einsums in order.
-Turns: TypeAlias = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
-#: By how many rounds the second of two Einsums is behind the first, at least: see ``Cut.waits``.
-Paces: TypeAlias = dict[tuple[str, str], Behind]
+#: The units of a stage, each with its Einsums in order.
+Units: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+#: Those of each stage.
+Turns: TypeAlias = tuple[Units, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Lags by Einsum; for each stage and unit the Einsums in order; waits within a stage.
 
-    An Einsum that stands there several times has as many turns, and the second
-    of a pair in ``paces`` is that many turns behind the first.  ``takes``:
-    cycles of an iteration whose tiles are there, of which the busiest units of
-    its stages are ``busy``; ``begins``: when each turn begins in it.
+    An Einsum that stands there several times has as many turns.  ``late``: by
+    how many iterations each turn trails; ``waits``: after which turns of other
+    units it comes in its stage; ``takes``: cycles of an iteration whose tiles
+    are there, of which the busiest units of its stages are ``busy``;
+    ``begins``: when each turn begins in it.
     """
 
     lags: dict[str, int]
     order: Turns
-    waits: dict[str, tuple[str, ...]]
-    paces: Paces = field(default_factory=dict)
+    late: dict[Turn, int]
+    waits: dict[Turn, tuple[Turn, ...]]
     cuts: Mapping[str, Cut] = field(default_factory=dict)
+    early: tuple[tuple[str, int], ...] = ()
     takes: int = 0
     busy: int = 0
-    begins: Mapping[Turn, int] = field(default_factory=dict)
+    plan: Mapping[Turn, Span] = field(default_factory=dict)
 
     @property
     def turns(self) -> int:
         """Turns in an iteration."""
-        return sum(len(einsums) for stage in self.order for _, einsums in stage)
+        return len(self.late)
+
+    def place(self, turn: Turn) -> int:
+        """How many turns of its Einsum an iteration does before it."""
+        einsum, n = turn
+        return (n - dict(self.early).get(einsum, 0)) % turns_of(einsum, self.cuts)
 
     @property
     def key(self) -> Hashable:
         """What tells it from others of its group: waits follow from lags."""
-        return tuple(self.lags.items()), self.order
+        return tuple(self.late.values()), self.order
 
 
 #: Steps that a result may take on its way out to another level and back.
 FAR = (1, 2, 3)
+#: For each Einsum the cycles of ports that words of its array take in a step.
+Words: TypeAlias = Mapping[str, Mapping[int, int]]
 #: By how many steps the second of two Einsums trails the first, at least.
 Trailing: TypeAlias = dict[tuple[str, str], int]
 
@@ -105,18 +94,22 @@ class Choice(NamedTuple):
     Those that trail most go first; with ``listed`` a unit that is free takes
     what can start first (``sim.listing``), of that some Einsums ``first``.
     With ``cut`` Einsums that work in turns finer than a step take turns.
+    Einsums may be so many turns ``early``: an iteration does the last turns of
+    a step before, and the first ones of the next.
     """
 
     trailing: Trailing
     listed: bool = False
     cut: int = 0
     first: frozenset[str] = frozenset()
+    early: tuple[tuple[str, int], ...] = ()
 
 
 class Solver:
     """Finds the lags of one group; ``cycles`` are those of each Einsum in a step.
 
-    ``cuts`` says which Einsums may work in turns with others within a step.
+    Of them ``words`` of its array take some at ports.  ``cuts`` says which
+    Einsums may work in turns with others within a step.
     """
 
     def __init__(
@@ -126,14 +119,19 @@ class Solver:
         orders: Iterable[Order],
         cycles: Mapping[str, int],
         cuts: Sequence[Mapping[str, Cut]] = (),
+        words: Words = MappingProxyType({}),
     ) -> None:
         self.group, self.units, self.cycles = group, units, cycles
         self.orders = tuple(dict.fromkeys(orders))
         self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
         self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
         self.cuts = ({}, *cuts)
-        self.paces = [self._paces(found) for found in self.cuts]
+        self.loads = [self._loads(found, words) for found in self.cuts]
+        self.edges = Edges(self.orders, self.stage, self.position, units)
         self._known: dict[Hashable, Schedule | None] = {}
+        self._lagging: dict[Hashable, dict[str, int] | None] = {}
+        self._of: dict[Hashable, list[Edge]] = {}
+        self._least = [(o, self._least_lag(o)) for o in self.orders]
         self.choice = Choice({})
 
     def solve(self, trail: bool = True) -> Schedule:
@@ -165,55 +163,41 @@ class Solver:
         self.choice = Choice(trailing)
         return found
 
-    def _paces(self, cuts: Mapping[str, Cut]) -> Paces:
-        """Who is how many turns behind whom, of those that take turns within a step."""
-        found: Paces = {}
-        for o in self.orders:
-            cut = cuts.get(o.before)
-            if cut is None or o.after not in cut.einsums or o.before == o.after:
-                continue
-            if o.why == "data" and not o.steps:
-                behind = 0
-            elif o.along and (o.why == "inside" or cut.along(o.along)):
-                behind = cut.between(o.along)
-            elif o.why == "inside":
-                behind = cut.behind(o.loops, o.parts, o.copies)
-            elif o.why == "room" and o.loops[: len(cut.loops)] == cut.loops:
-                behind = o.copies
-            else:
-                continue
-            known = found.setdefault((o.before, o.after), {})
-            known[o.along] = min(behind, known.get(o.along, behind))
-        return found
-
     def _abreast(self, o: Order) -> bool:
         """Whether both run in one stage on different units."""
         same = self.stage[o.before] == self.stage[o.after]
         return same and self.units[o.before] != self.units[o.after]
 
-    def _least(self, o: Order, trailing: Trailing) -> int:
-        """The least difference of lags that keeps an order."""
+    def _least_lag(self, o: Order) -> int:
+        """The least difference of lags that keeps an order, if none trails more."""
         if o.why == "inside":
             return 0
         if self.stage[o.before] > self.stage[o.after]:
-            least = 1 - o.steps
-        elif o.steps or self.stage[o.before] < self.stage[o.after] or self._abreast(o):
-            least = -o.steps
-        else:
-            least = int(self.position[o.before] > self.position[o.after])
-        if o.why == "data" and not o.steps:
-            return max(least, trailing.get((o.before, o.after), 0))
-        return least
+            return 1 - o.steps
+        if o.steps or self.stage[o.before] < self.stage[o.after] or self._abreast(o):
+            return -o.steps
+        return int(self.position[o.before] > self.position[o.after])
 
-    def _lags(self, trailing: Trailing, orders: Sequence[Order]) -> dict[str, int] | None:
-        """The least lags; None if there are none."""
+    def _lags(
+        self, trailing: Trailing, orders: Sequence[tuple[Order, int]]
+    ) -> dict[str, int] | None:
+        """The least lags that keep some orders; None if there are none."""
+        pairs = [
+            (
+                o.before,
+                o.after,
+                max(least, trailing.get((o.before, o.after), 0))
+                if o.why == "data" and not o.steps
+                else least,
+            )
+            for o, least in orders
+        ]
         lags = dict.fromkeys(self.stage, 0)
         for _ in range(len(lags) + 1):
             settled = True
-            for o in orders:
-                least = lags[o.before] + self._least(o, trailing)
-                if least > lags[o.after]:
-                    lags[o.after], settled = least, False
+            for before, after, least in pairs:
+                if lags[before] + least > lags[after]:
+                    lags[after], settled = lags[before] + least, False
             if settled:
                 return lags
         return None
@@ -223,99 +207,114 @@ class Solver:
 
     def chosen(self, choice: Choice) -> Schedule | None:
         """The schedule of a choice; None if there is none.  All but the lags follows from them."""
-        lags = self._lags(choice.trailing, self.orders)
+        trailing = frozenset(choice.trailing.items())
+        if trailing not in self._lagging:
+            self._lagging[trailing] = self._lags(choice.trailing, self._least)
+        lags = self._lagging[trailing]
         if lags is None:
             return None
         key = tuple(lags.values()), choice[1:]
         if key not in self._known:
-            self._known[key] = self._with(lags, choice)
+            self._known[key] = self.ordered(lags, choice)
         return self._known[key]
 
-    def _with(self, lags: dict[str, int], choice: Choice) -> Schedule | None:
-        """The schedule with some lags; None if its turns would wait for one another."""
+    def _late(self, lags: dict[str, int], choice: Choice) -> dict[Turn, int]:
+        turns = {e: turns_of(e, self.cuts[choice.cut]) for e in lags}
+        return late(lags, dict(choice.early), turns)
 
-        def trails(turn: Turn) -> tuple[int, int]:
-            return -lags[turn[0]], self.position[turn[0]]
+    def ordered(
+        self, lags: dict[str, int], choice: Choice, order: Turns | None = None
+    ) -> Schedule | None:
+        """The schedule with some lags and turns; None if they would wait for one another.
 
-        order = list[tuple[tuple[str, tuple[str, ...]], ...]]()
-        for stage in self.group.stages:
-            graph, cycles = self._graph(stage, lags, choice)
-            if choice.listed:
-                found = listed(graph, self.units, cycles, choice.first)
-            else:
-                found = dict[str, list[Turn]]()
-                for turn in sorted(graph, key=trails):
-                    found.setdefault(self.units[turn[0]], []).append(turn)
-            order.append(tuple((u, tuple(e for e, _ in turns)) for u, turns in found.items()))
-        return self.ordered(lags, choice, tuple(order))
-
-    def ordered(self, lags: dict[str, int], choice: Choice, order: Turns) -> Schedule | None:
-        """The schedule with some lags and turns; None if they would wait for one another."""
-        waits: dict[str, list[str]] = {}
-        for o in self.orders:
-            at_once = lags[o.before] - o.steps == lags[o.after] and o.why != "inside"
-            paced = (o.before, o.after) in self.paces[choice.cut]
-            paced = paced and lags[o.before] == lags[o.after]
-            if at_once and not paced and self._abreast(o):
-                waits.setdefault(o.after, []).append(o.before)
-        total, busy, planned = 0, 0, dict[Turn, int]()
-        for stage, units in zip(self.group.stages, order, strict=True):
-            graph, cycles = self._graph(stage, lags, choice)
-            first = begins(graph, [numbered(es) for _, es in units], cycles)
-            if first is None:
-                return None
-            planned |= {turn: total + begin for turn, begin in first.items()}
-            total += max((first[turn] + cycles[turn] for turn in graph), default=0)
-            busy += max(sum(self.cycles[e] for e in dict.fromkeys(es)) for _, es in units)
-        kept = {e: tuple(dict.fromkeys(w)) for e, w in waits.items()}
-        paces = {p: n for p, n in self.paces[choice.cut].items() if lags[p[0]] == lags[p[1]]}
-        return Schedule(lags, order, kept, paces, self.cuts[choice.cut], total, busy, planned)
-
-    def _turns(self, einsum: str, choice: Choice) -> int:
-        cut = self.cuts[choice.cut].get(einsum)
-        return cut.turns if cut else 1
-
-    def _graph(
-        self, stage: Stage, lags: dict[str, int], choice: Choice
-    ) -> tuple[Graph, dict[Turn, int]]:
-        """For each turn in a stage those before it in an iteration, and its cycles.
-
-        Each with the cycles that its result, or a tile into its room, is on the way.
+        Without an ``order`` turns are as the choice says.
         """
-        turns = {e: self._turns(e, choice) for e in stage.einsums}
-        graph: Graph = {
-            (e, n): {(e, n - 1): 0} if n else {} for e in stage.einsums for n in range(turns[e])
-        }
-        for o in self.orders:
-            before, after = o.before, o.after
-            if before not in turns or after not in turns or before == after:
-                continue
-            behind = self.paces[choice.cut].get((before, after))
-            if behind is not None and lags[before] == lags[after]:
-                one, other = self.cuts[choice.cut][before], self.cuts[choice.cut][after]
-                way = -(-o.far // one.rounds) if o.why == "data" else 0
-                for n in range(other.rounds):
-                    if rounds := other.waits(n, behind):
-                        turn = before, rounds * one.each - 1
-                        known = graph[after, n * other.each].get(turn, 0)
-                        graph[after, n * other.each][turn] = max(known, way)
-            elif o.why == "inside":
-                first, second = sorted((before, after), key=lambda e: self.position[e])
-                near = self.units[before] == self.units[after]
-                if near and lags[first] == lags[second]:
-                    graph[second, 0].setdefault((first, turns[first] - 1), 0)
-            elif lags[before] - o.steps == lags[after]:
-                known = graph[after, 0].get((before, turns[before] - 1), 0)
-                graph[after, 0][before, turns[before] - 1] = max(known, o.far)
-        return graph, {(e, n): share(self.cycles[e], n, turns[e]) for e, n in graph}
+        edges, trailing = self._edges(lags, choice.cut), self._late(lags, choice)
+        total, busy, found = 0, 0, list[Units]()
+        planned, waits = dict[Turn, Span](), dict[Turn, tuple[Turn, ...]]()
+        loads = self.loads[choice.cut]
+        for n, stage in enumerate(self.group.stages):
+            before = graph(edges, trailing, stage.einsums)
+            plan = self._plan(before, trailing, choice, order[n] if order else None)
+            if len(plan) < len(before):
+                return None
+            units: dict[str, list[str]] = {u: [] for u, _ in order[n]} if order else {}
+            for turn, (begin, end) in plan.items():
+                planned[turn] = Span(total + begin, total + end)
+                units.setdefault(self.units[turn[0]], []).append(turn[0])
+                others = tuple(t for t in before[turn] if loads[t].unit != loads[turn].unit)
+                if others:
+                    waits[turn] = others
+            found.append(tuple((u, tuple(es)) for u, es in units.items()))
+            total += max((end for _, end in plan.values()), default=0)
+            busy += busiest(loads[turn] for turn in plan)
+        total = max(total, again(edges, trailing, planned))
+        return Schedule(
+            lags, tuple(found), trailing, waits, self.cuts[choice.cut], choice.early, total, busy,
+            planned,
+        )  # fmt: skip
+
+    def _plan(
+        self, before: Graph, trailing: Mapping[Turn, int], choice: Choice, order: Units | None
+    ) -> dict[Turn, Span]:
+        """When each turn of a stage is, but for those that wait for one another."""
+        loads = self.loads[choice.cut]
+        if order is not None:
+            return ordered(before, loads, [numbered(es, choice.early) for _, es in order])
+        if choice.listed:
+            return listed(before, loads, choice.first)
+        turns = dict[str, list[Turn]]()
+        for e, n in sorted(before, key=lambda t: (-trailing[t], self.position[t[0]], t[1])):
+            turns.setdefault(self.units[e], []).append((e, n))
+        return ordered(before, loads, turns.values())
+
+    def rotated(self, choice: Choice) -> Choice | None:
+        """The choice with the turns that begin an iteration moved to the end of the one before.
+
+        As few as possible, on all units; None where none may be moved.  The
+        iteration is then listed anew (rotation scheduling: Chao, LaPaugh and
+        Sha, 1993).
+        """
+        schedule = self.chosen(choice)
+        if schedule is None:
+            return None
+        edges = self._edges(schedule.lags, choice.cut)
+        plan = schedule.plan
+        left = sorted(plan, key=lambda t: plan[t].begin)
+        upto, moved = min(span.end for span in plan.values()), Counter(dict(choice.early))
+        while left:
+            head = [t for t in left if plan[t].begin < upto]
+            left = left[len(head) :]
+            moved.update(e for e, _ in head)
+            more = choice._replace(early=tuple(sorted(moved.items())))
+            if left and kept(edges, self._late(schedule.lags, more)):
+                return more
+            upto = plan[left[0]].begin + 1 if left else 0
+        return None
+
+    def _edges(self, lags: dict[str, int], cut: int) -> list[Edge]:
+        key = tuple(lags.values()), cut
+        if key not in self._of:
+            self._of[key] = self.edges.of(lags, self.cuts[cut])
+        return self._of[key]
+
+    def _loads(self, cuts: Mapping[str, Cut], words: Words) -> dict[Turn, Load]:
+        """What each turn takes."""
+        found = {}
+        for e, unit in self.units.items():
+            turns = turns_of(e, cuts)
+            for n in range(turns):
+                passing = tuple((p, share(c, n, turns)) for p, c in words.get(e, {}).items())
+                found[e, n] = Load(unit, share(self.cycles[e], n, turns), passing)
+        return found
 
     def _faults(self) -> list[Fault]:
         """What is in the way: orders about room without which the rest could be kept."""
-        rooms = [o for o in self.orders if o.why != "data"]
-        kept = [o for o in self.orders if o.why == "data"]
+        rooms = [(o, least) for o, least in self._least if o.why != "data"]
+        kept = [(o, least) for o, least in self._least if o.why == "data"]
         faults = []
-        for o in rooms if self._lags({}, kept) is not None else ():
-            if self._lags({}, [*kept, o]) is None:
+        for o, least in rooms if self._lags({}, kept) is not None else ():
+            if self._lags({}, [*kept, (o, least)]) is None:
                 what = (
                     f"{o.after} overwrites {o.tensor} before {o.before} of an earlier step has "
                     "read it"
@@ -334,7 +333,7 @@ class Solver:
             return faults
         return [
             Fault(
-                rooms[0].place if rooms else Place(),
+                rooms[0][0].place if rooms else Place(),
                 f"the schedule of '{self.group.name}' cannot repeat: its stages wait for one "
                 "another in a circle",
                 "consumers after their producers, or more copies of what is between them",

@@ -17,6 +17,8 @@ MOST_LOOKED, MOST_FIRST = 400, 12
 MOST_WHOLE, MOST_TURNS = 200, 1000
 #: Turns in an iteration of a schedule of which they change places, at most.
 MOST_MOVED = 32
+#: Times that the beginning of an iteration is moved on.
+MOST_ROTATED = 96
 
 
 class Trial(NamedTuple):
@@ -36,8 +38,10 @@ class Search:
 
     One that does not stall is taken.  Those whose iterations are the shortest
     with all tiles there are tried first, then those around the fastest as long
-    as one is faster; where units wait for one another in the fastest, steps are
-    cut into turns.  Last the fastest is tried with turns at other places.
+    as one is faster; where the fastest stalls, steps are cut into turns, and
+    iterations begin between them (of groups of several stages only where units
+    wait for one another).  Last the fastest is tried with turns at
+    other places.
     """
 
     def __init__(self, solver: Solver, trial: Try) -> None:
@@ -50,7 +54,9 @@ class Search:
     def run(self) -> Schedule:
         """The fastest schedule that is found."""
         self._around()
-        if self.fastest.takes > self.fastest.busy:  # units wait for one another, not for tiles
+        # turns run over into no other stage: where units wait for tiles alone, they are of no use
+        alone = len(self.solver.group.stages) == 1
+        if self.least.stalls and (alone or self.fastest.takes > self.fastest.busy):
             self.turns = True
             self._around()
         moved = True
@@ -105,21 +111,42 @@ class Search:
     def _shortest(self) -> list[Choice]:
         """Of the choices around the present one those with the shortest iterations, best first.
 
-        The shortest that was found so far is looked around first.
+        The shortest that was found so far is looked around first.  With
+        ``turns`` the iterations of the shortest begin at other places, too,
+        unless so many are as short as can be that only they are tried.
         """
-        known = {self.fastest.key}
-        found = [(self.fastest.takes, 0, self.choice)]
-        left = list(found)
-        while left and len(known) < MOST_LOOKED and self.least.stalls:
+        known = {schedule.key for schedule in self.tried}
+        found = list[tuple[int, int, Choice]]()
+        left = [(self.fastest.takes, 0, self.choice)]
+
+        def new(choice: Choice) -> bool:
+            schedule = self.solver.chosen(choice)
+            if schedule is None or schedule.key in known:
+                return False
+            found.append((schedule.takes, len(known), choice))
+            known.add(schedule.key)
+            return True
+
+        most = len(known) + MOST_LOOKED
+        while left and len(known) < most and self.least.stalls:
             _, _, choice = heappop(left)
             for other in self._near(choice):
-                schedule = self.solver.chosen(other)
-                if schedule is None or schedule.key in known:
-                    continue
-                found.append((schedule.takes, len(known), other))
-                known.add(schedule.key)
-                heappush(left, found[-1])
+                if new(other):
+                    heappush(left, found[-1])
+        for _, _, choice in sorted(found)[:MOST_FIRST] if self.turns else ():
+            if sum(takes <= self.fastest.busy for takes, _, _ in found) < MOST_FIRST:
+                for other in self._rotated(choice):
+                    new(other)
         return [choice for _, _, choice in sorted(found)[:MOST_FIRST]]
+
+    def _rotated(self, choice: Choice) -> Iterator[Choice]:
+        """A choice with the beginning of its iterations moved on, turn by turn."""
+        found: Choice | None = choice._replace(listed=True)
+        for _ in range(MOST_ROTATED):
+            found = self.solver.rotated(found) if found else None
+            if found is None:
+                return
+            yield found
 
     def _moved(self) -> Iterator[Schedule]:
         """The fastest schedule with one turn of a unit at another place.

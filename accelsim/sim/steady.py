@@ -56,25 +56,38 @@ def tried(
 ) -> Trial:
     """A program's first iterations, and what all take if the rest is like their second half.
 
+    If iterations repeat in its innermost loop, the rest is like those that do.
+
     A program that stops, or that has taken ``most`` cycles, is not run any further.
     """
     engine = Engine(program, rates)
-    total, last = program.count, max(t.lag for t in program.tasks) // program.ticks
+    runner, depth = _Runner(engine, False), len(program.steps) - 1
+    total, last = program.count, runner.trailing // program.ticks
     count = min(total, TRIED + 2 * last)
-    time, taken = 0, engine.taken()
+    regular = depth >= 0 and runner.regular(depth) and program.steps[depth].trips >= count
+    seen: dict[State, tuple[int, int, list[int]]] = {}
+    since = 0, 0, engine.taken()
     try:
-        for n in range(count):
-            if n == count // 2:
-                time, taken = engine.time, engine.taken()
+        for n in range(1, count + 1):
             engine.run_iteration()
             if engine.time > most:
                 return Trial(math.inf, math.inf, True)
+            now = n, engine.time, engine.taken()
+            if n == count // 2:
+                since = now
+            if regular and last < n < count:
+                state, _ = runner.state(depth)
+                if state in seen:
+                    since = seen[state]
+                    break
+                seen[state] = now
     except InputError:
         return Trial(math.inf, math.inf, True)
+    number, time, taken = since
     cycles = engine.time - time
     longest = max(now - then for now, then in zip(engine.taken(), taken, strict=True))
-    each = cycles / (count - count // 2)
-    return Trial(engine.time + (total - count) * each, each, cycles > longest * (1 + STALLS))
+    each = cycles / (n - number)
+    return Trial(engine.time + (total - n) * each, each, cycles > longest * (1 + STALLS))
 
 
 def ends(program: Program, rates: Mapping[tuple[str, str], float]) -> bool:
@@ -102,7 +115,7 @@ class _Runner:
             engine.run_iteration()
             return
         seen: dict[State, Mark] = {}
-        regular = not self.full and not engine.shapes.irregular[depth]
+        regular = self.regular(depth)
         body = self.bodies[depth + 1]
         before = -(-self.trailing // body)  # iterations whose steps still trail at a boundary
         trips, index = self.steps[depth].trips, 0
@@ -112,10 +125,14 @@ class _Runner:
             self.loop(depth + 1)
             index += 1
 
+    def regular(self, depth: int) -> bool:
+        """Whether iterations of a step loop may be skipped."""
+        return not self.full and not self.engine.shapes.irregular[depth]
+
     def _skip(self, depth: int, index: int, before: int, seen: dict[State, Mark]) -> int:
         """The iteration to go on with, everything advanced to its beginning."""
         engine, trips = self.engine, self.steps[depth].trips
-        state, ahead = self._state(depth)
+        state, ahead = self.state(depth)
         mark = seen.get(state)
         if mark is None:
             if len(seen) < REMEMBERED:
@@ -129,7 +146,7 @@ class _Runner:
         seen.clear()
         return index + times * period
 
-    def _state(self, depth: int) -> tuple[State, int]:
+    def state(self, depth: int) -> tuple[State, int]:
         """The state relative to now, and how many iterations of the loop it looks ahead."""
         engine = self.engine
         now, step = engine.time, engine.iteration

@@ -143,6 +143,40 @@ def test_others_make_way_in_turns_of_their_own() -> None:
     assert 1.0 <= (many - few) / (more - less) <= 1.02
 
 
+def runs_over(steps: int) -> tuple[int, float]:
+    """Simulated and modelled cycles where E reads S's finer tile, and little else is to be done.
+
+    D and Z, which do a whole step at a time, take a 64th of what S and E do.
+    """
+    sizes = {"I": steps, "N": 2, "J": 64}
+    units = (Unit("lanes", 1, 64, _OPERATIONS), Unit("grid", 1, 64, _OPERATIONS))
+    arch = Architecture("small", 1.0, 1.0, (Level("dram"), Level("buffer")), units)
+    j, n = (Loop("J", 64),), (Loop("N", 2),)
+    finer = Node(n, (Hold("S", "buffer", 2),), (Leaf("S", "grid", j), Leaf("E", "lanes", j)))
+    whole = Node((), (), (Leaf("D", "lanes", n, (), j), Leaf("Z", "grid", n, (), j)))
+    held = tuple(Hold(t, "buffer", copies=2) for t in "XED")
+    tree = Node((Loop("I", steps),), held, (finer, whole))
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    mapping = Mapping("m", (Group("g", tree, (Stage(tuple("SEDZ")),)),), parts)
+    problem = bind(cascade_from_text(HANDED_ON), sizes)
+    found = simulate(problem, arch, mapping)
+    assert found.cycles == simulate(problem, arch, mapping, full=True).cycles
+    if steps < 32:
+        inputs = random_inputs(problem)
+        executor = Executor(problem, mapping, inputs)
+        assert simulate(problem, arch, mapping, execute=executor.task).cycles == found.cycles
+        names = problem.cascade.tensors
+        assert largest_difference(problem, inputs, executor.tensors, names) <= 1e-12
+    return found.cycles, in_turn_s(problem, arch, mapping, estimate(problem, arch, mapping))
+
+
+def test_a_turn_of_the_next_step_begins_while_the_last_of_this_one_is_at_work() -> None:
+    """S begins the next step while E ends this one: else both would wait once in each step."""
+    (few, less), (many, more) = runs_over(30), runs_over(90)
+    assert few >= less
+    assert 1.0 <= (many - few) / (more - less) <= 1.02
+
+
 def single(steps: int) -> tuple[int, float]:
     """Simulated and modelled cycles of states of one step each, which come and go for each J."""
     sizes = {"I": 64, "J": steps, "M": 1}

@@ -7,13 +7,18 @@ import pytest
 from accelsim.ir.arch import Architecture, Level, Unit
 from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage
 from accelsim.ir.problem import bind
+from accelsim.ir.reference import random_inputs
 from accelsim.load.cascade import cascade_from_text
 from accelsim.models.estimate import estimate
-from accelsim.sim.cuts import Cut
-from accelsim.sim.listing import listed
+from accelsim.sim.cuts import Cut, own_cuts
+from accelsim.sim.edges import Order
+from accelsim.sim.execute import Executor
+from accelsim.sim.listing import Load, busiest, listed
+from accelsim.sim.nest import Nest
 from accelsim.sim.run import simulate
-from accelsim.sim.schedule import Order, Schedule, Solver
+from accelsim.sim.schedule import Choice, Schedule, Solver
 from accelsim.sim.search import Search, Trial
+from accelsim.sim.tiles import Round
 from tests.models.nests import _OPERATIONS, CASCADES
 
 UNITS = {"E": "grid", "D": "lanes", "Z": "lanes"}
@@ -38,7 +43,7 @@ def test_nobody_trails_where_others_wait_for_the_room() -> None:
     room = Order("Z", "E", 2, "room", "E")
     cycles = {"E": 30, "D": 10, "Z": 20}
     found = solved(cycles, data("E", "D"), data("D", "Z", far=True), data("E", "Z"), room)
-    assert "E" not in found.waits
+    assert ("E", 0) not in found.waits
     assert found.lags["Z"] - found.lags["E"] < 2
 
 
@@ -66,7 +71,7 @@ def test_where_a_first_schedule_stalls_others_are_tried() -> None:
         return Trial(20 if good else 30, 20 if good else 30, not good)
 
     found = Search(solver, trial).run()
-    assert found.waits == {"Z": ("D",)}
+    assert found.waits == {("Z", 0): (("D", 0),)}
     assert dict(found.order[0])["grid"] == ("E", "Z")
     assert seen[0] == float("inf")
     assert set(seen[1:]) == {30}
@@ -111,7 +116,7 @@ def test_turns_of_two_units_overlap_as_far_as_there_is_room() -> None:
     """E trails D by a turn where there is room for two tiles, and follows it where for one."""
     group = Group("g", Node((), (), ()), (Stage(("D", "E")),))
     cut = Cut(frozenset("DE"), (Loop("N", 4),))
-    for copies, takes in ((1, 80), (2, 50)):
+    for copies, takes in ((1, 80), (2, 40)):
         room = Order(
             "E", "D", 0, "inside", "D", loops=cut.loops, copies=copies, parts=frozenset("N")
         )
@@ -124,11 +129,30 @@ def test_turns_of_two_units_overlap_as_far_as_there_is_room() -> None:
         assert found.takes == takes
 
 
+@pytest.mark.parametrize("behind", [0, 1])
+def test_what_comes_back_an_iteration_later_makes_iterations_longer(behind: int) -> None:
+    """D's tile takes 20 cycles from when E has read it; then D makes the next one."""
+    group = Group("g", Node((), (), ()), (Stage(("D", "E")),))
+    room = Order("E", "D", 1, "room", "D", far=20)
+    cycles = {"D": 10, "E": 10}
+    solver = Solver(group, {"D": "grid", "E": "lanes"}, (data("D", "E"), room), cycles)
+    found = solver.chosen(Choice({("D", "E"): behind}))
+    assert found is not None
+    assert (found.takes, found.busy) == (40, 10)
+
+
+def test_a_turn_waits_for_the_words_of_another_at_its_port() -> None:
+    graph = {("A", 0): {}, ("B", 0): {}}
+    loads = {("A", 0): Load("u", 4, ((0, 3),)), ("B", 0): Load("v", 2, ((0, 2),))}
+    assert listed(graph, loads) == {("A", 0): (0, 4), ("B", 0): (0, 5)}
+    assert busiest(loads.values()) == 5
+
+
 def test_some_go_first_of_what_can_begin_at_once() -> None:
     graph = {("A", 0): {}, ("B", 0): {}}
-    units, cycles = {"A": "u", "B": "u"}, {("A", 0): 2, ("B", 0): 1}
-    assert listed(graph, units, cycles)["u"] == [("A", 0), ("B", 0)]
-    assert listed(graph, units, cycles, {"B"})["u"] == [("B", 0), ("A", 0)]
+    loads = {("A", 0): Load("u", 2), ("B", 0): Load("u", 1)}
+    assert list(listed(graph, loads)) == [("A", 0), ("B", 0)]
+    assert list(listed(graph, loads, {"B"})) == [("B", 0), ("A", 0)]
 
 
 def test_a_unit_whose_tile_nobody_has_asked_for_lets_the_other_go_first() -> None:
@@ -192,3 +216,25 @@ def test_what_leaves_a_tile_is_read_when_its_writer_is_done_with_the_tile(
     priced = estimate(problem, arch, mapping)
     found = simulate(problem, arch, mapping)
     assert priced.latency_s <= found.cycles <= found.serial_cycles
+
+
+def test_an_einsum_is_cut_into_the_rounds_in_which_it_covers_its_unit() -> None:
+    """7 of J on 4 PEs: rounds of 4 and of 3, each executed by itself."""
+    sizes = {"I": 2, "J": 7}
+    units = (Unit("lanes", 1, 4, _OPERATIONS),)
+    leaves = tuple(Leaf(e, "lanes", (), (), (Loop("J", 7),)) for e in "YZW")
+    mapping = Mapping(
+        "m", (Group("g", Node((Loop("I", 2),), (), leaves), (Stage(tuple("YZW")),)),),
+        tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items()),
+    )  # fmt: skip
+    problem = bind(cascade_from_text(READ_TWICE), sizes)
+    arch = Architecture("small", 1.0, 1.0, (Level("dram"), Level("buffer")), units)
+    nest = Nest(problem, arch, mapping, mapping.groups[0])
+    rounds = own_cuts(nest, {}, lambda einsum: 100)["Y"].around[-1]
+    assert rounds == Round("J", 2, 4)
+    inputs = random_inputs(problem)
+    executor = Executor(problem, mapping, inputs)
+    executor.task("Y", {"I": 0, "J": range(4, 8)})
+    executor.task("Y", {"I": 1, "J": range(4)})
+    assert executor.produced["Y"].sum() == 7
+    assert executor.tensors["Y"].values[0, 4:] == pytest.approx(inputs["X"][0, 4:] ** 2)
