@@ -12,13 +12,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(NamedTuple):
     """A temporal loop over one part of a rank, ``trips`` long."""
 
     part: str
@@ -168,6 +167,8 @@ def walk(tree: Tree, above: tuple[Node, ...] = ()) -> Iterator[tuple[Tree, tuple
 
 def leaves(tree: Tree) -> Iterator[Leaf]:
     """Every leaf, in text order."""
-    for found, _ in walk(tree):
-        if isinstance(found, Leaf):
-            yield found
+    if isinstance(tree, Leaf):
+        yield tree
+        return
+    for child in tree.children:
+        yield from leaves(child)

@@ -161,7 +161,8 @@ class Problem:
 
     def dense_points(self, einsum: Einsum) -> int:
         """Points of the iteration space as if nothing were masked."""
-        return prod(self.sizes[rank_of(v)] for v in self.variables(einsum))
+        ranks = self.cascade.boxes.get(id(einsum)) or map(rank_of, self.variables(einsum))
+        return prod([self.sizes[rank] for rank in ranks])
 
     def defined_elements(self, tensor: str) -> int:
         """Elements that are defined: under ``where m <= p`` about half (see ``points``)."""
