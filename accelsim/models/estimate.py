@@ -302,9 +302,10 @@ def level_bytes(
     ({'dram': 10.0}, {'dram': 6.0})
     """
     reads, writes = dict.fromkeys(arch.level, 0.0), dict.fromkeys(arch.level, 0.0)
-    for transfer in moved:
-        reads[transfer.level] += transfer.reads * arch.word_bytes
-        writes[transfer.level] += transfer.writes * arch.word_bytes
+    word_bytes = arch.word_bytes
+    for level, _, _, read, written in moved:
+        reads[level] += read * word_bytes
+        writes[level] += written * word_bytes
     return reads, writes
 
 
