@@ -8,7 +8,7 @@ included, at any size, without visiting a point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -23,6 +23,7 @@ from accelsim.ir.cascade import (
     rank_of,
 )
 from accelsim.ir.domain import Domains
+from accelsim.ir.ends import ended, misfit, short_splits
 from accelsim.ir.format import bits_read
 from accelsim.ir.lattice import Affine, Predicate
 from accelsim.ir.relations import Relation, contradiction, derive, relations
@@ -82,8 +83,20 @@ class Problem:
         return found
 
     def tensor_elements(self, tensor: str) -> int:
-        """Elements of a tensor, dense: masked elements and slot 0 count too."""
-        return prod(self._shapes[tensor])
+        """Elements of a tensor, dense: masked elements and slot 0 count too.
+
+        Those beyond the end of a rank, in a short last tile, do not.
+        """
+        found = prod(self._shapes[tensor])
+        for rank, (outer, inner) in self.short.items():
+            if {outer, inner} <= set(self.cascade.tensors[tensor]):
+                found = found // (self.sizes[outer] * self.sizes[inner]) * self.sizes[rank]
+        return found
+
+    @cached_property
+    def short(self) -> dict[str, tuple[str, str]]:
+        """Ranks of which the cascade's own split leaves a short last tile, with their two parts."""
+        return short_splits(self.cascade, self.sizes)
 
     def affine(self, at: Index) -> Affine:
         """An index with every rank name in it replaced by its size.
@@ -166,8 +179,10 @@ class Problem:
 
     def defined_elements(self, tensor: str) -> int:
         """Elements that are defined: under ``where m <= p`` about half (see ``points``)."""
+        if tensor not in self.domains.of:
+            return self.tensor_elements(tensor)
         box = {f"#{n}": extent for n, extent in enumerate(self._shapes[tensor])}
-        return self.domains.share(box, self.domains.of.get(tensor, ()))
+        return self.domains.share(box, self.domains.of[tensor])
 
     def density(self, tensor: str) -> Fraction:
         """Defined elements over dense elements."""
@@ -236,12 +251,20 @@ def with_parts(cascade: Cascade, sizes: Mapping[str, int], tile: int = 64) -> di
     return known
 
 
-def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None) -> Problem:
+def bind(
+    cascade: Cascade,
+    sizes: Mapping[str, int],
+    place: Place | None = None,
+    imperfect: Collection[str] = (),
+) -> Problem:
     """The cascade with ``sizes``, given for declared ranks and for parts; the rest is derived.
 
     Of a split rank and its parts one size may be left out (M=1024, M0=256
     gives M1=4).  The divisor of a head group ``h // G`` follows from the ranks
     on both sides (G = H / HK), as does either of them from the two others.
+    Of ranks that are ``imperfect`` two parts need not divide: the last tile is then
+    short (M=10 with M0=4 has M1=3), and the cascade of the problem leaves out what is
+    beyond the end (``ir.ends``).
 
     Raises ``InputError`` with every size that is missing, unknown, not
     positive or contradicts another.
@@ -263,6 +286,9 @@ def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None)
     ]
     known = {r: n for r, n in sizes.items() if r in allowed and r not in bad}
     bonds = relations(cascade)
+    for rank, parts in cascade.splits:
+        if rank in imperfect and len(parts) == 2 and {rank, parts[1]} <= known.keys():
+            known.setdefault(parts[0], -(-known[rank] // known[parts[1]]))
     while any(derive(bond, known) for bond in bonds):
         pass
     huge = {r for r, n in known.items() if n > LARGEST}
@@ -273,14 +299,19 @@ def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None)
     known = {r: n for r, n in known.items() if r not in huge}
     excused = bad | huge
     for bond in bonds:
-        said = contradiction(bond, known)
+        two = bond.whole in imperfect and len(bond.parts) == 2
+        if two and {bond.whole, *bond.parts} <= known.keys():
+            said = misfit(bond.whole, bond.parts, known)
+        else:
+            said = contradiction(bond, known)
         if said is not None:
             faults.append(_fault(*said, place))
             excused |= {bond.whole, *bond.parts}
     faults += _missing(cascade, bonds, known, excused, place)
     if faults:
         raise InputError(faults)
-    return Problem(cascade, known)
+    short = short_splits(cascade, known)
+    return Problem(ended(cascade, tuple(short)) if short else cascade, known)
 
 
 def _missing(

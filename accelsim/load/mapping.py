@@ -111,7 +111,8 @@ class _Binder:
             if name != rank and isinstance(values.get(name), int):
                 sizes.setdefault(name, values[name])  # type: ignore[arg-type]
         self._whole_numbers(sizes, values)
-        problem = bind_problem(self.cascade, relevant(self.cascade, sizes))
+        imperfect = [name for name in text.imperfect if name in dict(self.cascade.splits)]
+        problem = bind_problem(self.cascade, relevant(self.cascade, sizes), imperfect=imperfect)
         parts = self._parts(problem, values)
         if self.faults:
             raise InputError(self.faults)
@@ -206,8 +207,9 @@ class _Binder:
             if name not in used:
                 allowed = one_of(used)
                 self.fault((*path, "split", name), f"{name} is no rank of the cascade", allowed)
+        own = dict(self.cascade.splits) if text is self.source.text else {}
         for i, name in enumerate(text.imperfect):
-            if name not in splits:
+            if name not in splits and name not in own:
                 self.fault((*path, "imperfect", i), f"{name} is not split", one_of(splits))
         for name in sorted(ranks & used):
             size = problem.extent(name)

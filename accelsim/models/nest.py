@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from accelsim.errors import Fault, InputError
 from accelsim.ir.arch import Architecture, Unit
 from accelsim.ir.cascade import Cascade
-from accelsim.ir.mapping import Group, Leaf, Loop, Mapping, Node, short_ranks
+from accelsim.ir.mapping import Group, Leaf, Loop, Mapping, Node, short_parts
 from accelsim.ir.problem import Problem
 from accelsim.models.path import Path, Placed, Tile, Use
 from accelsim.models.short import Sweep, checked, inside, steps
@@ -73,8 +74,8 @@ class Nest:
     def __init__(self, problem: Problem, mapping: Mapping, group: Group) -> None:
         self.problem, self.mapping, self.group = problem, mapping.within(group), group
         self.cascade: Cascade = problem.cascade
-        self.by_rank: dict[str, tuple[Loop, ...]] = dict(self.mapping.parts)
-        self.short = checked(group, self.by_rank, short_ranks(self.mapping, problem.extent))
+        self.by_rank, short = short_parts(self.mapping, problem.short, problem.extent)
+        self.short = checked(group, self.by_rank, short)
         self.paths: list[Path] = []  # to every node, in text order
         self.leaves: list[Placed] = []
         self.uses: dict[str, list[Use]] = {}
@@ -139,8 +140,21 @@ class Nest:
             around = [loop.part for loop in path.loops]
             for rank, size in self.short.items():
                 sizes |= dict.fromkeys((p.part for p in self.by_rank[rank]), 1)
-                sizes[self.by_rank[rank][-1].part] = inside(self.by_rank[rank], size, around)
+                sizes |= self._tile(rank, inside(self.by_rank[rank], size, around))
         return sizes
+
+    def _tile(self, rank: str, size: int) -> dict[str, Any]:
+        """Coordinates of the innermost part of a short rank in a tile of some size.
+
+        Where the cascade itself splits the rank, those of its outer part are whole tiles, and
+        of its inner part there are on the average as many as make up the size.
+        """
+        last = self.by_rank[rank][-1].part
+        if rank not in self.problem.short:
+            return {last: size}
+        outer, inner = self.problem.short[rank]
+        tiles = -(-size // self.problem.extent(inner))
+        return {self.by_rank[outer][-1].part: tiles, last: Fraction(size, tiles)}
 
     def words(self, tile: Tile) -> float:
         """Elements of a held tile: the most that an access below its node needs.
@@ -289,4 +303,4 @@ def _most(tile: Tile, sizes: dict[str, int]) -> float:
     if not tile.spans:
         message = f"nothing below this node uses {tile.hold.tensor}, which it holds"
         raise InputError([Fault(tile.hold.place, message)])
-    return max([span.elements(sizes) for span in tile.spans.values()])
+    return int(max([span.elements(sizes) for span in tile.spans.values()]))

@@ -28,7 +28,7 @@ from accelsim.ir.mapping import (
     Node,
     Tree,
     leaves,
-    short_ranks,
+    short_parts,
     walk,
 )
 from accelsim.ir.ops import MAPS, REDUCTIONS
@@ -127,11 +127,11 @@ class Nest:
         self.problem, self.arch, self.group = problem, arch, group
         self.mapping = mapping.within(group)
         self.cascade = problem.cascade
-        self.parts = dict(self.mapping.parts)
-        self.short = short_ranks(self.mapping, problem.extent)
+        self.parts, self.short = short_parts(self.mapping, problem.short, problem.extent)
         self.ends = Ends(
             tuple((strides(self.parts[rank]), size) for rank, size in self.short.items())
         )
+        self.within = {r: {p.part for p in self.parts[r]} for r in self.short}
         self._lines: dict[int, tuple[Line, ...]] = {}
         self.paths: dict[str, tuple[Leaf, tuple[Node, ...]]] = {
             tree.einsum: (tree, above) for tree, above in walk(group.tree) if isinstance(tree, Leaf)
@@ -159,17 +159,37 @@ class Nest:
                     "is short"
                 )
                 raise InputError([Fault(access.place, message, "splits that divide")])
-            for n, x in enumerate(found):  # a tile ends where its rank does
-                for own, size in self.ends.ranks:
-                    if any(p in own for p, _ in x.terms):
-                        found = (*found[:n], replace(x, most=size), *found[n + 1 :])
-            self._lines[id(access)] = found
+            self._lines[id(access)] = tuple(self._ended(list(found)))
         return self._lines[id(access)]
+
+    def _ended(self, found: list[Line]) -> list[Line]:
+        """Lines whose tiles end where their ranks do.
+
+        The two of a rank that the cascade itself splits are one, along the whole rank; slots,
+        and tiles of it without their elements, are all there.
+        """
+        for rank, size in self.short.items():
+            within = self.within[rank]
+            own = [x for x in found if not x.slot and any(p in within for p, _ in x.terms)]
+            if not own:
+                continue
+            most, terms = size, own[-1].terms
+            if rank in self.problem.short:
+                outer, inner = self.problem.short[rank]
+                if len(own) == 2:
+                    tile = self.problem.extent(inner)
+                    terms = (*((p, c * tile) for p, c in own[0].terms), *terms)
+                else:
+                    most = self.problem.extent(outer)
+            joined = replace(own[-1], terms=terms, most=most)
+            found = [joined if x is own[-1] else x for x in found if x not in own[:-1]]
+        return found
 
     def _uncounted(self, line: Line) -> bool:
         """Whether a line bends, or tells slots along a rank that ends within its last tile."""
         if line.slot:
-            return any(part in own for own, _ in self.ends.ranks for part, _ in line.terms)
+            inner = {self.parts[rank][-1].part for rank in self.short}
+            return any(part in inner for part, _ in line.terms)
         return bool(self.short) and (line.divisor > 1 or line.most is not None)
 
     def _cycles(self, leaf: Leaf, above: tuple[Node, ...]) -> float:
