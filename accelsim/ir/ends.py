@@ -78,16 +78,18 @@ def _faults(cascade: Cascade, rank: str, outer: str, inner: str) -> Iterator[Fau
             yield _fault(einsum, rank, f"{einsum.name} runs over {inner} alone")
         for access in (*einsum.reads, einsum.output):
             along = cascade.iterative.get(access.tensor)
-            plain = set[str]()
+            plain: list[str] = []
             for at, own in zip(access.indices, cascade.tensors[access.tensor], strict=True):
                 read = {own, *(rank_of(v) for v in at.variables)} & {rank, outer, inner}
                 slot = isinstance(at, Index | Last) and along == own == outer
                 if isinstance(at, Index) and at.plain is not None and rank not in read:
-                    plain |= set[str]() if slot else read
+                    plain += [] if slot else read
                 elif read and not slot:
                     yield _fault(einsum, rank, f"{einsum.name} has no plain index into {own}")
             if inner in plain and outer not in plain:
                 yield _fault(einsum, rank, f"{access.tensor} is there for {inner} alone")
+            if len(plain) > len({*plain}):
+                yield _fault(einsum, rank, f"{einsum.name} has an index twice into {access.tensor}")
 
 
 def _fault(einsum: Einsum, rank: str, why: str) -> Fault:

@@ -131,7 +131,6 @@ class Nest:
         self.ends = Ends(
             tuple((strides(self.parts[rank]), size) for rank, size in self.short.items())
         )
-        self.within = {r: {p.part for p in self.parts[r]} for r in self.short}
         self._lines: dict[int, tuple[Line, ...]] = {}
         self.paths: dict[str, tuple[Leaf, tuple[Node, ...]]] = {
             tree.einsum: (tree, above) for tree, above in walk(group.tree) if isinstance(tree, Leaf)
@@ -165,25 +164,30 @@ class Nest:
     def _ended(self, found: list[Line]) -> list[Line]:
         """Lines whose tiles end where their ranks do.
 
-        The two of a rank that the cascade itself splits are one, along the whole rank; slots,
-        and tiles of it without their elements, are all there.
+        The two of a rank that the cascade itself splits are one, along the whole rank; tiles
+        of it that stand without their elements are all there, as slots are.
         """
         for rank, size in self.short.items():
-            within = self.within[rank]
-            own = [x for x in found if not x.slot and any(p in within for p, _ in x.terms)]
-            if not own:
-                continue
-            most, terms = size, own[-1].terms
-            if rank in self.problem.short:
+            own = [x for x in found if not x.slot and self._along(x, rank)]
+            rest = [x for x in found if x not in own]
+            if own and rank in self.problem.short:
                 outer, inner = self.problem.short[rank]
-                if len(own) == 2:
-                    tile = self.problem.extent(inner)
-                    terms = (*((p, c * tile) for p, c in own[0].terms), *terms)
-                else:
-                    most = self.problem.extent(outer)
-            joined = replace(own[-1], terms=terms, most=most)
-            found = [joined if x is own[-1] else x for x in found if x not in own[:-1]]
+                tiles = next(x for x in own if self._along(x, outer))
+                ended = replace(tiles, most=self.problem.extent(outer))
+                for x in own:
+                    if self._along(x, inner):
+                        tile = self.problem.extent(inner)
+                        terms = (*((p, c * tile) for p, c in tiles.terms), *x.terms)
+                        ended = replace(x, terms=terms, most=size)
+                found = [*rest, ended]
+            else:
+                found = [*rest, *(replace(x, most=size) for x in own)]
         return found
+
+    def _along(self, line: Line, rank: str) -> bool:
+        """Whether a line runs over parts of a rank."""
+        own = {loop.part for loop in self.parts[rank]}
+        return any(part in own for part, _ in line.terms)
 
     def _uncounted(self, line: Line) -> bool:
         """Whether a line bends, or tells slots along a rank that ends within its last tile."""

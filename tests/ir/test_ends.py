@@ -73,11 +73,13 @@ def test_tiles_that_do_not_make_up_the_rank_are_refused() -> None:
         ("Z[m0,p] = S[m1,m0,p] :: max(m1)", "Z is there for M0 alone"),
         ("Z[m0,p] = exp(X[m0,p])", "Z runs over M0 alone"),
         ("Z[m1,m0,p] = S[m1,clamp(m0+1),p]", "Z has no plain index into M0"),
+        ("Z[m1,p] = T[m1,m1,p]", "Z has an index twice into T"),
         ("Z[m1,m0,p] = S[m1,m0,I[p]]", ""),
     ],
 )
 def test_what_has_no_end_is_refused(step: str, message: str) -> None:
-    inputs = "{S: [M, P]" + ", X: [M0, P]" * ("X" in step) + ", I: [P]" * ("I" in step) + "}"
+    more = {"X": "[M0, P]", "T": "[M1, M1, P]", "I": "[P]"}
+    inputs = "{S: [M, P]" + "".join(f", {t}: {r}" for t, r in more.items() if t in step) + "}"
     cascade = cascade_from_text(
         f"cascade: t\nranks: [P, M]\ninputs: {inputs}\noutputs: [Y, Z]\n"
         "split: {M: [M1, M0]}\neinsums:\n"
