@@ -291,9 +291,9 @@ class Cascade:
         }
 
     @cached_property
-    def boxes(self) -> dict[int, tuple[str, ...]]:
-        """The ranks of every Einsum's iteration space, by its identity."""
-        return {e: tuple(rank_of(v) for v in space) for e, space in self.spaces.items()}
+    def boxes(self) -> dict[str, tuple[str, ...]]:
+        """The ranks of every Einsum's iteration space, parts of split ranks apart, by name."""
+        return {e.name: tuple(rank_of(v) for v in self.spaces[id(e)]) for e in self.einsums}
 
     @cached_property
     def geometry(self) -> dict[int, Geometry]:

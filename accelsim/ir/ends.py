@@ -60,7 +60,7 @@ def ended(cascade: Cascade, ranks: tuple[str, ...]) -> Cascade:
         raise InputError(faults)
     einsums = []
     for einsum in cascade.einsums:
-        space = cascade.boxes[id(einsum)]
+        space = cascade.boxes[einsum.name]
         ends = tuple(
             Compare(Index(((rank.lower(), 1),)), "<", Index(sizes=((rank, 1),)))
             for rank, its in parts.items()
@@ -73,7 +73,7 @@ def ended(cascade: Cascade, ranks: tuple[str, ...]) -> Cascade:
 def _faults(cascade: Cascade, rank: str, outer: str, inner: str) -> Iterator[Fault]:
     """Why the last tile of a rank cannot be short."""
     for einsum in cascade.einsums:
-        space = cascade.boxes[id(einsum)]
+        space = cascade.boxes[einsum.name]
         if inner in space and outer not in space:
             yield _fault(einsum, rank, f"{einsum.name} runs over {inner} alone")
         for access in (*einsum.reads, einsum.output):

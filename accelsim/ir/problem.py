@@ -174,8 +174,12 @@ class Problem:
 
     def dense_points(self, einsum: Einsum) -> int:
         """Points of the iteration space as if nothing were masked."""
-        ranks = self.cascade.boxes.get(id(einsum)) or map(rank_of, self.variables(einsum))
-        return prod([self.sizes[rank] for rank in ranks])
+        return prod([self._extents[v] for v in self.variables(einsum)])
+
+    @cached_property
+    def _extents(self) -> dict[str, int]:
+        """Sizes by variable."""
+        return {rank.lower(): n for rank, n in self.sizes.items()}
 
     def defined_elements(self, tensor: str) -> int:
         """Elements that are defined: under ``where m <= p`` about half (see ``points``)."""

@@ -197,7 +197,7 @@ class Placer:
             self.fault((*path, "einsum"), f"{text.einsum} is placed twice", "one place")
         self.placed[text.einsum] = self.name
         inside = [*above, *(loop.part for loop in (*own, *rows, *cols))]
-        ranks = self.cascade.boxes[id(einsum)]
+        ranks = self.cascade.boxes[text.einsum]
         for name in dict.fromkeys(inside):
             if inside.count(name) > 1:
                 self.fault(path, f"{text.einsum} runs twice over {name}", "once")
