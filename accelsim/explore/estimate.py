@@ -19,8 +19,7 @@ from accelsim.load.design import load_design
 from accelsim.load.mapping import load_mapping
 from accelsim.load.workload import asked, workload
 from accelsim.mapper.legal import legal
-from accelsim.models.estimate import Estimate
-from accelsim.models.estimate import estimate as price
+from accelsim.models.estimate import Estimate, Pricing
 from accelsim.models.turns import in_turn_s
 
 Name = str | Path
@@ -82,8 +81,10 @@ def estimate(
     0.0297
     """
     problem, machine, mapping = bind(cascade, **parts)
-    found = price(problem, machine, mapping, physical=physical)
-    return replace(found, in_turn_s=in_turn_s(problem, machine, mapping, found))
+    pricing = Pricing(problem, mapping)
+    found = pricing.estimate(machine, physical)
+    turns = in_turn_s(problem, machine, mapping, found, pricing.nests)
+    return replace(found, in_turn_s=turns)
 
 
 def choice(text: str) -> tuple[str, str | int | float]:

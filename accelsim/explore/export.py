@@ -58,16 +58,16 @@ def export(to: str = "accelforge", **parts: Any) -> Exported:
 
 def specification(problem: Problem, machine: Architecture, mapping: Mapping) -> Exported:
     """The specification of a bound problem."""
+    views = [mapping.within(group) for group in mapping.groups]
+    if short := {r for view in views for r in short_ranks(view, problem.extent)} | {*problem.short}:
+        ranks = ", ".join(sorted(short))
+        message = f"the last tile of {ranks} is short, which AccelForge does not have"
+        raise refuse(message, "splits that divide")
     notes = [f"{u.name}.{w}: AccelForge has one action for every operation, exported is mac"
              for u in machine.units for w, _ in u.operations if w != "mac"]  # fmt: skip
     simple = all(_lone(group) is not None for group in mapping.groups)
     document: dict[str, Any] = {"arch": {"nodes": _architecture(machine)}}
     document["workload"] = _workload(problem, machine.word_bytes)
-    views = [mapping.within(group) for group in mapping.groups]
-    if short := {r for view in views for r in short_ranks(view, problem.extent)}:
-        ranks = ", ".join(sorted(short))
-        message = f"the last tile of {ranks} is short, which AccelForge does not have"
-        raise refuse(message, "splits that divide")
     if simple:
         document["mapping"] = {"nodes": _mapping(problem, machine, mapping, notes)}
     else:

@@ -31,7 +31,7 @@ class Operation:
     absorbs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unit:
     """An array of ``rows`` x ``cols`` equal PEs; a 1-D array has one row.
 
@@ -59,10 +59,14 @@ class Unit:
         """
         return self.rows * self.cols
 
+    @cached_property
+    def table(self) -> dict[str, Operation]:
+        """Operations by work class."""
+        return dict(self.operations)
+
     def operation(self, work: str) -> Operation | None:
         """The unit's operation for a work class, or for the class that stands in for it."""
-        found = dict(self.operations)
-        return found.get(work) or found.get(FALLBACK.get(work, ""))
+        return self.table.get(work) or self.table.get(FALLBACK.get(work, ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from accelsim.errors import Place
 from accelsim.ir.einsum import (
@@ -63,6 +64,7 @@ __all__ = [
     "Size",
     "Tensor",
     "Threshold",
+    "Touch",
     "accesses",
     "leaves",
     "maps",
@@ -91,6 +93,17 @@ class Geometry:
 
     ranks: tuple[str, ...]
     positions: tuple[tuple[str, Index | Access | None], ...]
+
+
+class Touch(NamedTuple):
+    """One access of an Einsum: its tensor, what it spans, and whether it writes.
+
+    ``shape`` numbers what is spanned: accesses that span the same have one number.
+    """
+
+    tensor: str
+    shape: int
+    writes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +201,11 @@ class Cascade:
         return {d.tensor: d for d in self.densities}
 
     @cached_property
+    def masked(self) -> bool:
+        """Whether an affine predicate takes points away from any Einsum."""
+        return any(isinstance(c, Compare | Either) for e in self.einsums for c in e.where)
+
+    @cached_property
     def counts(self) -> dict[str, str]:
         """For each index tensor the rank whose coordinates its elements are: ``{"I": "J"}``.
 
@@ -273,6 +291,11 @@ class Cascade:
         }
 
     @cached_property
+    def boxes(self) -> dict[str, tuple[str, ...]]:
+        """The ranks of every Einsum's iteration space, parts of split ranks apart, by name."""
+        return {e.name: tuple(rank_of(v) for v in self.spaces[id(e)]) for e in self.einsums}
+
+    @cached_property
     def geometry(self) -> dict[int, Geometry]:
         """What every access spans, by the identity of the access (``id``)."""
         found = {}
@@ -287,6 +310,33 @@ class Cascade:
                 ranks = tuple(rank_of(v) for v in access.variables)
                 found[id(access)] = Geometry(ranks, tuple(positions))
         return found
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[Geometry, str], ...]:
+        """What accesses span, each once, with its rank that a recurrence runs along, or ""."""
+        return tuple(self._touched[0])
+
+    @cached_property
+    def touched(self) -> dict[str, tuple[Touch, ...]]:
+        """What each Einsum reads, an access that it names twice only once, and then what it writes.
+
+        Shapes are numbered as in ``shapes``.
+        """
+        return self._touched[1]
+
+    @cached_property
+    def _touched(self) -> tuple[dict[tuple[Geometry, str], int], dict[str, tuple[Touch, ...]]]:
+        numbers: dict[tuple[Geometry, str], int] = {}
+        found = {}
+        for einsum in self.einsums:
+            touches = []
+            for access in (*self.operands[einsum.name], einsum.output):
+                geometry, slot = self.geometry[id(access)], self.iterative.get(access.tensor, "")
+                shape = geometry, slot if slot in geometry.ranks else ""
+                number = numbers.setdefault(shape, len(numbers))
+                touches.append(Touch(access.tensor, number, access is einsum.output))
+            found[einsum.name] = tuple(touches)
+        return numbers, found
 
     def __hash__(self) -> int:
         """Structural, so that results can be cached by cascade."""

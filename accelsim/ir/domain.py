@@ -72,8 +72,7 @@ class Domains:
     @cached_property
     def masked(self) -> bool:
         """Whether anything takes points away: an affine predicate, or a declared density."""
-        wheres = (c for e in self.cascade.einsums for c in e.where)
-        return bool(self.cascade.densities) or any(isinstance(c, Compare | Either) for c in wheres)
+        return bool(self.cascade.densities) or self.cascade.masked
 
     @cached_property
     def of(self) -> dict[str, tuple[Clause, ...]]:

@@ -9,16 +9,16 @@ numbers are bound: a mapping belongs to one problem on one architecture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from accelsim.errors import Place
+from accelsim.errors import Fault, InputError, Place
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(NamedTuple):
     """A temporal loop over one part of a rank, ``trips`` long."""
 
     part: str
@@ -158,6 +158,31 @@ def short_ranks(mapping: Mapping, size: Callable[[str], int]) -> dict[str, int]:
     }
 
 
+def short_parts(
+    mapping: Mapping, splits: MappingType[str, Sequence[str]], size: Callable[[str], int]
+) -> tuple[dict[str, tuple[Loop, ...]], dict[str, int]]:
+    """Parts by rank and the ranks with a short last tile, those of ``splits`` among them.
+
+    ``splits`` are ranks that the cascade itself splits so that their last tile is short, with
+    their parts; such a rank has all parts of these.  Raises InputError where one of these is
+    cut into parts that do not divide it.
+
+    >>> mapping = Mapping("t", (), (("M1", (Loop("M1", 4),)), ("M0", (Loop("M0", 3),))))
+    >>> sizes = {"M": 10, "M1": 4, "M0": 3}
+    >>> parts, short = short_parts(mapping, {"M": ("M1", "M0")}, sizes.__getitem__)
+    >>> [p.part for p in parts["M"]], short
+    (['M1', 'M0'], {'M': 10})
+    """
+    parts, short = dict(mapping.parts), short_ranks(mapping, size)
+    for rank, its in splits.items():
+        for part in (p for p in its if p in short):
+            message = f"{part} is cut into tiles of which the last is short, and so is {rank}"
+            raise InputError([Fault(Place("<mapping>"), message, "parts that divide")])
+        parts[rank] = tuple(loop for part in its for loop in parts.get(part, ()))
+        short[rank] = size(rank)
+    return parts, short
+
+
 def walk(tree: Tree, above: tuple[Node, ...] = ()) -> Iterator[tuple[Tree, tuple[Node, ...]]]:
     """Every node and leaf with the nodes above it, outermost first, in text order."""
     yield tree, above
@@ -168,6 +193,8 @@ def walk(tree: Tree, above: tuple[Node, ...] = ()) -> Iterator[tuple[Tree, tuple
 
 def leaves(tree: Tree) -> Iterator[Leaf]:
     """Every leaf, in text order."""
-    for found, _ in walk(tree):
-        if isinstance(found, Leaf):
-            yield found
+    if isinstance(tree, Leaf):
+        yield tree
+        return
+    for child in tree.children:
+        yield from leaves(child)

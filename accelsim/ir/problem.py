@@ -8,7 +8,7 @@ included, at any size, without visiting a point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -19,14 +19,15 @@ from accelsim.ir.cascade import (
     Cascade,
     Einsum,
     Index,
-    Position,
     Storage,
     rank_of,
 )
 from accelsim.ir.domain import Domains
+from accelsim.ir.ends import ended, misfit, short_splits
 from accelsim.ir.format import bits_read
 from accelsim.ir.lattice import Affine, Predicate
-from accelsim.ir.rule import LARGEST, divisors
+from accelsim.ir.relations import Relation, contradiction, derive, relations
+from accelsim.ir.rule import LARGEST
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,20 @@ class Problem:
         return found
 
     def tensor_elements(self, tensor: str) -> int:
-        """Elements of a tensor, dense: masked elements and slot 0 count too."""
-        return prod(self._shapes[tensor])
+        """Elements of a tensor, dense: masked elements and slot 0 count too.
+
+        Those beyond the end of a rank, in a short last tile, do not.
+        """
+        found = prod(self._shapes[tensor])
+        for rank, (outer, inner) in self.short.items():
+            if {outer, inner} <= set(self.cascade.tensors[tensor]):
+                found = found // (self.sizes[outer] * self.sizes[inner]) * self.sizes[rank]
+        return found
+
+    @cached_property
+    def short(self) -> dict[str, tuple[str, str]]:
+        """Ranks of which the cascade's own split leaves a short last tile, with their two parts."""
+        return short_splits(self.cascade, self.sizes)
 
     def affine(self, at: Index) -> Affine:
         """An index with every rank name in it replaced by its size.
@@ -161,12 +174,19 @@ class Problem:
 
     def dense_points(self, einsum: Einsum) -> int:
         """Points of the iteration space as if nothing were masked."""
-        return prod(self.sizes[rank_of(v)] for v in self.variables(einsum))
+        return prod([self._extents[v] for v in self.variables(einsum)])
+
+    @cached_property
+    def _extents(self) -> dict[str, int]:
+        """Sizes by variable."""
+        return {rank.lower(): n for rank, n in self.sizes.items()}
 
     def defined_elements(self, tensor: str) -> int:
         """Elements that are defined: under ``where m <= p`` about half (see ``points``)."""
+        if tensor not in self.domains.of:
+            return self.tensor_elements(tensor)
         box = {f"#{n}": extent for n, extent in enumerate(self._shapes[tensor])}
-        return self.domains.share(box, self.domains.of.get(tensor, ()))
+        return self.domains.share(box, self.domains.of[tensor])
 
     def density(self, tensor: str) -> Fraction:
         """Defined elements over dense elements."""
@@ -235,12 +255,20 @@ def with_parts(cascade: Cascade, sizes: Mapping[str, int], tile: int = 64) -> di
     return known
 
 
-def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None) -> Problem:
+def bind(
+    cascade: Cascade,
+    sizes: Mapping[str, int],
+    place: Place | None = None,
+    imperfect: Collection[str] = (),
+) -> Problem:
     """The cascade with ``sizes``, given for declared ranks and for parts; the rest is derived.
 
     Of a split rank and its parts one size may be left out (M=1024, M0=256
     gives M1=4).  The divisor of a head group ``h // G`` follows from the ranks
     on both sides (G = H / HK), as does either of them from the two others.
+    Of ranks that are ``imperfect`` two parts need not divide: the last tile is then
+    short (M=10 with M0=4 has M1=3), and the cascade of the problem leaves out what is
+    beyond the end (``ir.ends``).
 
     Raises ``InputError`` with every size that is missing, unknown, not
     positive or contradicts another.
@@ -261,8 +289,11 @@ def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None)
         for r in sorted(bad)
     ]
     known = {r: n for r, n in sizes.items() if r in allowed and r not in bad}
-    relations = _relations(cascade)
-    while any(_derive(relation, known) for relation in relations):
+    bonds = relations(cascade)
+    for rank, parts in cascade.splits:
+        if rank in imperfect and len(parts) == 2 and {rank, parts[1]} <= known.keys():
+            known.setdefault(parts[0], -(-known[rank] // known[parts[1]]))
+    while any(derive(bond, known) for bond in bonds):
         pass
     huge = {r for r, n in known.items() if n > LARGEST}
     faults += [
@@ -271,99 +302,25 @@ def bind(cascade: Cascade, sizes: Mapping[str, int], place: Place | None = None)
     ]
     known = {r: n for r, n in known.items() if r not in huge}
     excused = bad | huge
-    for relation in relations:
-        said = _contradiction(relation, known)
+    for bond in bonds:
+        two = bond.whole in imperfect and len(bond.parts) == 2
+        if two and {bond.whole, *bond.parts} <= known.keys():
+            said = misfit(bond.whole, bond.parts, known)
+        else:
+            said = contradiction(bond, known)
         if said is not None:
             faults.append(_fault(*said, place))
-            excused |= {relation.whole, *relation.parts}
-    faults += _missing(cascade, relations, known, excused, place)
+            excused |= {bond.whole, *bond.parts}
+    faults += _missing(cascade, bonds, known, excused, place)
     if faults:
         raise InputError(faults)
-    return Problem(cascade, known)
-
-
-@dataclass(frozen=True, slots=True)
-class _Relation:
-    """``sizes[whole]`` is the product of the sizes of ``parts``."""
-
-    whole: str
-    parts: tuple[str, ...]
-    text: str
-
-
-def _relations(cascade: Cascade) -> list[_Relation]:
-    """Splits, and head groups ``h // G`` at an input's rank HK: H = HK * G."""
-    found = {
-        (r, parts): _Relation(r, parts, f"split {r}: [{', '.join(parts)}]")
-        for r, parts in cascade.splits
-    }
-    inputs = {t.name for t in cascade.inputs}
-    for read in (a for e in cascade.einsums for a in e.reads if a.tensor in inputs):
-        for at, rank in zip(read.indices, cascade.tensors[read.tensor], strict=True):
-            group = _group(at)
-            if group is not None and group[0] != rank:
-                whole, size = group
-                text = f"{read.tensor}[{whole.lower()} // {size}]: {whole} = {rank} * {size}"
-                found.setdefault((whole, (rank, size)), _Relation(whole, (rank, size), text))
-    return list(found.values())
-
-
-def _group(at: Position) -> tuple[str, str] | None:
-    """H and G of an index ``h // G``; None for any other."""
-    if not isinstance(at, Index) or not isinstance(at.divisor, str) or at.offset:
-        return None
-    if len(at.terms) != 1 or at.terms[0][1] != 1:
-        return None
-    return rank_of(at.terms[0][0]), at.divisor
-
-
-def _derive(relation: _Relation, known: dict[str, int]) -> bool:
-    """Fill in the one size of a relation that is missing; True where that was done."""
-    missing = [r for r in (relation.whole, *relation.parts) if r not in known]
-    if len(missing) != 1:
-        return False
-    given = prod(known[p] for p in relation.parts if p in known)
-    if missing[0] == relation.whole:
-        known[relation.whole] = given
-        return True
-    if known[relation.whole] % given == 0:
-        known[missing[0]] = known[relation.whole] // given
-        return True
-    return False
-
-
-def _contradiction(relation: _Relation, known: Mapping[str, int]) -> tuple[str, str] | None:
-    """What is wrong with the sizes of a relation and what would be right, or None."""
-    if relation.whole not in known or not any(p in known for p in relation.parts):
-        return None
-    size = known[relation.whole]
-    parts = [(p, known[p]) for p in relation.parts if p in known]
-    given = prod(n for _, n in parts)
-    text = " * ".join(f"{p} = {n}" for p, n in parts)
-    if len(parts) == len(relation.parts):
-        if given == size:
-            return None
-        return (
-            f"{relation.text}: {relation.whole} = {size} is not {text}",
-            f"{relation.whole} = {given}, or leave one of them out",
-        )
-    if size % given == 0:
-        return None
-    low, high = size // given * given, -(-size // given) * given
-    near = " or ".join(f"{relation.whole} = {n}" for n in dict.fromkeys((low, high)) if n > 0)
-    last, n = parts[-1]
-    rest = given // n
-    if size % rest == 0:
-        divides = divisors(size // rest)
-        below = max((d for d in divides if d < n), default=0)
-        above = min((d for d in divides if d > n), default=0)
-        near += "; " + " or ".join(f"{last} = {d}" for d in (below, above) if d)
-    return f"{relation.text}: {relation.whole} = {size} does not divide by {text}", near
+    short = short_splits(cascade, known)
+    return Problem(ended(cascade, tuple(short)) if short else cascade, known)
 
 
 def _missing(
     cascade: Cascade,
-    relations: list[_Relation],
+    bonds: tuple[Relation, ...],
     known: Mapping[str, int],
     excused: set[str],
     place: Place | None,
@@ -381,9 +338,9 @@ def _missing(
             continue
         if rank not in known:
             other = f", or sizes for all its parts {', '.join(parts)}" if parts else ""
-            for relation in relations:
-                if rank in (relation.whole, *relation.parts) and not parts:
-                    other = f", or what it follows from in {relation.text}"
+            for bond in bonds:
+                if rank in (bond.whole, *bond.parts) and not parts:
+                    other = f", or what it follows from in {bond.text}"
             faults.append(_fault(f"no size for rank {rank}", f"{rank}=<size>{other}", place))
         elif len(lacking) > 1:
             text = f"rank {rank} = {known[rank]} is split into {', '.join(parts)}"

@@ -27,6 +27,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -122,17 +123,36 @@ def _coordinates(rng: np.random.Generator, shape: tuple[int, ...], extent: int) 
 
 
 def whole(problem: Problem, tensor: str, values: Array) -> Array:
-    """``values`` with adjacent parts of one split rank joined: ``[m1, m0]`` becomes ``[m]``."""
+    """``values`` with adjacent parts of one split rank joined: ``[m1, m0]`` becomes ``[m]``.
+
+    What is beyond the end of a rank, in a short last tile, is left out.
+    """
     ranks = problem.cascade.tensors[tensor]
     split = dict(problem.cascade.splits)
     shape: list[int] = []
+    kept: list[slice] = []
     at = 0
     while at < len(ranks):
         parts = split.get(problem.cascade.whole.get(ranks[at], ""), ())
         n = len(parts) if parts and ranks[at : at + len(parts)] == parts else 1
         shape.append(int(np.prod(values.shape[at : at + n])))
+        rank = problem.cascade.whole.get(ranks[at], "")
+        kept.append(slice(problem.extent(rank) if n > 1 and rank in problem.short else None))
         at += n
-    return values.reshape(shape)
+    return values.reshape(shape)[tuple(kept)]
+
+
+def parted(problem: Problem, tensor: str, values: Array) -> Array:
+    """An input's values of its declared shape with an axis for each part of a split rank.
+
+    What a short last tile lacks is 0; no Einsum reads it.
+    """
+    ranks = next(t.ranks for t in problem.cascade.inputs if t.name == tensor)
+    if problem.short.keys() & set(ranks):
+        room = [prod(problem.extent(p) for p in problem.cascade.parts.get(r, (r,))) for r in ranks]
+        more = [(0, wide - n) for wide, n in zip(room, values.shape, strict=True)]
+        values = np.pad(values, more)
+    return values.reshape(problem.shape(tensor))
 
 
 # -- execution -------------------------------------------------------------------------------
@@ -168,8 +188,10 @@ class _State:
                 faults.append(
                     Fault(here, f"input {name} has shape {values.shape}", f"shape {shapes[0]}")
                 )
+            elif values.shape == shapes[0]:
+                self.tensors[name] = Stored(parted(self.problem, name, values))
             else:
-                self.tensors[name] = Stored(values.reshape(shapes[1]))
+                self.tensors[name] = Stored(values)
         if faults:
             raise InputError(faults)
 

@@ -19,26 +19,17 @@ from typing import Any
 
 from accelsim.errors import Fault, InputError, one_of, refuse
 from accelsim.ir.arch import Architecture
-from accelsim.ir.cascade import Cascade, rank_of
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, Stage, Stall, Tree
+from accelsim.ir.cascade import Cascade
+from accelsim.ir.mapping import Loop, Mapping
 from accelsim.ir.problem import Problem, relevant
 from accelsim.ir.problem import bind as bind_problem
 from accelsim.ir.rule import Rule, Value, multiples_near, rule, shown
 from accelsim.load import catalog
 from accelsim.load.choices import choices, table_of
-from accelsim.load.mapping_text import (
-    GroupText,
-    HoldText,
-    LeafText,
-    MappingText,
-    NodeText,
-    Scalar,
-    StageText,
-)
+from accelsim.load.mapping_text import GroupText, MappingText, Scalar
+from accelsim.load.placing import Parts, Placer, Step
 from accelsim.load.source import Document, read, salvage, told_once
 
-Step = str | int
-Parts = tuple[tuple[str, tuple[Loop, ...]], ...]
 _FIELD = re.compile(r"\.\s*([a-z_][a-z_0-9]*)")
 
 
@@ -101,10 +92,7 @@ class _Binder:
         self.source, self.cascade, self.arch = source, cascade, arch
         self.faults: list[Fault] = []
         self.scope: dict[str, Any] = {}
-        self.extent: dict[str, int] = {}
-        self.rank: dict[str, str] = {}
         self.own: list[Parts] = []  # of each group
-        self.placed: dict[str, str] = {}
 
     def fault(self, path: Iterable[Step], message: str, allowed: str = "") -> None:
         self.faults.append(Fault(self.source.document.place(tuple(path)), message, allowed))
@@ -123,7 +111,8 @@ class _Binder:
             if name != rank and isinstance(values.get(name), int):
                 sizes.setdefault(name, values[name])  # type: ignore[arg-type]
         self._whole_numbers(sizes, values)
-        problem = bind_problem(self.cascade, relevant(self.cascade, sizes))
+        imperfect = [name for name in text.imperfect if name in dict(self.cascade.splits)]
+        problem = bind_problem(self.cascade, relevant(self.cascade, sizes), imperfect=imperfect)
         parts = self._parts(problem, values)
         if self.faults:
             raise InputError(self.faults)
@@ -134,13 +123,13 @@ class _Binder:
                 )
         if self.faults:
             raise InputError(self.faults)
+        placer = Placer(self.source.document, self.cascade, self.arch, self.scope, self.faults)
         groups = tuple(
-            self._group(g, ("groups", i), parts, self.own[i]) for i, g in enumerate(text.groups)
+            placer.group(g, ("groups", i), parts, self.own[i]) for i, g in enumerate(text.groups)
         )
-        constant = {e.name for e in self.cascade.einsums if not e.reads}
-        for einsum in self.cascade.einsums:
-            if einsum.name not in self.placed and einsum.name not in constant:
-                self.fault(("groups",), f"{einsum.name} is placed nowhere")
+        for name, reads in self.cascade.operands.items():
+            if reads and name not in placer.placed:
+                self.fault(("groups",), f"{name} is placed nowhere")
         if self.faults:
             raise InputError(self.faults)
         return problem, Mapping(
@@ -196,7 +185,7 @@ class _Binder:
             raise InputError(self.faults)
 
     def _parts(self, problem: Problem, values: MappingType[str, Value]) -> Parts:
-        used = {rank_of(v) for space in self.cascade.spaces.values() for v in space}
+        used = {rank for box in self.cascade.boxes.values() for rank in box}
         found = self._cut(problem, values, used, self.source.text, ())
         for i, group in enumerate(self.source.text.groups):
             ranks = set(group.split)
@@ -218,8 +207,9 @@ class _Binder:
             if name not in used:
                 allowed = one_of(used)
                 self.fault((*path, "split", name), f"{name} is no rank of the cascade", allowed)
+        own = dict(self.cascade.splits) if text is self.source.text else {}
         for i, name in enumerate(text.imperfect):
-            if name not in splits:
+            if name not in splits and name not in own:
                 self.fault((*path, "imperfect", i), f"{name} is not split", one_of(splits))
         for name in sorted(ranks & used):
             size = problem.extent(name)
@@ -252,170 +242,6 @@ class _Binder:
             trips = -(-size // tile) if tile else 1
             allowed = f"{first.part} = {trips}: tiles of {tile}, the last one short"
             self.fault(path, f"{shown} is {product}, but {name} is {size}", allowed)
-
-    def _true(self, text: bool | str | None, path: Iterable[Step], default: bool) -> bool:
-        if text is None:
-            return default
-        if isinstance(text, bool):
-            return text
-        return bool(rule(text, self.source.document.place(tuple(path))).value(self.scope))
-
-    def _loops(self, names: Iterable[str], path: tuple[Step, ...]) -> tuple[Loop, ...]:
-        loops = []
-        for i, name in enumerate(names):
-            if name not in self.extent:
-                self.fault((*path, i), f"no part '{name}' of a rank", one_of(self.extent))
-            else:
-                loops.append(Loop(name, self.extent[name]))
-        return tuple(loops)
-
-    def _group(self, text: GroupText, path: tuple[Step, ...], parts: Parts, own: Parts) -> Group:
-        cut = {**dict(parts), **dict(own)}
-        self.extent = {p.part: p.trips for found in cut.values() for p in found}
-        self.rank = {p.part: rank for rank, found in cut.items() for p in found}
-        tree = self._node(text.nest, (*path, "nest"), (), {})
-        run: dict[str, int] = {}
-        stages = []
-        for i, stage in enumerate(text.schedule):
-            at = (*path, "schedule", i)
-            for j, name in enumerate(stage.run):
-                if self.placed.get(name) != text.group:
-                    allowed = one_of(n for n, g in self.placed.items() if g == text.group)
-                    self.fault((*at, "run", j), f"{name} is not placed in this group", allowed)
-                if name in run:
-                    self.fault((*at, "run", j), f"{name} runs in two stages", "one stage")
-                run[name] = i
-            stages.append(Stage(tuple(stage.run), self._stalls(stage, at, text.group)))
-        for name, group in self.placed.items():
-            if group == text.group and name not in run:
-                self.fault((*path, "schedule"), f"{name} is in no stage of the schedule")
-        return Group(text.group, tree, tuple(stages), own)
-
-    def _stalls(self, stage: StageText, at: tuple[Step, ...], group: str) -> tuple[Stall, ...]:
-        stalls = []
-        for k, stall in enumerate(stage.stall):
-            where = (*at, "stall", k, "times")
-            times = rule(stall.times, self.source.document.place(where)).value(self.scope)
-            if self.placed.get(stall.einsum) != group:
-                allowed = one_of(n for n, g in self.placed.items() if g == group)
-                message = f"{stall.einsum} is not placed in this group"
-                self.fault((*at, "stall", k, "einsum"), message, allowed)
-            if isinstance(times, str) or times < 0:
-                self.fault(where, f"times is {times}", "a number, not negative")
-                continue
-            stalls.append(Stall(stall.einsum, float(times), stall.why))
-        return tuple(stalls)
-
-    def _node(
-        self, text: NodeText, path: tuple[Step, ...], above: tuple[str, ...], held: dict[str, str]
-    ) -> Node:
-        """A node; ``held`` gives the level where an enclosing node holds a tensor."""
-        loops = self._loops(text.for_, (*path, "for"))
-        inside = (*above, *(loop.part for loop in loops))
-        holds: list[Hold] = []
-        for level, items in text.hold.items():
-            if level not in self.arch.level:
-                allowed = one_of(self.arch.level)
-                self.fault((*path, "hold", level), f"no level '{level}' in the machine", allowed)
-            for i, item in enumerate(items):
-                one = self._hold(item, level, (*path, "hold", level, i))
-                if one is not None:
-                    self._nested(one, (*path, "hold", level, i), holds, held)
-                    holds.append(one)
-        held = {**held, **{h.tensor: h.level for h in holds if h.staged is None}}
-        children: list[Tree] = []
-        for i, child in enumerate(text.do):
-            at = (*path, "do", i)
-            if not self._true(child.when, (*at, "when"), True):
-                continue
-            if isinstance(child, LeafText):
-                children.append(self._leaf(child, at, inside, str(path[1])))
-            else:
-                children.append(self._node(child, at, inside, held))
-        return Node(loops, tuple(holds), tuple(children))
-
-    def _nested(
-        self, hold: Hold, path: tuple[Step, ...], beside: list[Hold], held: dict[str, str]
-    ) -> None:
-        """Refuse a tile that is held twice, or further out than the tile that it is cut from."""
-        order = list(self.arch.level)
-        if hold.staged is not None or hold.level not in order:
-            return
-        if hold.level == order[0]:
-            self.fault(path, f"{hold.tensor} is held in {hold.level}, where it is anyway",
-                       one_of(order[1:]))  # fmt: skip
-        if any(h.tensor == hold.tensor and h.staged is None for h in beside):
-            self.fault(path, f"{hold.tensor} is held twice", "once for each node")
-        outer = held.get(hold.tensor)
-        if outer in order and order.index(outer) > order.index(hold.level):
-            self.fault(
-                path,
-                f"{hold.tensor} is held in {hold.level} inside a tile held in {outer}",
-                one_of(order[order.index(outer) :]),
-            )
-
-    def _hold(self, item: str | HoldText, level: str, path: tuple[Step, ...]) -> Hold | None:
-        text = item if isinstance(item, HoldText) else HoldText(tensor=item)
-        if not self._true(text.when, (*path, "when"), True):
-            return None
-        tensors = self.cascade.tensors
-        for name in (text.tensor, text.shares):
-            if name and name not in tensors:
-                self.fault(path, f"no tensor '{name}' in the cascade", one_of(tensors))
-        staged = None
-        if text.staged is not None:
-            where = {k: self.source.document.place((*path, "staged", k)) for k in text.staged}
-            extents = {k: rule(v, where[k]).value(self.scope) for k, v in text.staged.items()}
-            for k, v in extents.items():
-                if not isinstance(v, int) or v < 1:
-                    self.fault((*path, "staged", k), f"{k} is {v}", "a positive whole number")
-            staged = tuple((k, v) for k, v in extents.items() if isinstance(v, int))
-        spill = self._true(text.spill, (*path, "spill"), False)
-        place = self.source.document.place(path)
-        copies = self._copies(text.copies, path)
-        return Hold(text.tensor, level, copies, spill, text.shares, staged, place)
-
-    def _copies(self, text: int | str, path: tuple[Step, ...]) -> int:
-        """How many buffers a tile has: a number, or a rule for one."""
-        place = self.source.document.place((*path, "copies"))
-        value = rule(text, place).value(self.scope)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            self.faults.append(Fault(place, f"copies is {value}", "1, 2, 3, ..."))
-            return 1
-        return value
-
-    def _leaf(
-        self, text: LeafText, path: tuple[Step, ...], above: tuple[str, ...], group: str
-    ) -> Leaf:
-        steps = self.cascade.steps
-        einsum = steps.get(text.einsum)
-        place = self.source.document.place(path)
-        own = self._loops(text.for_, (*path, "for"))
-        rows = self._loops(text.rows, (*path, "rows"))
-        cols = self._loops(text.cols, (*path, "cols"))
-        leaf = Leaf(text.einsum, text.unit, own, rows, cols, place)
-        if text.unit not in self.arch.unit:
-            self.fault((*path, "unit"), f"no unit '{text.unit}' in the machine",
-                       one_of(self.arch.unit))  # fmt: skip
-        if einsum is None:
-            self.fault((*path, "einsum"), f"no Einsum '{text.einsum}' in the cascade",
-                       one_of(steps))  # fmt: skip
-            return leaf
-        if text.einsum in self.placed:
-            self.fault((*path, "einsum"), f"{text.einsum} is placed twice", "one place")
-        self.placed[text.einsum] = self.source.text.groups[int(group)].group
-        inside = [*above, *(loop.part for loop in (*own, *rows, *cols))]
-        ranks = {rank_of(v) for v in self.cascade.spaces[id(einsum)]}
-        for name in dict.fromkeys(inside):
-            if inside.count(name) > 1:
-                self.fault(path, f"{text.einsum} runs twice over {name}", "once")
-            if self.rank.get(name, "") not in ranks:
-                self.fault(path, f"{text.einsum} has no rank {self.rank.get(name, name)}, "
-                           f"but runs under a loop over {name}", one_of(ranks))  # fmt: skip
-        for part, rank in self.rank.items():
-            if rank in ranks and part not in inside:
-                self.fault(path, f"{text.einsum} never runs over {part}", f"a loop over {part}")
-        return leaf
 
 
 def mapping_rule(document: Document, table: Document | None = None) -> MappingRule:

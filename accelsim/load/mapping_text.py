@@ -94,7 +94,9 @@ class MappingText(_Record):
     let: dict[str, Scalar] = Field(default_factory=dict, description="rules, in order")
     split: dict[str, list[str]] = Field(default_factory=dict)
     imperfect: list[str] = Field(
-        default_factory=list, description="ranks that their parts need not divide: short last tiles"
+        default_factory=list,
+        description="ranks that their parts, the cascade's own or those of split, need not divide: "
+        "short last tiles",
     )
     groups: list[GroupText] = Field(min_length=1)
 

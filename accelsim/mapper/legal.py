@@ -23,24 +23,77 @@ touches no other elements.  Space is checked when a mapping is priced.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from accelsim.errors import Fault, Place
 from accelsim.ir.cascade import Access, Cascade, Einsum, Index, Last, rank_of
-from accelsim.ir.mapping import Leaf, Loop, Mapping, Node, walk
+from accelsim.ir.mapping import Leaf, Loop, Mapping, Node
 
 #: A leaf's way down: its group, and the child taken at each node.
 Path = tuple[tuple[int, ...], tuple[Node, ...], Leaf]
 
 
+class Read(NamedTuple):
+    """What an Einsum reads of another, or of itself: all that no mapping changes.
+
+    ``unready`` are ranks that the writer still runs over, ``bent`` those of which other
+    coordinates are read, by position; ``along`` is the rank of a recurrence, of which
+    ``last`` says that its last slot is read and ``old`` one that an earlier step wrote.
+    """
+
+    tensor: str
+    writer: str
+    unready: frozenset[str]
+    bent: tuple[frozenset[str], ...]
+    along: str | None
+    last: bool
+    old: bool
+
+
+@lru_cache(maxsize=256)
+def _reads(cascade: Cascade) -> dict[str, tuple[Read, ...]]:
+    """By Einsum, what it reads that an Einsum writes."""
+    return {
+        name: tuple(
+            _found(cascade, access, writer)
+            for access in accesses
+            for writer in cascade.writers.get(access.tensor, ())
+        )
+        for name, accesses in cascade.operands.items()
+    }
+
+
+def _found(cascade: Cascade, access: Access, writer: Einsum) -> Read:
+    unready = {rank_of(v) for v in writer.reduced}
+    unready |= {rank_of(v) for i in writer.output.through for v in i.variables}
+    along = cascade.iterative.get(access.tensor)
+    last = any(isinstance(i, Last) for i in access.indices)
+    if last and along is not None:
+        unready.add(along)
+    bent = tuple(
+        frozenset(rank_of(v) for v in i.variables) | ({rank} if isinstance(i, Access) else set())
+        for i, rank in zip(access.indices, cascade.tensors[access.tensor], strict=True)
+        if not isinstance(i, Last) and not i.plain and rank != along
+    )
+    old = _old_slot(access, along, cascade)
+    return Read(access.tensor, writer.name, frozenset(unready), bent, along, last, old)
+
+
 def _paths(mapping: Mapping) -> dict[str, Path]:
     """Every placed Einsum with the positions and nodes on its path, the group first."""
     found: dict[str, Path] = {}
+
+    def down(node: Node, above: tuple[Node, ...], steps: tuple[int, ...]) -> None:
+        nodes = (*above, node)
+        for n, child in enumerate(node.children):
+            if isinstance(child, Leaf):
+                found[child.einsum] = (*steps, n), nodes, child
+            else:
+                down(child, nodes, (*steps, n))
+
     for number, group in enumerate(mapping.groups):
-        for leaf, above in walk(group.tree):
-            if isinstance(leaf, Leaf):
-                steps = [number]
-                for node, child in zip(above, (*above[1:], leaf), strict=True):
-                    steps.append(next(i for i, c in enumerate(node.children) if c is child))
-                found[leaf.einsum] = (tuple(steps), above, leaf)
+        down(group.tree, (), (number,))
     return found
 
 
@@ -52,113 +105,98 @@ def _shared(one: Path, other: Path) -> tuple[Loop, ...]:
             if a is not b:
                 break
             loops += a.loops
-    return tuple(loop for loop in loops if loop.trips > 1)
+    return tuple([loop for loop in loops if loop.trips > 1])
 
 
 def legal(cascade: Cascade, mapping: Mapping) -> tuple[Fault, ...]:
     """The reasons why a mapping does not compute its cascade; none if it does."""
-    paths = _paths(mapping)
+    paths, reads = _paths(mapping), _reads(cascade)
+    groups = [mapping.within(group) for group in mapping.groups]
     faults = []
     for name, reader in paths.items():
-        einsum = cascade.steps[name]
-        here = mapping.within(mapping.groups[reader[0][0]])
-        for access in cascade.operands[name]:
-            for writer in cascade.writers.get(access.tensor, ()):
-                if writer is einsum:
-                    faults += _slot_by_slot(cascade, here, access, reader)
-                elif writer.name in paths:
-                    faults += _read(cascade, here, access, (writer, paths[writer.name]), reader)
+        here = groups[reader[0][0]]
+        for read in reads[name]:
+            if read.writer == name:
+                faults += _slot_by_slot(here, read, reader)
+            elif read.writer in paths:
+                faults += _read(here, read, paths[read.writer], reader)
     return tuple(dict.fromkeys(faults))
 
 
-def _read(
-    cascade: Cascade, mapping: Mapping, access: Access, written: tuple[Einsum, Path], reader: Path
-) -> list[Fault]:
-    writer, path = written
-    shared = _shared(path, reader)
-    place = reader[2].place
-    einsum = reader[2].einsum
+def _read(mapping: Mapping, read: Read, writer: Path, reader: Path) -> list[Fault]:
+    shared = _shared(writer, reader)
+    place, einsum = reader[2].place, reader[2].einsum
     faults = []
-    unready = {rank_of(v) for v in writer.reduced}
-    unready |= {rank_of(v) for i in writer.output.through for v in i.variables}
-    along = cascade.iterative.get(access.tensor)
-    last = any(isinstance(i, Last) for i in access.indices)
-    if last and along is not None:
-        unready.add(along)
-    bent = [
-        {rank_of(v) for v in i.variables} | ({rank} if isinstance(i, Access) else set())
-        for i, rank in zip(access.indices, cascade.tensors[access.tensor], strict=True)
-        if not isinstance(i, Last) and not i.plain and rank != along
-    ]
     for loop in shared:
         rank = mapping.rank[loop.part]
-        if rank in unready:
-            what = "its last slot is not" if last and rank == along else "it is not"
+        if rank in read.unready:
+            what = "its last slot is not" if read.last and rank == read.along else "it is not"
             faults.append(
                 Fault(
                     place,
-                    f"{einsum} reads {access.tensor} under the loop over {loop.part}, where "
-                    f"{what} complete: {writer.name} still runs over {rank}",
+                    f"{einsum} reads {read.tensor} under the loop over {loop.part}, where "
+                    f"{what} complete: {read.writer} still runs over {rank}",
                     f"{einsum} outside that loop",
                 )
             )
-        elif any(rank in ranks for ranks in bent):
+        elif any(rank in ranks for ranks in read.bent):
             faults.append(
                 Fault(
                     place,
-                    f"{einsum} reads {access.tensor} of other iterations of the loop over "
+                    f"{einsum} reads {read.tensor} of other iterations of the loop over "
                     f"{loop.part}",
-                    f"{writer.name} and {einsum} apart, or the loop below both",
+                    f"{read.writer} and {einsum} apart, or the loop below both",
                 )
             )
-    old = _old_slot(access, along, cascade)
-    parts = _parts(mapping, along)
+    before = writer[0] > reader[0]
+    if not read.old:
+        if before:
+            message = f"{einsum} reads {read.tensor} before {read.writer} has written it"
+            faults.append(Fault(place, message, f"{read.writer} before {einsum}"))
+        return faults
+    parts = _parts(mapping, read.along)
     around = [loop.part for loop in shared if loop.part in parts]
-    if path[0] > reader[0] and not (old and len(around) == len(parts)):
-        faults.append(
-            Fault(place, f"{einsum} reads {access.tensor} before {writer.name} has written it",
-                  f"{writer.name} before {einsum}" if not old else
-                  f"both under the loops over {', '.join(parts)}")
-        )  # fmt: skip
-    elif old and around != [part for part in parts if part in around]:
-        faults.append(_disordered(einsum, access, parts, place))
+    if before and len(around) != len(parts):
+        message = f"{einsum} reads {read.tensor} before {read.writer} has written it"
+        faults.append(Fault(place, message, f"both under the loops over {', '.join(parts)}"))
+    elif around != [part for part in parts if part in around]:
+        faults.append(_disordered(einsum, read.tensor, parts, place))
     return faults
 
 
-def _slot_by_slot(cascade: Cascade, mapping: Mapping, access: Access, reader: Path) -> list[Fault]:
+def _slot_by_slot(mapping: Mapping, read: Read, reader: Path) -> list[Fault]:
     """Whether an Einsum that reads its own old slot takes its slots in order, one by one."""
-    along = cascade.iterative.get(access.tensor)
-    if not _old_slot(access, along, cascade):
+    if not read.old:
         return []
     _, above, leaf = reader
-    parts = _parts(mapping, along)
+    parts = _parts(mapping, read.along)
     abreast = [loop.part for loop in (*leaf.rows, *leaf.cols) if loop.part in parts]
     if abreast:
         return [
             Fault(
                 leaf.place,
                 f"{leaf.einsum} spreads {', '.join(abreast)} over PEs, but each slot of "
-                f"{access.tensor} needs the one before",
+                f"{read.tensor} needs the one before",
                 "loops in time along a recurrence",
             )
         ]
     loops = [*(loop for node in above for loop in node.loops), *leaf.loops]
     if [loop.part for loop in loops if loop.part in parts] != parts:
-        return [_disordered(leaf.einsum, access, parts, leaf.place)]
+        return [_disordered(leaf.einsum, read.tensor, parts, leaf.place)]
     return []
 
 
-def _disordered(einsum: str, access: Access, parts: list[str], place: Place) -> Fault:
+def _disordered(einsum: str, tensor: str, parts: list[str], place: Place) -> Fault:
     return Fault(
         place,
-        f"{einsum} reads slots of {access.tensor} out of order",
+        f"{einsum} reads slots of {tensor} out of order",
         f"loops in the order {', '.join(parts)}",
     )
 
 
 def _parts(mapping: Mapping, rank: str | None) -> list[str]:
     """Parts of a rank that are loops, outermost first."""
-    found = dict(mapping.parts).get(rank or "", ())
+    found = next((parts for name, parts in mapping.parts if name == rank), ())
     return [loop.part for loop in found if loop.trips > 1]
 
 

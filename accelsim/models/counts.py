@@ -18,11 +18,13 @@ the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Hold
-from accelsim.models.nest import Nest, Use
+from accelsim.models.nest import Nest
+from accelsim.models.path import Path, Tile, Use
 
 
 class Transfer(NamedTuple):
@@ -36,32 +38,88 @@ class Transfer(NamedTuple):
 
 
 class Ledger:
-    """Collects transfers of one group.
+    """Collects transfers of one group, in words of the machine.
 
     Of a tile that does not fit, the spilled share is served by the next level
     outwards.  Its words still pass the level's port, so they count there too.
     """
 
-    def __init__(self, nest: Nest, backing: str, shares: dict[str, float]) -> None:
-        self.nest, self.backing, self.shares = nest, backing, shares
+    def __init__(self, nest: Nest, arch: Architecture, shares: dict[str, float]) -> None:
+        self.nest, self.arch, self.shares = nest, arch, shares
+        self.backing, self.scale = arch.backing.name, 1.0
+        self.times = nest.times(arch)
         self.transfers: list[Transfer] = []
 
-    def move(
-        self, chain: list[tuple[int, Hold]], tensor: str, einsum: str, reads: float, writes: float
+    def tensor(self, tensor: str, uses: Sequence[Use]) -> None:
+        """Book all that moves of a tensor: of each use, then of each tile that is held."""
+        bits = 8 * self.arch.word_bytes
+        self.scale = self.nest.problem.bits(tensor, bits) / bits
+        home = self.nest.home(tensor)
+        chains: dict[Path, tuple[Tile, ...]] = {}  # in the order of the uses
+        for use in uses:
+            path = use.placed.path
+            chain = chains.get(path)
+            if chain is None:
+                chain = chains[path] = _chain(path.held.get(tensor, ()), home)
+            self._leaf(tensor, use, chain)
+        seen = {home}
+        for chain in chains.values():
+            for position, tile in enumerate(chain):
+                if tile not in seen:
+                    seen.add(tile)
+                    self._tile(tile, chain[:position])
+
+    def _leaf(self, tensor: str, use: Use, chain: Sequence[Tile]) -> None:
+        """Book what a leaf's array reads or writes at the innermost tile."""
+        nest, placed = self.nest, use.placed
+        visits, first = nest.touched(use, self.times[placed.number])
+        visits *= nest.share(placed, placed.path)
+        if not use.writes:
+            reads, writes = visits, 0.0
+        elif nest.mapping.partial_sums:
+            reads, writes = visits - first, visits
+        else:
+            reads, writes = 0.0, first
+        self._book(chain, tensor, placed.leaf.einsum, reads, writes)
+
+    def _tile(self, tile: Tile, outer: Sequence[Tile]) -> None:
+        """Book fills and drains between a tile and the next one outwards."""
+        nest, hold = self.nest, tile.hold
+        visits, first = nest.filled(tile)
+        visits *= max([nest.share(use.placed, tile.path) for use in tile.uses])
+        written = any(use.writes for use in tile.uses)
+        recurrent = hold.tensor in nest.cascade.iterative
+        fills = 0.0 if written and not recurrent else visits
+        drains = visits if written else 0.0
+        if written and not recurrent:
+            fills = visits - first if nest.mapping.partial_sums else 0.0
+            drains = visits if nest.mapping.partial_sums else first
+        kept = 1.0 if nest.mapping.spill_adds else 1.0 - self._share(hold)
+        fills, drains = kept * fills, kept * drains
+        self._book(outer, hold.tensor, "", fills, drains)
+        reads, writes = drains * self.scale, fills * self.scale
+        self.transfers.append(Transfer(hold.level, hold.tensor, "", reads, writes))
+
+    def _book(
+        self, chain: Sequence[Tile], tensor: str, einsum: str, reads: float, writes: float
     ) -> None:
-        """Book words that a reader below the innermost hold of ``chain`` reads and writes."""
+        """Book words that a reader below the innermost tile of ``chain`` reads and writes."""
         if not reads and not writes:
             return
-        hold = chain[-1][1] if chain else None
-        level = hold.level if hold else self.backing
-        self.transfers.append(Transfer(level, tensor, einsum, reads, writes))
-        share = self.share(hold) if hold else 0.0
+        level, scale = chain[-1].hold.level if chain else self.backing, self.scale
+        self.transfers.append(Transfer(level, tensor, einsum, reads * scale, writes * scale))
+        share = self._share(chain[-1].hold) if chain and self.shares else 0.0
         if share:
-            self.move(chain[:-1], tensor, einsum, share * reads, share * writes)
+            self._book(chain[:-1], tensor, einsum, share * reads, share * writes)
 
-    def share(self, hold: Hold) -> float:
+    def _share(self, hold: Hold) -> float:
         """The share of a hold that does not fit."""
         return self.shares.get(hold.level, 0.0) if hold.spill else 0.0
+
+
+def _chain(tiles: tuple[Tile, ...], home: Tile | None) -> tuple[Tile, ...]:
+    """Tiles of one tensor on a path, from its home inwards."""
+    return tiles if home is None or tiles[0] is home else tiles[tiles.index(home) :]
 
 
 def group_transfers(
@@ -76,65 +134,12 @@ def group_transfers(
 
     >>> from accelsim.explore.estimate import bind
     >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> from accelsim.models.nest import Nest
     >>> nest = Nest(problem, mapping, mapping.groups[0])
     >>> moved = group_transfers(nest, machine, {})
     >>> sum(t.reads for t in moved if (t.level, t.tensor) == ("dram", "K")) / (64 * 12 * 4096 * 64)
     1.0
     """
-    ledger = Ledger(nest, arch.backing.name, shares)
+    ledger = Ledger(nest, arch, shares)
     for tensor, uses in nest.uses.items():
-        for use in uses:
-            _count_leaf(nest, ledger, arch, tensor, use)
-        _count_holds(nest, ledger, tensor, uses)
-    word = 8 * arch.word_bytes
-    return tuple(
-        t._replace(reads=t.reads * scale, writes=t.writes * scale)
-        for t in ledger.transfers
-        for scale in (nest.problem.bits(t.tensor, word) / word,)
-    )
-
-
-def _count_leaf(nest: Nest, ledger: Ledger, arch: Architecture, tensor: str, use: Use) -> None:
-    """Book what a leaf's array reads or writes at the innermost hold."""
-    span, time = nest.span(use.access), nest.time(use.leaf, use.above, arch)
-    words = time.words(span)
-    chain = nest.chain(tensor, use.above)
-    share = nest.share(use.leaf.einsum, use.above)
-    visits, first = nest.visits(span, time.loops, words)
-    visits *= share
-    if not use.writes:
-        ledger.move(chain, tensor, use.leaf.einsum, visits, 0.0)
-        return
-    if nest.mapping.partial_sums:
-        ledger.move(chain, tensor, use.leaf.einsum, visits - first, visits)
-    else:
-        ledger.move(chain, tensor, use.leaf.einsum, 0.0, first)
-
-
-def _count_holds(nest: Nest, ledger: Ledger, tensor: str, uses: list[Use]) -> None:
-    """Book fills and drains between each hold of a tensor and the hold outside it."""
-    home = nest.home(tensor)
-    seen: set[tuple[int, int]] = set()
-    for use in uses:
-        for position, (depth, hold) in enumerate(chain := nest.chain(tensor, use.above)):
-            node = use.above[depth]
-            if (home is not None and position == 0) or (id(node), id(hold)) in seen:
-                continue
-            seen.add((id(node), id(hold)))
-            path = use.above[: depth + 1]
-            below = nest.below[id(node), tensor]
-            share = max(nest.share(u.leaf.einsum, path) for u in below)
-            visits, first = nest.filled(hold, path)
-            visits *= share
-            written = any(u.writes for u in below)
-            recurrent = tensor in nest.cascade.iterative
-            fills = 0.0 if written and not recurrent else visits
-            drains = visits if written else 0.0
-            if written and not recurrent:
-                fills = visits - first if nest.mapping.partial_sums else 0.0
-                drains = visits if nest.mapping.partial_sums else first
-            kept = 1.0 if nest.mapping.spill_adds else 1.0 - ledger.share(hold)
-            outer = chain[:position]
-            ledger.move(outer, tensor, "", kept * fills, kept * drains)
-            ledger.transfers.append(Transfer(hold.level, tensor, "", kept * drains, kept * fills))
+        ledger.tensor(tensor, uses)
+    return tuple(ledger.transfers)

@@ -20,8 +20,9 @@ def joules_an_operation(unit: Unit, operation: Operation) -> float:
     >>> joules_an_operation(Unit("a", 1, 1, (("mac", Operation(energy_j=2.0)), ("exp", exp))), exp)
     12.0
     """
-    table = dict(unit.operations)
-    made = sum(count * table[name].energy_j for name, count in operation.uses)
+    if not operation.uses:
+        return operation.energy_j
+    made = sum(count * unit.table[name].energy_j for name, count in operation.uses)
     return operation.energy_j + made
 
 

@@ -163,10 +163,11 @@ class Pricing:
     def __init__(self, problem: Problem, mapping: Mapping) -> None:
         self.problem, self.mapping = problem, mapping
         self.nests = [Nest(problem, mapping, group) for group in mapping.groups]
+        self._units: dict[tuple[Unit, ...], int] = {}
         self._rooms: dict[tuple[int, str, float], tuple[Occupancy, ...]] = {}
-        self._times: dict[tuple[int, tuple[Unit, ...]], tuple[Busy, ...]] = {}
+        self._times: dict[tuple[int, int], tuple[Busy, ...]] = {}  # by group and units
         self._moved: dict[tuple[Any, ...], tuple[Transfer, ...]] = {}
-        self._joules: dict[tuple[Unit, ...], tuple[dict[str, float], float]] = {}
+        self._joules: dict[int, dict[str, float]] = {}  # by units
 
     def estimate(self, arch: Architecture, physical: bool = False) -> Estimate:
         """The price on one machine; raises as ``estimate`` does.
@@ -176,41 +177,51 @@ class Pricing:
         >>> round(Pricing(problem, mapping).estimate(machine).energy_j, 2)
         30.9
         """
+        units = self._units.setdefault(arch.units, len(self._units))
         groups, peaks, faults = [], dict.fromkeys(arch.level, 0.0), []
         for n, nest in enumerate(self.nests):
             shares: dict[str, float] = {}
             for level in arch.levels:
                 rooms = self._room(n, level.name, arch.word_bytes)
-                share = max(room.share(level.capacity_bytes) for room in rooms)
-                held = max(room.total_bytes - share * room.spillable_bytes for room in rooms)
+                share = max([room.share(level.capacity_bytes) for room in rooms])
+                held = max([room.total_bytes - share * room.spillable_bytes for room in rooms])
                 peaks[level.name] = max(peaks[level.name], held)
                 if held > level.capacity_bytes * (1 + 1e-12):
                     faults.append(_overfull(nest.group, level.name, held, level.capacity_bytes))
                 if share:
                     shares[level.name] = share
             if not faults:
-                times, moved = self._time(n, arch), self._move(n, arch, shares)
+                if (n, units) not in self._times:
+                    self._times[n, units] = busy(nest, arch)
+                times, moved = self._times[n, units], self._move(n, arch, shares)
                 groups.append(_group_estimate(nest.group, arch, shares, times, moved))
         if faults:
             raise InputError(faults)
-        joules, registers = self._operations(arch)
-        watts = energy.static_watts(arch) if physical else 0.0
-        joules = {**joules, "register files": registers} if physical else joules
+        if units not in self._joules:
+            self._joules[units] = self._operations(arch)
+        joules, watts = self._joules[units], 0.0
+        if physical:
+            joules = {**joules, "register files": self._registers(arch)}
+            watts = energy.static_watts(arch)
         return _total(self.problem, arch, self.mapping, tuple(groups), peaks, joules, watts)
 
-    def _operations(self, arch: Architecture) -> tuple[dict[str, float], float]:
-        """Joules of operations by unit, and of register files."""
-        if arch.units in self._joules:
-            return self._joules[arch.units]
-        joules, registers = dict.fromkeys(arch.unit, 0.0), 0.0
+    def _operations(self, arch: Architecture) -> dict[str, float]:
+        """Joules of operations by unit."""
+        joules = dict.fromkeys(arch.unit, 0.0)
         for nest in self.nests:
-            for leaf, _ in nest.leaves:
-                unit, einsum = arch.unit[leaf.unit], nest.steps[leaf.einsum]
-                points = self.problem.points(einsum)
-                joules[unit.name] += energy.operation_joules(unit, einsum, points)
-                registers += energy.register_joules(unit, einsum, points)
-        self._joules[arch.units] = joules, registers
-        return joules, registers
+            for placed, points in zip(nest.leaves, nest.points, strict=True):
+                unit = arch.unit[placed.leaf.unit]
+                joules[unit.name] += energy.operation_joules(unit, placed.einsum, points)
+        return joules
+
+    def _registers(self, arch: Architecture) -> float:
+        """Joules of register files."""
+        joules = 0.0
+        for nest in self.nests:
+            for placed, points in zip(nest.leaves, nest.points, strict=True):
+                unit = arch.unit[placed.leaf.unit]
+                joules += energy.register_joules(unit, placed.einsum, points)
+        return joules
 
     def _room(self, n: int, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
         key = n, level, word_bytes
@@ -218,14 +229,8 @@ class Pricing:
             self._rooms[key] = moments(self.nests[n], level, word_bytes)
         return self._rooms[key]
 
-    def _time(self, n: int, arch: Architecture) -> tuple[Busy, ...]:
-        key = n, arch.units
-        if key not in self._times:
-            self._times[key] = busy(self.nests[n], arch)
-        return self._times[key]
-
     def _move(self, n: int, arch: Architecture, shares: dict[str, float]) -> tuple[Transfer, ...]:
-        sides = tuple((unit.name, unit.rows, unit.cols) for unit in arch.units)
+        sides = tuple([(unit.name, unit.rows, unit.cols) for unit in arch.units])
         key = n, arch.backing.name, sides, tuple(shares.items())
         if key not in self._moved:
             self._moved[key] = group_transfers(self.nests[n], arch, shares)
@@ -257,7 +262,7 @@ def _group_estimate(
     moved: tuple[Transfer, ...],
 ) -> GroupEstimate:
     schedule = stages(group, times)
-    fill = fill_cycles(group, arch)
+    fill = fill_cycles(times, arch)
     cycles = sum(s.cycles for s in schedule) + fill
     reads, writes = level_bytes(moved, arch)
     memory = {name: level.seconds(reads[name], writes[name]) for name, level in arch.level.items()}
@@ -297,9 +302,10 @@ def level_bytes(
     ({'dram': 10.0}, {'dram': 6.0})
     """
     reads, writes = dict.fromkeys(arch.level, 0.0), dict.fromkeys(arch.level, 0.0)
-    for transfer in moved:
-        reads[transfer.level] += transfer.reads * arch.word_bytes
-        writes[transfer.level] += transfer.writes * arch.word_bytes
+    word_bytes = arch.word_bytes
+    for level, _, _, read, written in moved:
+        reads[level] += read * word_bytes
+        writes[level] += written * word_bytes
     return reads, writes
 
 

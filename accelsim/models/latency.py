@@ -11,13 +11,14 @@ compute time and each level's port time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from accelsim.analysis.work import work
 from accelsim.errors import Fault, InputError, one_of
 from accelsim.ir.arch import Architecture, Operation, Unit
 from accelsim.ir.cascade import Einsum
-from accelsim.ir.mapping import Group, Leaf, leaves
+from accelsim.ir.mapping import Group, Leaf
 from accelsim.models.nest import Nest
 
 #: Times closer than this share of each other bind together.
@@ -35,10 +36,9 @@ class Busy:
 
 
 def _plain_cycles(unit: Unit, operation: Operation) -> float:
-    table = dict(unit.operations)
     if not operation.uses:
         return operation.cycles
-    return sum(count * table[name].cycles for name, count in operation.uses)
+    return sum(count * unit.table[name].cycles for name, count in operation.uses)
 
 
 def cycles_a_point(unit: Unit, einsum: Einsum, leaf: Leaf) -> float:
@@ -51,21 +51,16 @@ def cycles_a_point(unit: Unit, einsum: Einsum, leaf: Leaf) -> float:
     >>> cycles_a_point(unit, load_cascade("attention-3pass").steps["SN"], Leaf("SN", "u"))
     5.0
     """
-    classes = work(einsum)
-    found: dict[str, Operation] = {}
-    for name in classes:
+    found, absorbed = [], set[str]()
+    for name, count in work(einsum).items():
         operation = unit.operation(name)
         if operation is None:
             allowed = one_of(n for n, _ in unit.operations)
             message = f"{unit.name} has no operation for '{name}', which {einsum.name} needs"
             raise InputError([Fault(leaf.place, message, allowed)])
-        found[name] = operation
-    absorbed = {other for operation in found.values() for other in operation.absorbs}
-    return sum(
-        count * _plain_cycles(unit, found[name])
-        for name, count in classes.items()
-        if name not in absorbed
-    )
+        found.append((name, count * _plain_cycles(unit, operation)))
+        absorbed.update(operation.absorbs)
+    return sum([cycles for name, cycles in found if name not in absorbed])
 
 
 def busy(nest: Nest, arch: Architecture) -> tuple[Busy, ...]:
@@ -73,18 +68,17 @@ def busy(nest: Nest, arch: Architecture) -> tuple[Busy, ...]:
 
     >>> from accelsim.explore.estimate import bind
     >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> from accelsim.models.nest import Nest
     >>> nest = Nest(problem, mapping, mapping.groups[0])
     >>> [(b.einsum, b.cycles) for b in busy(nest, machine)][:2]
     [('QK', 12582912.0), ('LM', 196608.0)]
     """
     found = []
-    for leaf, above in nest.leaves:
+    for placed, points, time in zip(nest.leaves, nest.points, nest.times(arch), strict=True):
+        leaf, einsum = placed.leaf, placed.einsum
         unit = arch.unit[leaf.unit]
-        einsum = nest.steps[leaf.einsum]
         cost = cycles_a_point(unit, einsum, leaf)
-        steps = nest.time(leaf, above, arch).steps * nest.share(leaf.einsum, above)
-        useful = nest.problem.points(einsum) * cost / unit.pes
+        steps = time.steps * nest.share(placed, placed.path)
+        useful = points * cost / unit.pes
         found.append(Busy(leaf.einsum, leaf.unit, steps * cost, useful))
     return tuple(found)
 
@@ -121,7 +115,6 @@ def stages(group: Group, times: tuple[Busy, ...]) -> tuple[StageTime, ...]:
 
     >>> from accelsim.explore.estimate import bind
     >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> from accelsim.models.nest import Nest
     >>> nest = Nest(problem, mapping, mapping.groups[0])
     >>> [stage.cycles for stage in stages(mapping.groups[0], busy(nest, machine))]
     [13565952.0, 196608.0, 1572864.0, 12582912.0]
@@ -137,12 +130,11 @@ def stages(group: Group, times: tuple[Busy, ...]) -> tuple[StageTime, ...]:
     return tuple(found)
 
 
-def fill_cycles(group: Group, arch: Architecture) -> float:
+def fill_cycles(times: Iterable[Busy], arch: Architecture) -> float:
     """Cycles to fill and drain the arrays of a group, once: the slowest unit that it uses.
 
-    >>> from accelsim.explore.estimate import bind
-    >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> fill_cycles(mapping.groups[0], machine)
-    0.0
+    >>> pes = Unit("a", 2, 2, (), fill_cycles=3.0)
+    >>> fill_cycles([Busy("QK", "a", 8.0, 8.0)], Architecture("m", 1.0, 2.0, (), (pes,)))
+    3.0
     """
-    return max(arch.unit[leaf.unit].fill_cycles for leaf in leaves(group.tree))
+    return max(arch.unit[name].fill_cycles for name in {b.unit for b in times})

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from accelsim.errors import Fault, InputError
-from accelsim.ir.arch import Architecture
-from accelsim.ir.cascade import Access, Cascade
-from accelsim.ir.mapping import Group, Hold, Leaf, Loop, Mapping, Node, short_ranks, walk
+from accelsim.ir.arch import Architecture, Unit
+from accelsim.ir.cascade import Cascade
+from accelsim.ir.mapping import Group, Leaf, Loop, Mapping, Node, short_parts
 from accelsim.ir.problem import Problem
+from accelsim.models.path import Path, Placed, Tile, Use
 from accelsim.models.short import Sweep, checked, inside, steps
 from accelsim.models.tiles import Fold, Span, fetches, line
-
-
-class Use(NamedTuple):
-    """One access of a leaf: the leaf, the nodes above it, the access, and whether it writes."""
-
-    leaf: Leaf
-    above: tuple[Node, ...]
-    access: Access
-    writes: bool
 
 
 class LeafTime(NamedTuple):
     """A leaf on its unit: loops with folds, coordinates at once by part, folds with a short end.
 
     Of ranks whose last tile is short ``sizes`` have one coordinate (``models.short``).
+    ``visits`` keeps by shape what ``Nest.touched`` finds.
     """
 
     loops: tuple[Loop | Fold, ...]
     sizes: dict[str, int]
     ragged: tuple[Fold, ...]
     steps: int
+    visits: dict[int, tuple[float, float]]
 
     def words(self, span: Span) -> float:
         """Elements that the PEs touch in one step, on the average over rounds."""
@@ -46,15 +42,6 @@ class LeafTime(NamedTuple):
         part, trips, pes, last = ragged[0]
         full = self._average(span, {**sizes, part: pes}, ragged[1:])
         return ((trips - 1) * full + self._average(span, {**sizes, part: last}, ragged[1:])) / trips
-
-
-def loops_of(above: tuple[Node, ...]) -> tuple[Loop, ...]:
-    """All loops of a path, outermost first.
-
-    >>> loops_of((Node((Loop("B", 2),), (), ()), Node((Loop("P", 4),), (), ())))
-    (Loop(part='B', trips=2), Loop(part='P', trips=4))
-    """
-    return tuple(loop for node in above for loop in node.loops)
 
 
 def folds(leaf: Leaf, rows: int, cols: int) -> tuple[Fold, ...]:
@@ -87,83 +74,101 @@ class Nest:
     def __init__(self, problem: Problem, mapping: Mapping, group: Group) -> None:
         self.problem, self.mapping, self.group = problem, mapping.within(group), group
         self.cascade: Cascade = problem.cascade
-        self.by_rank: dict[str, tuple[Loop, ...]] = dict(self.mapping.parts)
-        self.short = checked(group, self.by_rank, short_ranks(self.mapping, problem.extent))
-        self.steps = self.cascade.steps
-        self.homes: dict[str, tuple[Node, Hold] | None] = {}
+        self.by_rank, short = short_parts(self.mapping, problem.short, problem.extent)
+        self.short = checked(group, self.by_rank, short)
+        self.paths: list[Path] = []  # to every node, in text order
+        self.leaves: list[Placed] = []
         self.uses: dict[str, list[Use]] = {}
-        self.below: dict[tuple[int, str], list[Use]] = {}  # uses of a tensor below a node
-        self.leaves: list[tuple[Leaf, tuple[Node, ...]]] = []
-        self.held: set[str] = set()  # levels at which anything is held
         self._spans: dict[int, Span] = {}
-        self._held: dict[tuple[int, str], Span] = {}
-        self._words: dict[tuple[int, int], float] = {}
-        self._chains: dict[tuple[str, int], list[tuple[int, Hold]]] = {}
-        self._times: dict[tuple[int, int, int], LeafTime] = {}
-        for found, above in walk(group.tree):
-            if isinstance(found, Node):
-                self.held |= {hold.level for hold in found.holds}
+        self.held: set[str] = set()  # levels at which anything is held
+        self._homes: dict[str, Tile | None] = {}
+        self._words: dict[Tile, float] = {}
+        self._times: dict[tuple[tuple[str, int, int], ...], list[LeafTime]] = {}
+        self._extents: list[dict[str, int]] = []  # by path: a full tile's coordinates, by part
+        self._ones = dict.fromkeys(self.mapping.extent, 1)
+        self._place(group.tree, None)
+        self.placed = frozenset([placed.leaf.einsum for placed in self.leaves])
+
+    @cached_property
+    def points(self) -> list[int]:
+        """Points that each leaf's Einsum computes, in text order."""
+        return [self.problem.points(placed.einsum) for placed in self.leaves]
+
+    def _place(self, node: Node, above: Path | None) -> None:
+        """Note the paths to a node and to those below it, in text order, and the uses there."""
+        path = Path(node, above, len(self.paths))
+        self.paths.append(path)
+        self._extents.append(self._extent(path))
+        self.held |= {tile.hold.level for tile in path.tiles}
+        for child in node.children:
+            if isinstance(child, Node):
+                self._place(child, path)
                 continue
-            self.leaves.append((found, above))
-            einsum = self.steps[found.einsum]
-            for access in self.cascade.operands[found.einsum]:
-                self._use(Use(found, above, access, False))
-            self._use(Use(found, above, einsum.output, True))
-        self.placed = frozenset(leaf.einsum for leaf, _ in self.leaves)
+            self._leaf(child, path)
 
-    def _use(self, use: Use) -> None:
-        tensor = use.access.tensor
-        self.uses.setdefault(tensor, []).append(use)
-        for node in use.above:
-            self.below.setdefault((id(node), tensor), []).append(use)
+    def _leaf(self, leaf: Leaf, path: Path) -> None:
+        placed = Placed(len(self.leaves), leaf, path, self.cascade.steps[leaf.einsum])
+        self.leaves.append(placed)
+        for tensor, shape, writes in self.cascade.touched[leaf.einsum]:
+            span = self._spans.get(shape) or self._span(shape)
+            use = Use(placed, shape, span, writes)
+            if tensor in self.uses:
+                self.uses[tensor].append(use)
+            else:
+                self.uses[tensor] = [use]
+            for tile in path.held.get(tensor, ()):
+                tile.uses.append(use)
+                tile.spans[shape] = span
 
-    def span(self, access: Access) -> Span:
-        """What the access spans, in parts of this mapping."""
-        found = self._spans.get(id(access))
-        if found is None:
-            geometry = self.cascade.geometry[id(access)]
-            slot = self.cascade.iterative.get(access.tensor)
-            found = self._spans[id(access)] = Span(
-                tuple(p.part for rank, at in geometry.positions if at is None
-                      for p in self.by_rank[rank]),
-                tuple(line(at, rank, self.problem, self.by_rank)
-                      for rank, at in geometry.positions if at is not None),
-                tuple(p.part for rank in geometry.ranks if rank == slot
-                      for p in self.by_rank[rank]),
-            )  # fmt: skip
+    def _span(self, shape: int) -> Span:
+        """What accesses of a shape (of ``Cascade.shapes``) span, in parts of this mapping."""
+        (geometry, slot), cut = self.cascade.shapes[shape], self.by_rank
+        plain = [p.part for rank, at in geometry.positions if at is None for p in cut[rank]]
+        bent = [
+            line(at, rank, self.problem, cut) for rank, at in geometry.positions if at is not None
+        ]
+        slots = [p.part for p in cut[slot]] if slot else []
+        found = self._spans[shape] = Span(tuple(plain), tuple(bent), tuple(slots))
         return found
 
-    def words(self, hold: Hold, path: tuple[Node, ...]) -> float:
-        """Elements of a tile held by the last node of a path: the most that an access below needs.
+    def _extent(self, path: Path) -> dict[str, int]:
+        """Coordinates of each part in a full tile inside the loops of a path."""
+        sizes = dict(self.mapping.extent)
+        for loop in path.loops:
+            sizes[loop.part] = 1
+        if self.short:
+            around = [loop.part for loop in path.loops]
+            for rank, size in self.short.items():
+                sizes |= dict.fromkeys((p.part for p in self.by_rank[rank]), 1)
+                sizes |= self._tile(rank, inside(self.by_rank[rank], size, around))
+        return sizes
+
+    def _tile(self, rank: str, size: int) -> dict[str, Any]:
+        """Coordinates of the innermost part of a short rank in a tile of some size.
+
+        Where the cascade itself splits the rank, those of its outer part are whole tiles, and
+        of its inner part there are on the average as many as make up the size.
+        """
+        last = self.by_rank[rank][-1].part
+        if rank not in self.problem.short:
+            return {last: size}
+        outer, inner = self.problem.short[rank]
+        tiles = -(-size // self.problem.extent(inner))
+        return {self.by_rank[outer][-1].part: tiles, last: Fraction(size, tiles)}
+
+    def words(self, tile: Tile) -> float:
+        """Elements of a held tile: the most that an access below its node needs.
 
         Raises InputError if no Einsum below the node uses the tensor.
         """
-        key = id(path[-1]), id(hold)
-        found = self._words.get(key)
+        found = self._words.get(tile)
         if found is None:
-            found = self._words[key] = self._held_words(hold, path)
+            if tile.hold.staged is not None:
+                found = float(math.prod(extent for _, extent in tile.hold.staged))
+            else:
+                found = _most(tile, self._extents[tile.path.number])
+            self._words[tile] = found
         return found
-
-    def _held_words(self, hold: Hold, path: tuple[Node, ...]) -> float:
-        if hold.staged is not None:
-            return float(math.prod(extent for _, extent in hold.staged))
-        sizes = dict(self.mapping.extent)
-        for loop in loops_of(path):
-            sizes[loop.part] = 1
-        around = [loop.part for loop in loops_of(path)]
-        for rank, size in self.short.items():
-            sizes |= dict.fromkeys((p.part for p in self.by_rank[rank]), 1)
-            sizes[self.by_rank[rank][-1].part] = inside(self.by_rank[rank], size, around)
-        return self._most(hold, path, sizes)
-
-    def _most(self, hold: Hold, path: tuple[Node, ...], sizes: dict[str, int]) -> float:
-        """The most elements that an access below a node spans, with coordinates by part."""
-        users = self.below.get((id(path[-1]), hold.tensor), [])
-        if not users:
-            raise InputError(
-                [Fault(hold.place, f"nothing below this node uses {hold.tensor}, which it holds")]
-            )
-        return max(self.span(use.access).elements(sizes) for use in users)
 
     def visits(
         self, span: Span, loops: tuple[Loop | Fold, ...], words: float
@@ -174,53 +179,70 @@ class Nest:
         count, different = fetches(span, loops)
         return count * words, different * words
 
-    def filled(self, hold: Hold, path: tuple[Node, ...]) -> tuple[float, float]:
+    def filled(self, tile: Tile) -> tuple[float, float]:
         """Words that all fills of a held tile bring, and the different ones among them."""
-        span, loops = self.held_span(hold, path[-1]), loops_of(path)
+        loops = tile.path.loops
         if not self.short:
-            return self.visits(span, loops, self.words(hold, path))
-        below = self.below[id(path[-1]), hold.tensor]
-        if len({self.span(use.access).parts for use in below}) > 1:
-            message = f"{hold.tensor} is read in two ways where a last tile is short"
-            raise InputError([Fault(hold.place, message, "splits that divide")])
+            return self.visits(self.span(tile), loops, self.words(tile))
+        if len({span.parts for span in tile.spans.values()}) > 1:
+            message = f"{tile.hold.tensor} is read in two ways where a last tile is short"
+            raise InputError([Fault(tile.hold.place, message, "splits that divide")])
         sizes = dict(self.mapping.extent)
         sizes |= dict.fromkeys((loop.part for loop in loops), 1)
         sizes |= dict.fromkeys((p.part for r in self.short for p in self.by_rank[r]), 1)
-        return self.visits(span, loops, self._most(hold, path, sizes))
+        return self.visits(self.span(tile), loops, _most(tile, sizes))
 
-    def held_span(self, hold: Hold, node: Node) -> Span:
-        """What all accesses below a node span of the tensor that it holds."""
-        key = id(node), hold.tensor
-        if key not in self._held:
-            first, *rest = dict.fromkeys(self.span(use.access) for use in self.below[key])
-            for span in rest:
-                first |= span
-            self._held[key] = first
-        return self._held[key]
+    def span(self, tile: Tile) -> Span:
+        """What all accesses below a tile's node span of the tensor."""
+        found, *rest = tile.spans.values()
+        for span in rest:
+            found |= span
+        return found
 
-    def time(self, leaf: Leaf, above: tuple[Node, ...], arch: Architecture) -> LeafTime:
-        """A leaf's loops on the machine's unit."""
-        unit = arch.unit[leaf.unit]
-        key = id(leaf), unit.rows, unit.cols
-        found = self._times.get(key)
-        if found is None:
-            rounds = folds(leaf, unit.rows, unit.cols)
-            sizes = dict.fromkeys(self.mapping.extent, 1)
-            for loop in (*leaf.rows, *leaf.cols):
-                sizes[loop.part] = loop.trips
-            for fold in rounds:
-                sizes[fold.part] = fold.pes
+    def times(self, arch: Architecture) -> list[LeafTime]:
+        """Every leaf's loops on the machine's units, in text order."""
+        sides = tuple([(unit.name, unit.rows, unit.cols) for unit in arch.units])
+        if sides not in self._times:
+            known: dict[tuple[Any, ...], LeafTime] = {}  # leaves that run alike are one
+            found = []
+            for _, leaf, path, _ in self.leaves:
+                key = path.number, leaf.unit, leaf.loops, leaf.rows, leaf.cols
+                if key not in known:
+                    known[key] = self._time(leaf, path, arch.unit[leaf.unit])
+                found.append(known[key])
+            self._times[sides] = found
+        return self._times[sides]
+
+    def _time(self, leaf: Leaf, path: Path, unit: Unit) -> LeafTime:
+        rounds = folds(leaf, unit.rows, unit.cols)
+        sizes = self._ones.copy()
+        for loop in (*leaf.rows, *leaf.cols):
+            sizes[loop.part] = loop.trips
+        for fold in rounds:
+            sizes[fold.part] = fold.pes
+        own: tuple[Loop | Fold, ...] = (*rounds, *leaf.loops)
+        loops = (*path.loops, *own)
+        if self.short:
             cut = {p.part for rank in self.short for p in self.by_rank[rank]}
             sizes |= dict.fromkeys(cut, 1)
             ragged = tuple(f for f in rounds if f.last != f.pes and f.part not in cut)
-            loops: tuple[Loop | Fold, ...] = (*loops_of(above), *rounds, *leaf.loops)
-            times = steps(loops, self.by_rank, self.short)
-            found = self._times[key] = LeafTime(loops, sizes, ragged, times)
+            return LeafTime(loops, sizes, ragged, steps(loops, self.by_rank, self.short), {})
+        ragged = tuple([f for f in rounds if f.last != f.pes])
+        times = path.trips * math.prod([loop.trips for loop in own])
+        return LeafTime(loops, sizes, ragged, times, {})
+
+    def touched(self, use: Use, time: LeafTime) -> tuple[float, float]:
+        """Words that an array reads or writes by a use, and the different ones among them."""
+        found = time.visits.get(use.shape)
+        if found is None:
+            words = time.words(use.span)
+            found = time.visits[use.shape] = self.visits(use.span, time.loops, words)
         return found
 
-    def share(self, einsum: str, above: tuple[Node, ...]) -> float:
+    def share(self, placed: Placed, path: Path) -> float:
         """The share of the iterations of the loops above in which an Einsum has anything to do.
 
+        ``path`` are the loops, some or all of those above the Einsum.
         What data decides is skipped as a whole where the loops run over every
         rank of the mask, down to single coordinates: its density.  A mask that
         varies within an iteration skips nothing, and affine masks are not
@@ -229,41 +251,45 @@ class Nest:
         if not self.cascade.densities:
             return 1.0
         inside = dict(self.mapping.extent)
-        for loop in loops_of(above):
+        for loop in path.loops:
             inside[loop.part] = 1
         apart = {
             rank for rank, parts in self.by_rank.items() if all(inside[p.part] == 1 for p in parts)
         }
         found = 1.0
-        for tensor in self.problem.domains.decided(self.steps[einsum], apart):
+        for tensor in self.problem.domains.decided(placed.einsum, apart):
             found *= self.cascade.density[tensor].value
         return found
 
-    def home(self, tensor: str) -> tuple[Node, Hold] | None:
-        """The hold where an intermediate lives for good; None: the backing level.
+    def home(self, tensor: str) -> Tile | None:
+        """The tile where an intermediate lives for good; None: the backing level.
 
-        It is the innermost hold whose node encloses every use of the tensor;
+        It is the innermost one whose node encloses every use of the tensor;
         for the state of a recurrence, one that also stands outside the loop it
         recurs along, since its tile must survive from one step to the next.
         Inputs, outputs and tensors of several groups live at the backing level.
         """
-        if tensor not in self.homes:
-            self.homes[tensor] = self._home(tensor) if self.inside(tensor) else None
-        return self.homes[tensor]
+        if tensor not in self._homes:
+            self._homes[tensor] = self._home(tensor) if self.inside(tensor) else None
+        return self._homes[tensor]
 
-    def _home(self, tensor: str) -> tuple[Node, Hold] | None:
+    def _home(self, tensor: str) -> Tile | None:
         uses = self.uses[tensor]
-        along = {p.part for p in self.by_rank.get(self.cascade.iterative.get(tensor, ""), ())}
-        found: tuple[Node, Hold] | None = None
-        for depth, node in enumerate(uses[0].above):
-            if not all(len(u.above) > depth and u.above[depth] is node for u in uses):
-                break
-            if any(loop.part in along for loop in node.loops):
-                break
-            for hold in node.holds:
-                if hold.tensor == tensor and hold.staged is None:
-                    found = (node, hold)
-        return found
+        first = uses[0].placed.path
+        depth = len(first.way)
+        for use in uses:
+            path = use.placed.path
+            if path is not first:
+                both = zip(first.way[:depth], path.way, strict=False)
+                depth = sum(1 for a, b in both if a is b)
+        tiles = first.way[depth - 1].held.get(tensor, ())
+        slot = self.cascade.iterative.get(tensor)
+        if slot is not None:
+            along = {p.part for p in self.by_rank.get(slot, ())}
+            tiles = tuple(
+                tile for tile in tiles if not any(p.part in along for p in tile.path.loops)
+            )
+        return tiles[-1] if tiles else None
 
     def inside(self, tensor: str) -> bool:
         """Whether the tensor is made and used up within this group."""
@@ -271,22 +297,10 @@ class Nest:
             return False
         return self.cascade.users[tensor] <= self.placed
 
-    def chain(self, tensor: str, above: tuple[Node, ...]) -> list[tuple[int, Hold]]:
-        """Holds of the tensor on a path, from its home inwards, each with the depth of its node."""
-        key = tensor, id(above[-1])
-        if key not in self._chains:
-            self._chains[key] = self._chain(tensor, above)
-        return self._chains[key]
 
-    def _chain(self, tensor: str, above: tuple[Node, ...]) -> list[tuple[int, Hold]]:
-        found = [
-            (depth, hold)
-            for depth, node in enumerate(above)
-            for hold in node.holds
-            if hold.tensor == tensor and hold.staged is None
-        ]
-        home = self.home(tensor)
-        if home is not None:
-            while found and (found[0][1] is not home[1] or above[found[0][0]] is not home[0]):
-                found.pop(0)
-        return found
+def _most(tile: Tile, sizes: dict[str, int]) -> float:
+    """The most elements that an access below a tile's node spans, with coordinates by part."""
+    if not tile.spans:
+        message = f"nothing below this node uses {tile.hold.tensor}, which it holds"
+        raise InputError([Fault(tile.hold.place, message)])
+    return int(max([span.elements(sizes) for span in tile.spans.values()]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from accelsim.ir.mapping import Hold, Loop, Node
-from accelsim.models.nest import Nest, loops_of
+from accelsim.ir.mapping import Loop
+from accelsim.models.nest import Nest
+from accelsim.models.path import Path, Tile
 from accelsim.models.short import uncertain
 from accelsim.models.tiles import Span, transitions
 
@@ -44,7 +45,6 @@ def occupancy(nest: Nest, level: str, word_bytes: float) -> Occupancy:
 
     >>> from accelsim.explore.estimate import bind
     >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> from accelsim.models.nest import Nest
     >>> nest = Nest(problem, mapping, mapping.groups[0])
     >>> occupancy(nest, "buffer", 2).total_bytes == 2 * (4096 * (64 + 64 + 2) + 256 * (64 + 64))
     True
@@ -61,71 +61,66 @@ def moments(nest: Nest, level: str, word_bytes: float) -> tuple[Occupancy, ...]:
 
     >>> from accelsim.explore.estimate import bind
     >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> from accelsim.models.nest import Nest
     >>> nest = Nest(problem, mapping, mapping.groups[0])
     >>> [round(moment.total_bytes) for moment in moments(nest, "buffer", 2)]
     [1130496]
     """
 
-    def within(node: Node, above: tuple[Node, ...]) -> tuple[Occupancy, ...]:
-        path = (*above, node)
-        children = [child for child in node.children if isinstance(child, Node)]
-        staying = [stay(child, path, len(path)) for child in children] if children[1:] else []
-        own = room(path, node.holds)
+    def within(path: Path) -> tuple[Occupancy, ...]:
+        children = path.children
+        staying = [stay(child, path) for child in children] if children[1:] else []
+        own = room(path.tiles)
         found = []
         for n, child in enumerate(children):
             around = sum((*staying[:n], *staying[n + 1 :]), own)
-            found += [around + inner for inner in within(child, path)]
+            found += [around + inner for inner in within(child)]
         return tuple(found) or (own,)
 
-    def stay(node: Node, above: tuple[Node, ...], depth: int) -> Occupancy:
-        path = (*above, node)
-        kept = room(
-            path, tuple(h for h in node.holds if h.level == level and stays(nest, h, path, depth))
-        )
-        for child in node.children:
-            if isinstance(child, Node):
-                kept += stay(child, path, depth)
+    def stay(path: Path, outside: Path) -> Occupancy:
+        kept = room([t for t in path.tiles if t.hold.level == level and stays(nest, t, outside)])
+        for child in path.children:
+            kept += stay(child, outside)
         return kept
 
-    def room(path: tuple[Node, ...], holds: tuple[Hold, ...]) -> Occupancy:
-        rooms: dict[str | int, Occupancy] = {}
-        for n, hold in enumerate(holds):
+    def room(tiles: Sequence[Tile]) -> Occupancy:
+        rooms: dict[str | int, tuple[float, bool]] = {}
+        for n, tile in enumerate(tiles):
+            hold = tile.hold
             if hold.level == level:
-                size = nest.words(hold, path) * hold.copies
+                size = nest.words(tile) * hold.copies
                 size *= nest.problem.bits(hold.tensor, 8 * word_bytes) / 8
                 which = n if hold.staged is not None else hold.shares or hold.tensor
-                old = rooms.get(which, Occupancy())
-                size, spill = max(old.total_bytes, size), hold.spill or old.spillable_bytes > 0
-                rooms[which] = Occupancy(size, size if spill else 0.0)
-        return sum(rooms.values(), Occupancy())
+                if which in rooms:
+                    old, spill = rooms[which]
+                    rooms[which] = max(old, size), hold.spill or spill
+                else:
+                    rooms[which] = max(0.0, size), hold.spill
+        total = sum([size for size, _ in rooms.values()], 0.0)
+        return Occupancy(total, sum([size for size, spill in rooms.values() if spill], 0.0))
 
-    return within(nest.group.tree, ()) if level in nest.held else (Occupancy(),)
+    return within(nest.paths[0]) if level in nest.held else (Occupancy(),)
 
 
-def stays(nest: Nest, hold: Hold, path: tuple[Node, ...], depth: int) -> bool:
-    """Whether the last node's tile is needed again after the first ``depth`` nodes went on.
+def stays(nest: Nest, tile: Tile, outside: Path) -> bool:
+    """Whether a tile is needed again after the loops of ``outside``, a path above it, went on.
 
     K's tile is not, when the outermost loops go on to another head:
 
     >>> from accelsim.explore.estimate import bind
     >>> problem, machine, mapping = bind(design="fusemax", model="BERT", seq=4096)
-    >>> from accelsim.models.nest import Nest
     >>> nest = Nest(problem, mapping, mapping.groups[0])
-    >>> top = mapping.groups[0].tree
-    >>> keys = top.children[0]
-    >>> stays(nest, keys.holds[0], (top, keys), 1)
+    >>> top, keys = nest.paths[:2]
+    >>> stays(nest, keys.tiles[0], top)
     False
     """
-    if hold.staged is not None:
+    if tile.hold.staged is not None:
         return False
-    span = nest.held_span(hold, path[-1])
+    span, loops = nest.span(tile), tile.path.loops
     if nest.short:
-        return _may_stay(nest, span, loops_of(path), len(loops_of(path[:depth])))
-    outside = math.prod(loop.trips for loop in loops_of(path[:depth]))
+        return _may_stay(nest, span, loops, len(outside.loops))
     around = 1
-    for trips, changed, _ in transitions(span, loops_of(path)):
-        if around < outside and not changed:
+    for trips, changed, _ in transitions(span, loops):
+        if around < outside.trips and not changed:
             return True
         around *= trips
     return False

@@ -31,6 +31,8 @@ def checked(
     has it.  The innermost part may be spread, where the others are loops around the
     Einsum: rounds of what is spread stand outside its own loops.
     """
+    if not short:
+        return {}
     faults = []
     found = {}
     for leaf, above in walk(group.tree):
@@ -50,7 +52,9 @@ def _disordered(leaf: Leaf, above: Sequence[Node], rank: str, parts: Sequence[st
     around = [loop.part for node in above for loop in node.loops if loop.part in parts]
     own = [loop.part for loop in leaf.loops if loop.part in parts]
     spread = [loop.part for loop in (*leaf.rows, *leaf.cols) if loop.part in parts]
-    if [*around, *own, *spread] == list(parts) and len(spread) <= 1 and not (own and spread):
+    found = [*around, *own, *spread]
+    whole = [part for part in parts if part in found]  # of tiles of a cascade's own split: fewer
+    if found == whole and len(spread) <= 1 and not (own and spread):
         return []
     message = f"{leaf.einsum} takes the parts of {rank} out of order, but its last tile is short"
     return [Fault(leaf.place, message, f"loops over {', '.join(parts)} in this order")]
@@ -100,7 +104,8 @@ def ends(
         if loop.part in rank:
             own = parts[rank[loop.part]]
             at = [p.part for p in own].index(loop.part)
-            end = loop.pes if isinstance(loop, Fold) else math.prod(p.trips for p in own[at + 1 :])
+            end = math.prod(p.trips for p in own[at + 1 :])
+            end *= loop.pes if isinstance(loop, Fold) else 1
         found.append((rank.get(loop.part, ""), end))
     return found
 
@@ -135,7 +140,7 @@ class Sweep:
         short: Mapping[str, int],
         span: Span,
     ) -> None:
-        if span.bent or any(p.part in span.slots for r in short for p in parts[r]):
+        if span.bent or any(parts[r][-1].part in span.slots for r in short):
             names = ", ".join(sorted(short))
             message = (
                 f"a window, a quotient or a recurrence along it where the last tile of {names} "
@@ -145,7 +150,12 @@ class Sweep:
         self.loops = [loop for loop in loops if loop.trips > 1]
         self.ends = ends(self.loops, parts, short)
         self.span, self.short = {*span.parts, *span.slots}, short
-        self.needs = {r for r in short if any(p.part in self.span for p in parts[r])}
+        #: of ranks that the tile has, the coordinates that one of its elements stands for
+        self.grain = {
+            r: _grain(parts[r], span.parts)
+            for r in short
+            if any(p.part in span.parts for p in parts[r])
+        }
         self.known: dict[tuple[int, tuple[int, ...]], tuple[float, bool]] = {}
 
     def words(self, taken: float) -> tuple[float, float]:
@@ -153,9 +163,17 @@ class Sweep:
 
         ``taken`` are words of a tile over one coordinate of each short rank.
         """
-        pairs = zip(self.loops, self.ends, strict=True)
-        first = math.prod(x.trips for x, (r, _) in pairs if not r and x.part in self.span)
-        first *= math.prod(self.short[r] for r in self.needs)
+        moving = [
+            (x, r, end)
+            for x, (r, end) in zip(self.loops, self.ends, strict=True)
+            if x.part in self.span
+        ]
+        first = math.prod(x.trips for x, r, _ in moving if not r)
+        for rank, size in self.short.items():
+            if rank in self.grain:
+                first *= -(-size // self.grain[rank])
+            else:  # slots of a recurrence take no room: as many as the loops step through
+                first *= _pieces(size, [end for _, r, end in moving if r == rank])
         return taken * self._sum(0, tuple(self.short.values()))[0], taken * first
 
     def _sum(self, n: int, at: tuple[int, ...]) -> tuple[float, bool]:
@@ -165,7 +183,9 @@ class Sweep:
         """
         if n == len(self.loops):
             pairs = zip(self.short, at, strict=True)
-            return float(math.prod(size for rank, size in pairs if rank in self.needs)), False
+            return float(
+                math.prod(-(-n // self.grain[r]) for r, n in pairs if r in self.grain)
+            ), False
         if (n, at) not in self.known:
             self.known[n, at] = self._loop(n, at)
         return self.known[n, at]
@@ -181,13 +201,23 @@ class Sweep:
                 for times, size in ((full, end), (int(rest > 0), rest))
                 if times
             ]
-        needed = rank in self.needs if rank else loop.part in self.span
+        needed = loop.part in self.span
         found = [(times, *self._sum(n + 1, inner)) for times, inner in runs]
         moves = any(more for _, _, more in found)
         if not needed and not moves:
             return found[0][1], False
         several = sum(times for times, _, _ in found) > 1
         return sum(times * words for times, words, _ in found), moves or several
+
+
+def _grain(parts: Sequence[Loop], span: Sequence[str]) -> int:
+    """Coordinates of a rank that one element stands for: those of a tile, where it has tiles alone.
+
+    >>> _grain((Loop("M1", 4), Loop("M0", 3)), ("P", "M1"))
+    3
+    """
+    inner = max(n for n, p in enumerate(parts) if p.part in span)
+    return math.prod(p.trips for p in parts[inner + 1 :])
 
 
 def _pieces(size: int, ends: Sequence[int]) -> int:

@@ -283,10 +283,12 @@ def fetches(span: Span, loops: Iterable[Loop | Fold]) -> tuple[int, int]:
             around *= trips
             different *= trips if depends else 1
         return count, different
+    parts, slots = span.parts, span.slots
     for loop in loops:
-        if loop.trips > 1:
-            around *= loop.trips
-            if loop.part in span.parts or loop.part in span.slots:
+        trips = loop.trips
+        if trips > 1:
+            around *= trips
+            if loop.part in parts or loop.part in slots:
                 count = around
-                different *= loop.trips
+                different *= trips
     return count, different

@@ -26,6 +26,7 @@ memory, which the simulator shows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 from accelsim.ir.arch import Architecture
@@ -39,12 +40,18 @@ from accelsim.models.nest import Nest
 
 
 def in_turn_s(
-    problem: Problem, arch: Architecture, mapping: BoundMapping, found: Estimate
+    problem: Problem,
+    arch: Architecture,
+    mapping: BoundMapping,
+    found: Estimate,
+    nests: Sequence[Nest] | None = None,
 ) -> float:
     """Seconds of a mapping step by step; never below the estimate's ``latency_s``.
 
-    ``found`` is the estimate of the same.  FLAT at 64K fills its buffer with one
-    block of scores, so that QK, the softmax and AV take turns:
+    ``found`` is the estimate of the same, ``nests`` its groups where they are known.
+
+    FLAT at 64K fills its buffer with one block of scores, so that QK, the softmax and AV
+    take turns:
 
     >>> from accelsim.explore.estimate import bind
     >>> from accelsim.models.estimate import estimate
@@ -53,9 +60,11 @@ def in_turn_s(
     >>> round(in_turn_s(*bound, overlapped) / overlapped.latency_s, 4)
     1.3125
     """
+    if nests is None:
+        nests = [Nest(problem, mapping, group) for group in mapping.groups]
     return sum(
-        max(g.latency_s, _Turns(Nest(problem, mapping, group), arch, g).cycles() / arch.clock_hz)
-        for group, g in zip(mapping.groups, found.groups, strict=True)
+        max(g.latency_s, _Turns(nest, arch, g).cycles() / arch.clock_hz)
+        for nest, g in zip(nests, found.groups, strict=True)
     )
 
 
@@ -64,7 +73,8 @@ class _Turns:
 
     def __init__(self, nest: Nest, arch: Architecture, found: GroupEstimate) -> None:
         self.nest, self.arch, self.found = nest, arch, found
-        self.cycles_of = {b.einsum: max(b.cycles, self._ports(b.einsum)) for b in found.busy}
+        ports = self._ports()
+        self.cycles_of = {b.einsum: max(b.cycles, ports.get(b.einsum, 0.0)) for b in found.busy}
         self.unit_of = {b.einsum: b.unit for b in found.busy}
         self.path: list[Node] = [nest.group.tree]
         self.runs: dict[str, int] = {}  # of Einsums beside the path: iterations around them
@@ -74,27 +84,32 @@ class _Turns:
                     times = _trips(self.path)
                     self.runs |= {leaf.einsum: times for leaf in leaves(beside)}
             self.path.append(child)
+        children = self.path[-1].children
+        self.block = {x.einsum: n for n, child in enumerate(children) for x in leaves(child)}
+        self.pieces = _common(children)
 
     def cycles(self) -> float:
         """Cycles of the group's stages, one after the other, and of filling the arrays."""
-        total = fill_cycles(self.nest.group, self.arch)
+        total = fill_cycles(self.found.busy, self.arch)
         for stage in self.found.stages:
             waits = sum(cycles for _, cycles in stage.stalls)
             longest = max(stage.cycles - waits, self._by_step(stage.einsums))
             total += max(longest, self._in_turn(stage.einsums)) + waits
         return total
 
-    def _ports(self, einsum: str) -> float:
-        """Cycles of the busiest port on chip for the words of an Einsum's array."""
-        longest = 0.0
-        for level in self.arch.levels:
-            if level is self.arch.backing:
-                continue
-            moved = [t for t in self.found.transfers if (t.level, t.einsum) == (level.name, einsum)]
-            reads, writes = sum(t.reads for t in moved), sum(t.writes for t in moved)
-            word = self.arch.word_bytes
-            seconds = level.seconds(reads * word, writes * word)
-            longest = max(longest, seconds * self.arch.clock_hz)
+    def _ports(self) -> dict[str, float]:
+        """Cycles of the busiest port on chip for the words of each Einsum's array."""
+        moved: dict[tuple[str, str], tuple[float, float]] = {}
+        for level, _, einsum, reads, writes in self.found.transfers:
+            before = moved.get((level, einsum), (0.0, 0.0))
+            moved[level, einsum] = before[0] + reads, before[1] + writes
+        longest: dict[str, float] = {}
+        word = self.arch.word_bytes
+        for (name, einsum), (reads, writes) in moved.items():
+            if name != self.arch.backing.name:
+                seconds = self.arch.level[name].seconds(reads * word, writes * word)
+                cycles = seconds * self.arch.clock_hz
+                longest[einsum] = max(longest.get(einsum, 0.0), cycles)
         return longest
 
     def _down(self, node: Node) -> Node | None:
@@ -137,29 +152,27 @@ class _Turns:
     def _in_turn(self, einsums: tuple[str, ...]) -> float:
         """Cycles of the slowest tile or state that a stage's units work on in turn."""
         node = self.path[-1]
-        block = {x.einsum: n for n, c in enumerate(node.children) for x in leaves(c)}
-        block = {e: n for e, n in block.items() if e in einsums}
+        block = {e: n for e, n in self.block.items() if e in einsums}
         if len(set(block.values())) < 2 or len({self.unit_of[e] for e in block}) < 2:
             return 0.0
-        return max(self._one_slot(node, block), self._state(node, block))
+        return max(self._one_slot(node, block), self._state(block))
 
     def _one_slot(self, node: Node, block: dict[str, int]) -> float:
         """Cycles of the slowest tile that is made and used in turn."""
-        pieces = _common(node.children)
         longest = 0.0
         for hold in node.holds:
             home = self.nest.home(hold.tensor)
-            if home is None or home[1] is not hold or hold.shares:
+            if home is None or home.hold is not hold or hold.shares:
                 continue
             room = {h.tensor for h in node.holds if hold.tensor in (h.tensor, h.shares)}
             users = {e for t in room for e in self.nest.cascade.users[t]}
             if room & set(self.nest.cascade.iterative) or not users <= block.keys():
                 continue
             way = self._way(self._made(hold.tensor, block), users, block)
-            longest = max(longest, way / (hold.copies * pieces))
+            longest = max(longest, way / (hold.copies * self.pieces))
         return longest
 
-    def _state(self, node: Node, block: dict[str, int]) -> float:
+    def _state(self, block: dict[str, int]) -> float:
         """Cycles of the slowest state that goes from step to step through several Einsums.
 
         What reads the slot of the step before waits for what wrote it, and so
@@ -181,7 +194,7 @@ class _Turns:
                     self._old(a, rank) for a in self.nest.cascade.operands[e] if a.tensor == tensor
                 ):
                     way = self._way({e}, self._made(tensor, block), block)
-                    more = (slots - 1) * way / _common(node.children)
+                    more = (slots - 1) * way / self.pieces
                     longest = max(longest, (more + self.cycles_of[e]) / slots)
         return longest
 
@@ -193,7 +206,7 @@ class _Turns:
 
     def _made(self, tensor: str, block: dict[str, int]) -> set[str]:
         """The Einsums that write a tensor."""
-        return {e for e in block if self.nest.steps[e].output.tensor == tensor}
+        return {e for e in block if self.nest.cascade.steps[e].output.tensor == tensor}
 
     def _way(self, first: set[str], last: set[str], block: dict[str, int]) -> float:
         """Cycles from the beginning of the first Einsums to the end of the last, in one step.
@@ -206,7 +219,7 @@ class _Turns:
         piece of one to the last of another each unit does all that lies
         between the two, and the busiest needs no less than that.
         """
-        cascade, steps = self.nest.cascade, self.nest.steps
+        cascade, steps = self.nest.cascade, self.nest.cascade.steps
         made = {steps[e].output.tensor: e for e in block}
         reads = {
             e: {made[a.tensor] for a in cascade.operands[e]

@@ -22,7 +22,7 @@ from accelsim.ir.lattice import Affine
 from accelsim.ir.mapping import Loop, leaves
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
-from accelsim.ir.reference import Tensors, run
+from accelsim.ir.reference import Tensors, parted, run
 from accelsim.sim.program import Fixed
 
 #: How the results of two steps of one reduction are joined.
@@ -46,7 +46,8 @@ class Executor:
         self.produced: dict[str, npt.NDArray[np.bool_]] = {}
         for t in self.cascade.inputs:
             shape = problem.shape(t.name)
-            self.tensors[t.name] = Stored(np.asarray(inputs[t.name], np.float64).reshape(shape))
+            values = np.asarray(inputs[t.name], np.float64)
+            self.tensors[t.name] = Stored(parted(problem, t.name, values))
             self.produced[t.name] = np.ones(shape, np.bool_)
         for name in self.cascade.writers:
             shape = problem.shape(name)

@@ -28,7 +28,7 @@ from accelsim.ir.mapping import (
     Node,
     Tree,
     leaves,
-    short_ranks,
+    short_parts,
     walk,
 )
 from accelsim.ir.ops import MAPS, REDUCTIONS
@@ -127,8 +127,7 @@ class Nest:
         self.problem, self.arch, self.group = problem, arch, group
         self.mapping = mapping.within(group)
         self.cascade = problem.cascade
-        self.parts = dict(self.mapping.parts)
-        self.short = short_ranks(self.mapping, problem.extent)
+        self.parts, self.short = short_parts(self.mapping, problem.short, problem.extent)
         self.ends = Ends(
             tuple((strides(self.parts[rank]), size) for rank, size in self.short.items())
         )
@@ -159,17 +158,42 @@ class Nest:
                     "is short"
                 )
                 raise InputError([Fault(access.place, message, "splits that divide")])
-            for n, x in enumerate(found):  # a tile ends where its rank does
-                for own, size in self.ends.ranks:
-                    if any(p in own for p, _ in x.terms):
-                        found = (*found[:n], replace(x, most=size), *found[n + 1 :])
-            self._lines[id(access)] = found
+            self._lines[id(access)] = tuple(self._ended(list(found)))
         return self._lines[id(access)]
+
+    def _ended(self, found: list[Line]) -> list[Line]:
+        """Lines whose tiles end where their ranks do.
+
+        The two of a rank that the cascade itself splits are one, along the whole rank; tiles
+        of it that stand without their elements are all there, as slots are.
+        """
+        for rank, size in self.short.items():
+            own = [x for x in found if not x.slot and self._along(x, rank)]
+            rest = [x for x in found if x not in own]
+            if own and rank in self.problem.short:
+                outer, inner = self.problem.short[rank]
+                tiles = next(x for x in own if self._along(x, outer))
+                ended = replace(tiles, most=self.problem.extent(outer))
+                for x in own:
+                    if self._along(x, inner):
+                        tile = self.problem.extent(inner)
+                        terms = (*((p, c * tile) for p, c in tiles.terms), *x.terms)
+                        ended = replace(x, terms=terms, most=size)
+                found = [*rest, ended]
+            else:
+                found = [*rest, *(replace(x, most=size) for x in own)]
+        return found
+
+    def _along(self, line: Line, rank: str) -> bool:
+        """Whether a line runs over parts of a rank."""
+        own = {loop.part for loop in self.parts[rank]}
+        return any(part in own for part, _ in line.terms)
 
     def _uncounted(self, line: Line) -> bool:
         """Whether a line bends, or tells slots along a rank that ends within its last tile."""
         if line.slot:
-            return any(part in own for own, _ in self.ends.ranks for part, _ in line.terms)
+            inner = {self.parts[rank][-1].part for rank in self.short}
+            return any(part in inner for part, _ in line.terms)
         return bool(self.short) and (line.divisor > 1 or line.most is not None)
 
     def _cycles(self, leaf: Leaf, above: tuple[Node, ...]) -> float:

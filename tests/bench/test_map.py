@@ -90,6 +90,14 @@ def test_one_given_mapping() -> None:
     assert seconds < 1e-3
 
 
+def test_one_mapping_never_seen_before() -> None:
+    """Each of another length, bound anew: nothing of it can have been kept."""
+    new = iter([bind(design="fusemax", model="BERT", seq=256 * n) for n in range(3, 60)])
+    seconds = least(lambda: price(*next(new)), 50)
+    print(f"\none new mapping of 12 Einsums priced in {seconds * 1e3:.2f} ms")
+    assert seconds < 1e-3
+
+
 @pytest.mark.parametrize("arch", ["tpu-v4i", "dram-l2-smem-x64"])
 def test_the_peers_matmuls(arch: str) -> None:
     wanted = {"C": ("K", "N")} if arch == "tpu-v4i" else {}

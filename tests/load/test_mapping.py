@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from accelsim.errors import InputError
+from accelsim.explore.export import specification
 from accelsim.ir.mapping import Mapping, short_ranks
 from accelsim.ir.problem import Problem
 from accelsim.load.arch import load_architecture
-from accelsim.load.cascade import load_cascade
+from accelsim.load.cascade import cascade_from_text, load_cascade
 from accelsim.load.mapping import MappingRule, load_mapping, mapping_rule
 from accelsim.load.source import from_text, read
 from accelsim.models.estimate import Estimate, estimate
@@ -63,6 +64,59 @@ def test_a_last_tile_may_be_short_where_a_file_says_so() -> None:
     price = estimate(problem, load_architecture("teaching"), mapping)
     assert price.groups[0].busy[0].cycles == 3 * 8  # steps over K in each of three tiles
     assert price.groups[0].read_bytes["dram"] == 2 * (8 * 8 + 3 * 8 * 4)  # A once, B for each tile
+
+
+RUNNING = """
+cascade: ok
+ranks: [M, N]
+inputs: {A: [M, N]}
+output: Z
+split: {M: [M1, M0]}
+einsums:
+  - Y[m1,n] = A[m1,m0,n] :: max(m0)
+  - Z[n] = Y[m1,n] :: max(m1)
+"""
+TILES = """
+mapping: tiles
+source: nobody
+cascade: ok
+let: {M0: 3, M1: "ceil_div(M, M0)"}
+imperfect: [M]
+groups:
+  - group: all
+    nest:
+      do:
+        - {einsum: Y, unit: array_1d, for: [M1, M0, N]}
+        - {einsum: Z, unit: array_1d, for: [M1, N]}
+    schedule: [{run: [Y]}, {run: [Z]}]
+"""
+
+
+def test_a_split_of_the_cascade_may_leave_a_short_tile_where_a_file_says_so() -> None:
+    cascade, machine = cascade_from_text(RUNNING), load_architecture("fusemax-cloud")
+
+    def tiled(text: str) -> tuple[Problem, Mapping]:
+        return mapping_rule(from_text(text, "hand.yaml")).bind(cascade, {"M": 8, "N": 5}, machine)
+
+    problem, mapping = tiled(TILES)
+    assert mapping.extent == {"M1": 3, "M0": 3, "N": 5}
+    assert problem.short == {"M": ("M1", "M0")}
+    group = estimate(problem, machine, mapping).groups[0]
+    pes = machine.unit["array_1d"].pes
+    assert [(b.cycles, b.useful_cycles * pes) for b in group.busy] == [(40, 40), (15, 15)]
+    # A and Y, and what was summed up before of Y and of Z
+    assert group.read_bytes["dram"] == 2 * (40 + 15 + (40 - 15) + (15 - 5))
+    with pytest.raises(InputError, match="M = 8 is not M1 = 3"):
+        tiled(TILES.replace("imperfect: [M]\n", ""))
+    with pytest.raises(InputError, match="M1 = 2 tiles of M0 = 3 do not make up M = 8"):
+        tiled(TILES.replace("ceil_div(M, M0)", "M // M0"))
+    cut = TILES.replace("imperfect: [M]", "split: {M0: [M0_1, M0_0]}\nimperfect: [M, M0]")
+    cut = cut.replace("let: {", "let: {M0_1: 2, M0_0: 2, ")
+    bound = tiled(cut.replace("M1, M0, N", "M1, M0_1, M0_0, N"))
+    with pytest.raises(InputError, match="M0 is cut into tiles of which the last is short, and so"):
+        estimate(bound[0], machine, bound[1])
+    with pytest.raises(InputError, match="the last tile of M is short, which AccelForge does not"):
+        specification(problem, machine, mapping)
 
 
 def test_a_group_may_cut_a_rank_in_a_way_of_its_own() -> None:

@@ -110,16 +110,16 @@ def test_a_tile_that_does_not_change_in_the_short_one_stays() -> None:
     )
     assert short_ranks(mapping, problem.extent) == {"I": 9}
     nest = Nest(problem, mapping, group)
-    node = group.tree
-    assert nest.filled(node.holds[0], (node,)) == (45.0, 45.0)
-    assert nest.words(node.holds[0], (node,)) == 20.0
+    rows = nest.paths[0].tiles[0]
+    assert nest.filled(rows) == (45.0, 45.0)
+    assert nest.words(rows) == 20.0
     assert occupancy(nest, "buffer", 1.0).total_bytes == 24.0
     inner = Node((Loop("I0", 4),), (Hold("A", "buffer"),), (Leaf("Z", "grid", (Loop("K", 5),)),))
     outer = Node((Loop("I1", 3), Loop("J", 2)), (), (inner,))
     group = replace(group, tree=outer)
     nest = Nest(problem, replace(mapping, groups=(group,)), group)
     # rows of A come for each of two J in the full tiles, and once in the short one
-    assert nest.filled(inner.holds[0], (outer, inner)) == ((8 * 2 + 1) * 5.0, 45.0)
+    assert nest.filled(nest.paths[1].tiles[0]) == ((8 * 2 + 1) * 5.0, 45.0)
 
 
 def test_what_cannot_have_a_short_tile_is_refused() -> None:

@@ -18,7 +18,7 @@ is another one than before, whole.  So the replay makes the assumptions that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
@@ -207,6 +207,8 @@ class Replay:
 
     def _element(self, access: Access, point: Mapping[str, int]) -> Element | None:
         """The element at a point; None for one beyond a border, where nothing is read."""
+        if self._cut(lambda part: point.get(part, 0)):
+            return None
         where: list[object] = []
         ranks = self.cascade.tensors[access.tensor]
         for position, rank in zip(access.indices, ranks, strict=True):
@@ -265,6 +267,19 @@ class Replay:
             begin = 0
             for part in parts:
                 begin = begin * self.extent[part] + (at[part].start if part in at else 0)
+            if begin >= self.problem.extent(rank):
+                return True
+        return self._cut(lambda part: at[part].start if part in at else 0)
+
+    def _cut(self, coordinate: Callable[[str], int]) -> bool:
+        """Whether a point is beyond the end of a rank that the cascade itself splits."""
+        for rank, parts in self.cascade.splits:
+            begin = 0
+            for own in parts:
+                value = 0
+                for part in self.parts.get(own, ()):
+                    value = value * self.extent[part] + coordinate(part)
+                begin = begin * self.problem.extent(own) + value
             if begin >= self.problem.extent(rank):
                 return True
         return False

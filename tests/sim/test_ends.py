@@ -1,0 +1,65 @@
+"""Splits of a cascade's own whose last tile is short, in the simulator: bytes, bounds, tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accelsim.explore.estimate import estimate
+from accelsim.explore.simulate import simulate
+from accelsim.load import catalog
+from accelsim.sim import nest
+from tests.models.nests import Case
+from tests.models.test_ends import shorter
+from tests.sim.cases import timed
+from tests.sim.test_random import bounded, executed, replayed
+
+QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.mark.parametrize(
+    ("holds", "most", "points"),
+    [(bounded, 5, 2000), (replayed, 4, 300), (executed, 4, 300)],
+    ids=["bounds, bytes and shortcut", "bytes of the replay", "tensors"],
+)
+def test_short_tiles(
+    holds: Callable[[Case], None], most: int, points: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @settings(max_examples=12, **QUIET)
+    @given(timed(("running",), most, points).flatmap(shorter), st.sampled_from((1, 16, 256)))
+    def check(case: Case, shortest: int) -> None:
+        monkeypatch.setattr(nest, "SHORTEST_STEP", shortest)
+        holds(case)
+
+    check()
+
+
+@pytest.mark.parametrize("size", [9, 10, 11, 12, 3])
+def test_fusemax_of_any_length(size: int, tmp_path: Path) -> None:
+    """FuseMax's mapping with keys that are no multiple of the array's rows, and its tensors."""
+    text = catalog.find("mapping", "fusemax").read_text(encoding="utf-8")
+    text = text.replace("M1: M / M0", "M1: ceil_div(M, M0)")
+    text = text.replace("split: ", "imperfect: [M]\nsplit: ")
+    file = tmp_path / "short.yaml"
+    file.write_text(text, encoding="utf-8")
+    shape = {"B": 2, "H": 1, "P": 8, "M": size, "E": 3, "F": 5}
+    sets = ("array_2d.rows=4", "array_2d.cols=4", "array_1d.cols=4")
+    asked: dict[str, Any] = {"arch": "fusemax-cloud", "mapping": file, "shape": shape, "sets": sets}
+    priced = estimate("attention-1pass", **asked)
+    transfers = priced.groups[0].transfers
+    moved = {t.tensor: t.reads for t in transfers if t.level == "dram" and t.reads}
+    assert moved == {"Q": 2 * 8 * 3, "K": 2 * size * 3, "V": 2 * size * 5}
+    busy = {b.einsum: (b.cycles, b.useful_cycles) for b in priced.groups[0].busy}
+    tiles = -(-size // 4)
+    assert busy["QK"] == (2 * 2 * tiles * 3, 2 * 8 * size * 3 / 16)  # rows of the last are idle
+    assert busy["RM"][0] == 2 * 2 * tiles
+    ran = simulate("attention-1pass", execute=True, **asked)
+    assert ran.holds
+    assert ran.max_rel_error is not None
+    assert ran.max_rel_error <= 1e-9
+    assert ran.simulation.total("reads") == priced.read_bytes
