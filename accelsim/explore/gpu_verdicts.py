@@ -6,7 +6,7 @@ time by kind of kernel, bytes, energy, clock, speedups, and the baselines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -131,18 +131,27 @@ def _speedups(pairs: Sequence[Pair]) -> Iterable[Verdict]:
 
 
 def _baselines(rows: Sequence[Row]) -> Iterable[Verdict]:
-    """Whether our mean is below every baseline's in every band of 20 us and more, by kind."""
+    """Whether our mean is below every baseline's in every band of 20 us and more.
+
+    Over all rows of a band, and over ours and the libraries' apart.
+    """
     long = counted(rows)
     for name in dict.fromkeys(n for row in long for n, _ in row.baselines):
         same = [row for row in long if name in dict(row.baselines)]
-        told, lost = [], False
-        for kind, bands in banded(same, lambda row: row.kind).items():
-            for band in [band for band in BANDS if band in bands]:
-                ours, theirs = (bands[band][model]["mean"] for model in ("ours", name))
-                told.append(f"{band} ({kind}): {ours:.1%} against {theirs:.1%}")
-                lost = lost or ours >= theirs
-        line = f"better than {name} in every band"
-        yield Verdict(line, "a lower mean", "; ".join(told), len(same), not lost)
+        yield _beside(name, f"better than {name} in every band", same, lambda _: "")
+        line = f"better than {name}, ours and libraries apart"
+        yield _beside(name, line, same, lambda row: f" ({row.kind})")
+
+
+def _beside(name: str, line: str, rows: Sequence[Row], kind: Callable[[Row], str]) -> Verdict:
+    """Our mean beside a baseline's on the same rows, by band and ``kind``."""
+    told, lost = [], False
+    for which, bands in banded(rows, kind).items():
+        for band in [band for band in BANDS if band in bands]:
+            ours, theirs = (bands[band][model]["mean"] for model in ("ours", name))
+            told.append(f"{band}{which}: {ours:.1%} against {theirs:.1%}")
+            lost = lost or ours >= theirs
+    return Verdict(line, "a lower mean", "; ".join(told), len(rows), not lost)
 
 
 def nearer(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import pytest
@@ -62,6 +62,41 @@ def test_each_launch_of_linear_attention() -> None:
     assert len(errors["outputs"]) == 14
     assert mean(map(abs, errors["outputs"])) < 0.08
     assert mean(map(abs, errors["states"])) < 0.13
+
+
+def test_short_last_segments_are_no_whole_ones() -> None:
+    """18 chunks of a head in segments of 8, 8 and 2: some multiprocessors are done early."""
+    case = {"B": 2, "H": 32, "E": 128}
+    two, three, full = (launches("linear-attention", "h100-sxm", case | {"M": 64 * n})
+                        for n in (16, 18, 24))  # fmt: skip
+    for short, some, whole in zip(two, three, full, strict=True):
+        assert short.timed.seconds < some.timed.seconds <= whole.timed.seconds
+    assert three[-1].launch.blocks == full[-1].launch.blocks
+    assert three[0].timed.seconds < 0.9 * full[0].timed.seconds  # memory serves what there is
+    asked = [found[-1].launch.operations["mma.bf16"] for found in (two, three, full)]
+    assert asked[1] == pytest.approx(18 / 16 * asked[0]) == pytest.approx(18 / 24 * asked[2])
+
+
+def test_instructions_come_from_memory_where_data_passes_l2() -> None:
+    """What small caches take more after L2 was filled; larger ones pay it, small ones do not."""
+    found = []
+    for gpu in ("h100-sxm", "h200-sxm"):
+        for row in rows(gpu, "decode-grid"):
+            c = row["cache"]
+            numbers = 2 * c["B"] * c["HK"] * c["M"]
+            if numbers * (c["E"] * c["bits"] / 8 + (2 if c["bits"] < 16 else 0)) < 4e6:
+                later = row["cold"]["median_s"] - row["hot"]["median_s"]
+                found.append(later / (2 if row["splits"] > 1 else 1))
+    gpu = load_gpu("h100-sxm")
+    way = (gpu.waits.memory - gpu.waits.l2) / gpu.clock_hz
+    assert len(found) == 16
+    assert gpu.launch.cold_s == pytest.approx(median(found) - way, abs=1e-8)
+    small, large = (
+        estimate_kernel("softmax", arch="h100-sxm", shape={"M": count, "N": 1024})
+        for count in (4096, 65536)
+    )
+    assert small.launch_s == gpu.launch.first_s
+    assert large.launch_s == gpu.launch.first_s + gpu.launch.cold_s
 
 
 def test_flash_attention_splits_keys_as_it_does() -> None:
