@@ -85,8 +85,8 @@ class Power:
     def acted(self, seconds: float) -> float:
         """How far the cap has brought the clock down in a train of launches so long, 0 to 1.
 
-        >>> power = Power(700.0, 100.0, 150.0, 750.0, response_s=0.08, acts_s=0.04)
-        >>> [power.acted(s) for s in (0.03, 0.06, 0.09)]
+        >>> power = Power(700.0, 100.0, 150.0, 750.0, response_s=1.0, acts_s=0.5)
+        >>> [power.acted(s) for s in (0.25, 0.75, 2.0)]
         [0.0, 0.5, 1.0]
         """
         if seconds > self.response_s:

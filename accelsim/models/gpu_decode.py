@@ -212,7 +212,7 @@ def pooled(step: Stage, warps: float, schedulers: int, late: float = 0.0) -> flo
 
     >>> one = Stage("keys", memory=40.0, issue=10.0, wait=100.0)
     >>> pooled(one, 1, 4) < pooled(one, 3, 4), pooled(one, 100, 4)
-    (True, 4000.0)
+    (True, 4028.0)
     >>> pooled(Stage("keys", memory=40.0, issue=80.0, wait=20.0, beside=True), 1, 1, 30.0)
     100.0
     """
