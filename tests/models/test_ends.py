@@ -48,7 +48,7 @@ def shorter(draw: st.DrawFn, case: Case) -> Case:
     return case
 
 
-@settings(max_examples=60, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(cases(("running",), 4).flatmap(shorter))
 def test_transfers_room_and_cycles_equal_the_replay(case: Case) -> None:
     holds(case)

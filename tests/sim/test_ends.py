@@ -27,10 +27,15 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
     [(bounded, 5, 2000), (replayed, 4, 300), (executed, 4, 300)],
     ids=["bounds, bytes and shortcut", "bytes of the replay", "tensors"],
 )
+@pytest.mark.parametrize("examples", [6, pytest.param(100, marks=pytest.mark.long)])
 def test_short_tiles(
-    holds: Callable[[Case], None], most: int, points: int, monkeypatch: pytest.MonkeyPatch
+    holds: Callable[[Case], None],
+    most: int,
+    points: int,
+    examples: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    @settings(max_examples=12, **QUIET)
+    @settings(max_examples=examples, **QUIET)
     @given(timed(("running",), most, points).flatmap(shorter), st.sampled_from((1, 16, 256)))
     def check(case: Case, shortest: int) -> None:
         monkeypatch.setattr(nest, "SHORTEST_STEP", shortest)

@@ -54,7 +54,7 @@ def evenly(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 #: Of chains so many that some stall with a poor schedule, or where tiles pass before arrays.
-EXAMPLES = {"linear": 12, "chains": 60, "states": 60}
+EXAMPLES = {"linear": 12, "chains": 60, "states": 30}
 
 
 @pytest.mark.parametrize("family", EXAMPLES)
