@@ -321,7 +321,20 @@ def test_lower_bound_attainable_and_the_far_end(
 SIZES = {"B": 1, "H": 2, "HK": 1, "P": 24, "M": 24, "W": 4, "D": 12, "E": 6, "F": 6, "S": 18}
 
 
-@pytest.mark.parametrize("name", textbook_cascades())
+#: Of many tilings, and near to others that are looked at.
+SLOWEST = (
+    "attention-2pass", "flash-attention-1", "linear-attention-causal-chunked", "rabe-staats",
+    "attention-causal-1pass",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name in SLOWEST else name
+        for name in textbook_cascades()
+    ],
+)
 def test_shipped_cascades_lie_between_their_bounds(name: str) -> None:
     text = load_cascade(name)
     sizes = {**SIZES, "K": 10, "N": 14}

@@ -49,7 +49,7 @@ def pieces(tiles: list[range], tile: int) -> list[range]:
     ]
 
 
-@settings(max_examples=60, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(st.integers(1, 80), st.integers(1, 4), SIDES)
 def test_averages_are_those_of_tiles_one_by_one(
     size: int, parts: int, sides: tuple[int, ...]

@@ -51,7 +51,7 @@ def stowed(draw: st.DrawFn) -> tuple[Point, str, Stow, list[list[Held]]]:
     return point, way, stow, list(islice(stow.choices(0.0, 0.0, [WORST]), MOST))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stowed())
 def test_no_choice_is_below_its_bound_however_far_it_is_decided(
     some: tuple[Point, str, Stow, list[list[Held]]],
@@ -96,7 +96,7 @@ def figures(stow: Stow, chosen: list[Held], joules: float, seconds: float) -> fl
     return float(stow._figures(so_far, least, seconds, served)[0])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stowed())
 def test_rooms_for_all_lags_at_once_are_those_of_each(
     some: tuple[Point, str, Stow, list[list[Held]]],
