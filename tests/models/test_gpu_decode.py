@@ -13,7 +13,7 @@ from accelsim.gpu.decode import WALKS
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.models.gpu_decode import Decode, decode, pooled
-from accelsim.models.gpu_pipeline import Stage
+from accelsim.models.gpu_pipeline import Stage, lane_cycles
 
 KERNEL = load_kernel("decode-split")
 COUNTED = gpu_records.rows("h100-sxm", "decode-counters")
@@ -41,11 +41,12 @@ def test_the_descriptor_has_the_counts(row) -> None:
     assert KERNEL.waited(*sizes) == pytest.approx(waits, abs=0.03)
 
 
+#: Cycles that an instruction keeps a scheduler's integer lanes, if it goes there.
+LANES = lane_cycles(load_gpu("h100-sxm"), "alu", 1)
 STAGES = st.builds(
-    Stage,
-    st.just("keys"),
-    issue=st.floats(1, 2000),
-    alu=st.floats(0, 4000),
+    lambda share, issue, **more: Stage("keys", issue=issue, alu=share * LANES * issue, **more),
+    st.floats(0, 1),
+    st.floats(1, 2000),
     memory=st.floats(1, 9000),
     wait=st.floats(0, 2000),
 )
