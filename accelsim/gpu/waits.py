@@ -130,8 +130,9 @@ def brief_rows() -> list[dict[str, Any]]:
     The board answers a load by some hundred microseconds late, so that a
     launch that is short runs slower than one that lasts.
     """
+    alone = _empty_s()
     return [
-        _clock_row("clock.brief", path, name, threads, seconds)
+        _clock_row("clock.brief", path, _op(name), threads, seconds, alone)
         for path, (name, threads) in BRIEF.items()
         for seconds in BRIEF_S
         if usable(_op(name))
@@ -140,8 +141,9 @@ def brief_rows() -> list[dict[str, Any]]:
 
 def acting_rows() -> list[dict[str, Any]]:
     """The same of work that passes the cap, in trains long enough for the cap to act."""
+    alone = _empty_s()
     return [
-        _clock_row("clock.acting", "wgmma", name, 256, seconds)
+        _clock_row("clock.acting", "wgmma", _op(name), 256, seconds, alone)
         for name in ACTING
         for seconds in ACTING_S
         if usable(_op(name))
@@ -152,10 +154,16 @@ def _op(name: str) -> Op:
     return next(op for op in microbench.OPS if op.name == name)
 
 
-def _clock_row(what: str, path: str, name: str, threads: int, seconds: float) -> dict[str, Any]:
-    """The clock of launches of an operation of about so many seconds each."""
-    empty, op = load("tools.cu", "empty", {}, 1), _op(name)
-    alone = measure.timed(lambda: empty((device().multiprocessors,)), least=20).median_s
+def _empty_s() -> float:
+    """Seconds of an empty kernel between two events."""
+    empty = load("tools.cu", "empty", {}, 1)
+    return measure.timed(lambda: empty((device().multiprocessors,)), least=20).median_s
+
+
+def _clock_row(
+    what: str, path: str, op: Op, threads: int, seconds: float, alone: float
+) -> dict[str, Any]:
+    """The clock of launches of about so many seconds, an empty one taking ``alone``."""
     iterations = max(1, round(microbench.rounds(op) * seconds / 4e-3))
     run, _ = rate_run(op, threads, iterations)
     taken = measure.timed(run, trains=1).median_s - alone
@@ -165,7 +173,7 @@ def _clock_row(what: str, path: str, name: str, threads: int, seconds: float) ->
     spent = timing.median_s - alone
     count = sorted(int(x) for x in cycles.get())[device().multiprocessors // 2]
     return {
-        "what": what, "path": path, "op": name, "threads": threads,
+        "what": what, "path": path, "op": op.name, "threads": threads,
         "seconds": spent, "sm_hz": count / spent, "time": fields(timing),
         "how": "cycles counted on a multiprocessor over seconds between events, less those"
         " of an empty kernel; single launches in rested trains",

@@ -105,8 +105,10 @@ def settle_as_timed(gpu: Gpu, launch: Launch) -> Settled:
     if not acted:
         return brief
     capped = settle(gpu, launch, gpu.power.cap_w)
-    if acted == 1 or capped.sm_hz >= brief.sm_hz:
-        return capped if acted == 1 else brief
+    if acted == 1:
+        return capped
+    if capped.sm_hz >= brief.sm_hz:
+        return brief
     clock = brief.sm_hz + acted * (capped.sm_hz - brief.sm_hz)
     return settle(gpu, launch, math.inf, clock)
 

@@ -16,6 +16,7 @@ from accelsim.models.gpu_attention import resident
 from accelsim.models.gpu_keys import Attention
 from accelsim.models.gpu_launch import Launch, ingest
 from accelsim.models.gpu_pipeline import Stage, lane_cycles, tile_cycles
+from accelsim.models.gpu_products import multiplied
 
 #: Loads that a thread of the sum has under way: the compiler unrolls a loop of unknown length by
 #: four (CUDA programming guide, pragma unroll, and what NVRTC does without).
@@ -229,15 +230,13 @@ def _product(
     loaded: float,
 ) -> Stage:
     """A warp's product on mma.sync, fragments through ldmatrix; ``loaded`` columns come so."""
-    schedulers = gpu.multiprocessor.schedulers
-    rate = (gpu.tensor_rate(kernel.path, kind) or 1.0) / schedulers
-    alone = (gpu.tensor_alone_rate(kernel.path, kind) or rate) / schedulers
-    flops = 2.0 * rows * columns * depth
+    tensor, longer = multiplied(gpu, kernel, kind, 2.0 * rows * columns * depth)
+    port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
     return Stage(
         "product",
-        tensor=flops / rate,
-        shared=2.0 * depth * (rows + loaded) / (gpu.shared_bandwidth / schedulers),
-        wait=gpu.waits.mma + depth / 16 * gpu.waits.shared + flops * (1 / alone - 1 / rate),
+        tensor=tensor,
+        shared=2.0 * depth * (rows + loaded) / port,
+        wait=gpu.waits.mma + depth / 16 * gpu.waits.shared + longer,
     )
 
 

@@ -9,20 +9,26 @@ from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_pipeline import Stage
 
 
+def multiplied(gpu: Gpu, kernel: KernelDescriptor, kind: str, flops: float) -> tuple[float, float]:
+    """Cycles of a scheduler's tensor core for so many FLOP, and what a lone warp takes longer."""
+    schedulers = gpu.multiprocessor.schedulers
+    rate = (gpu.tensor_rate(kernel.path, kind) or 1.0) / schedulers
+    alone = (gpu.tensor_alone_rate(kernel.path, kind) or rate) / schedulers
+    return flops / rate, flops * (1 / alone - 1 / rate)
+
+
 def product(
     gpu: Gpu, kernel: KernelDescriptor, kind: str, rows_: float, columns: float, depth: float
 ) -> Stage:
     """A warp's part of a product on mma.sync: 32 of 128 rows, fragments through ldmatrix."""
-    schedulers = gpu.multiprocessor.schedulers
-    rate = (gpu.tensor_rate(kernel.path, kind) or 1.0) / schedulers
-    alone = (gpu.tensor_alone_rate(kernel.path, kind) or rate) / schedulers
-    flops = 2.0 * rows_ * columns * depth
+    tensor, longer = multiplied(gpu, kernel, kind, 2.0 * rows_ * columns * depth)
+    port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
     return Stage(
         "product",
-        tensor=flops / rate,
+        tensor=tensor,
         issue=depth / 16 * (rows_ + columns) / 16,
-        shared=2.0 * depth * (rows_ + columns) / (gpu.shared_bandwidth / schedulers),
-        wait=gpu.waits.mma + gpu.waits.shared + flops * (1 / alone - 1 / rate),
+        shared=2.0 * depth * (rows_ + columns) / port,
+        wait=gpu.waits.mma + gpu.waits.shared + longer,
     )
 
 
