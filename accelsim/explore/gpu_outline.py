@@ -106,7 +106,9 @@ def _decode(
 ) -> list[str]:
     keys = sizes.get("HK") or sizes["H"]
     parts = splits(found)
-    need, most = registers(kernel, tile, sizes["E"], gpu)
+    need, most = registers(
+        kernel, tile, sizes["E"], gpu, int(dict(found.problem)["options"]["bits"])
+    )
     ahead = ", the next on their way" if tile.stages > 1 else ""
     each = -(-sizes["M"] // parts)
     lines = [

@@ -15,7 +15,7 @@ from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import Tile
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
-from accelsim.mapper.gpu_tiles import Candidate
+from accelsim.mapper.gpu_tiles import Candidate, refusal
 
 #: Records in which several tiles of one problem were timed.
 RECORDS: Final = ("tiles", "tiles-short", "persistent", "decode-walks")
@@ -111,8 +111,11 @@ def _chosen(gpu: Gpu, key: tuple[Any, ...], tiles: list[tuple[Case, float]]) -> 
         kernel = load_kernel(case.kernel)
         tile = replace(kernel.tile(dict(case.sizes)), **dict[str, Any](case.tile), when=())
         found = predict(gpu, kernel, dict(case.sizes), dict(case.options), dict(case.tile))
-        values.append((Candidate(kernel, tile), found.latency_s, seconds))
-    taken = plainest([(candidate, value) for candidate, value, _ in values])
+        scores = dict(case.sizes)["E"]
+        bits = int(dict(case.options).get("bits", 16))
+        refused = refusal(gpu, kernel, tile, scores, scores, bits)
+        values.append((Candidate(kernel, tile, refused), found.latency_s, seconds))
+    taken = plainest([(one, value) for one, value, _ in values if one.refused is None])
     taken_s = next(seconds for candidate, _, seconds in values if candidate is taken)
     fastest, _, fastest_s = min(values, key=lambda one: one[2])
     what, names = _told(sizes, options), (_named(fastest), _named(taken))

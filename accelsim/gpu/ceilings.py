@@ -184,6 +184,10 @@ def waits(found: Found) -> dict[str, Any]:
         where = f"ceilings (bar.sync of {few} and {many} warps)"
         text["barrier"] = sourced(rounded(barriers[few] - slope * few), where)
         text["barrier_warp"] = sourced(rounded(slope), where)
+    slots = found.rows("launch.slot")
+    if slots:
+        cycles = min(float(row["cycles_each"]) for row in slots)
+        text["slot"] = sourced(rounded(cycles), "ceilings (launch.slot, fewest threads)")
     return text
 
 

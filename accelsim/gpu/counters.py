@@ -29,6 +29,12 @@ METRICS: Final = {
     "smsp__inst_executed_pipe_alu.sum": "alu_instructions",
     "smsp__average_warps_issue_stalled_wait_per_issue_active.ratio": "fixed_waits",
     "smsp__average_warps_issue_stalled_short_scoreboard_per_issue_active.ratio": "short_waits",
+    "smsp__average_warps_issue_stalled_dispatch_stall_per_issue_active.ratio": "dispatch_waits",
+    "smsp__average_warps_issue_stalled_math_pipe_throttle_per_issue_active.ratio": "pipe_waits",
+    "smsp__average_warps_issue_stalled_no_instruction_per_issue_active.ratio": "fetch_waits",
+    "smsp__average_warps_issue_stalled_branch_resolving_per_issue_active.ratio": "branch_waits",
+    "smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio": "barrier_waits",
+    "smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio": "long_waits",
 }
 METHOD: Final = (
     "Nsight Compute, kernel replay, caches flushed before each kernel, clocks left alone"

@@ -317,6 +317,31 @@ def dispatch_row(threads: int, blocks: int = 1 << 19) -> dict[str, Any]:
     }
 
 
+def slot_row(threads: int, blocks: int = 512) -> dict[str, Any]:
+    """Cycles between empty blocks of so many threads that have one place on a multiprocessor.
+
+    From the time of twice as many blocks without that of as many.
+    """
+    room = device().shared_bytes_per_block
+    kernel = load("tools.cu", "empty", {}, threads, room)
+
+    def timing(each: int) -> measure.Timing:
+        grid = (device().multiprocessors * each,)
+        return measure.timed(lambda: kernel(grid), least=5, most=15)
+
+    few, many = timing(blocks), timing(2 * blocks)
+    clock = measure.sm_clock_hz()
+    return {
+        "what": "launch.slot",
+        "threads": threads,
+        "cycles_each": (many.median_s - few.median_s) * clock / blocks,
+        "sm_hz": clock,
+        "how": f"empty blocks that take all shared memory: what {2 * blocks} a multiprocessor take"
+        f" longer than {blocks}, over {blocks}",
+        "time": fields(many),
+    }
+
+
 def memory_rows() -> list[dict[str, Any]]:
     """Reads, writes and copies by size of the buffer, reads in panels by length of the row."""
     rows = []
@@ -338,7 +363,8 @@ def ceiling_rows() -> list[dict[str, Any]]:
     slices = L2_STEP * L2_BLOCKS * device().multiprocessors
     rows += [level2_row(slices * count, True) for count in (1, 2, 3, 4, 5, 6, 8, 12, 30)]
     rows += [latency_row(size << 20) for size in (1, 8, 24, 40, 256, 1024)]
-    return rows + launch_rows() + [dispatch_row(n) for n in THREADS]
+    rows += launch_rows() + [dispatch_row(n) for n in THREADS]
+    return rows + [slot_row(n) for n in THREADS[:2]]
 
 
 #: Threads a multiprocessor with which an operation's energy is taken.

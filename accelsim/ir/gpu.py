@@ -40,7 +40,8 @@ class Waits:
 
     ``barrier`` is what a block of no warps would take; each warp adds
     ``barrier_warp``.  ``mma`` is from an mma to one that adds to its result,
-    ``mma_issue`` how long another instruction of its scheduler keeps the tensor core from it.
+    ``mma_issue`` how long another instruction of its scheduler keeps the tensor core from it,
+    ``slot`` from a block's end to the first instruction of the next one in its place.
     """
 
     mma: float = 0.0
@@ -54,6 +55,7 @@ class Waits:
     memory: float = 0.0
     barrier: float = 0.0
     barrier_warp: float = 0.0
+    slot: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

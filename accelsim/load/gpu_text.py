@@ -37,6 +37,9 @@ class WaitsText(Record):
     memory: Number | None = Field(None, description="a load that misses L2")
     barrier: Number | None = Field(None, description="a block's barrier, warps aside")
     barrier_warp: Number | None = Field(None, description="what each warp adds to it")
+    slot: Number | None = Field(
+        None, description="from a block's end to the first instruction of the next in its place"
+    )
     source: str | None = None
 
 

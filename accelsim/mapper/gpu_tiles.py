@@ -76,7 +76,7 @@ def space(gpu: Gpu, kernel: KernelDescriptor, sizes: Mapping[str, int]) -> list[
     else:
         tiles, own = iter(()), [kernel.tile(dict(sizes))]
     return [
-        Candidate(kernel, tile, refusal(gpu, kernel, tile, scores, values))
+        Candidate(kernel, tile, refusal(gpu, kernel, tile, scores, values, sizes.get("bits", 16)))
         for tile in dict.fromkeys(replace(t, when=()) for t in (*own, *tiles))
     ]
 
@@ -119,12 +119,13 @@ def legal(gpu: Gpu, kernel: KernelDescriptor, scores: int, values: int) -> Itera
 
 
 def refusal(
-    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, scores: int, values: int
+    gpu: Gpu, kernel: KernelDescriptor, tile: Tile, scores: int, values: int, bits: int = 16
 ) -> Refusal | None:
     """The first resource that a tile needs more of than a block or a multiprocessor has."""
     if kernel.family not in ("attention", "decode"):
         return None
-    need, most = registers(kernel, tile, values if kernel.family == "attention" else scores, gpu)
+    width = values if kernel.family == "attention" else scores
+    need, most = registers(kernel, tile, width, gpu, bits)
     if need > most:
         return Refusal("registers", need, most)
     threads = tile.threads + (128 if kernel.path == "wgmma" else 0)
@@ -137,12 +138,13 @@ def refusal(
 
 
 def registers(
-    kernel: KernelDescriptor, tile: Tile, values: int, gpu: Gpu | None = None
+    kernel: KernelDescriptor, tile: Tile, values: int, gpu: Gpu | None = None, bits: int = 16
 ) -> tuple[int, int]:
     """Registers that a thread of the tile needs, and how many it may have.
 
     Scores, their rounded copy (wgmma's operand) and the output stay in
-    registers; a decoding warp keeps the keys on their way and its output.
+    registers; a decoding warp keeps the keys and values on their way, of so many
+    ``bits``, and its output.
 
     >>> from accelsim.load.kernel import load_kernel
     >>> registers(load_kernel("attention-1pass-wgmma"), Tile(192, 256, 12), 128)
@@ -150,7 +152,7 @@ def registers(
     """
     all_of_them = gpu.multiprocessor.registers if gpu else 65536
     if kernel.family == "decode":
-        need = tile.stages * tile.columns * values // 64 + values // 4 + SPARE
+        need = tile.stages * tile.columns * values * bits // 512 + values // 4
         return need, min(MOST, all_of_them // (tile.blocks * tile.threads))
     if kernel.path == "wgmma":
         need = tile.columns // 2 + tile.columns // 4 + values // 2 + SPARE

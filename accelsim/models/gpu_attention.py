@@ -345,6 +345,10 @@ def _around(
     first = 2.0 * (tile.rows * case.E + tile.columns * case.E)
     numbers = 16 * tile.row_tiles * case.F / 32  # of a lane, of the output
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
+    if case.causal and not case.window:  # blocks of other lengths have ended, or have not
+        ending_share = ingest(gpu, min(case.B * case.H, gpu.multiprocessors))
+    else:
+        ending_share = share
     last = Stage(
         "output",
         issue=lane_cycles(gpu, "fma", numbers),
@@ -352,7 +356,7 @@ def _around(
         shared=2 * number * 16 * tile.row_tiles * case.F / port,
         wait=2 * gpu.waits.shuffle + gpu.waits.shared,
     )
-    stored = together * number * tile.rows * case.F / share
+    stored = together * number * tile.rows * case.F / ending_share
     # The newest keys of a window no other block has asked for before.
     lead = gpu.waits.memory * (2 if case.window and kernel.load_bytes == 0 else 1)
     return lead + together * first / share, last.cycles(warps) + stored + gpu.waits.l2

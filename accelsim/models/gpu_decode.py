@@ -16,6 +16,7 @@ from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of
 from accelsim.models.gpu_clock import settle_as_timed
 from accelsim.models.gpu_launch import Launch
 from accelsim.models.gpu_pipeline import IN_STEP, Stage, at_mean, lane_cycles
+from accelsim.models.gpu_schedule import last_together
 from accelsim.models.gpu_stream import lead
 
 
@@ -89,11 +90,15 @@ def _parts(
     keys, late = _keys(gpu, kernel, tile, case, clock_hz)
     ending = _ending(gpu, tile, case)
 
-    def lasts(running: int, more: bool) -> float:
-        return _wave(gpu, tile, walk, keys, late, running, more) + ending
-
     waves, last = divmod(walk.blocks, slots)
-    cycles = waves * lasts(slots, walk.blocks > slots) + (lasts(last, waves > 0) if last else 0.0)
+
+    def lasts(running: int, most: int, more: bool) -> float:
+        return _wave(gpu, tile, walk, keys, late, running, most, more) + ending
+
+    cycles = waves * lasts(slots, tile.blocks, walk.blocks > slots)
+    if last:
+        most = last_together(gpu.multiprocessors, waves, last, tile.blocks)
+        cycles += lasts(last, most, False)
     warps = min(walk.blocks, slots) / gpu.multiprocessors * tile.warps / schedulers
     outputs, cache = 2.0 * case.B * case.H * case.E, case.cache_bytes * walk.groups
     dots = walk.heads * walk.groups * case.M  # of a tile of queries and a key
@@ -117,7 +122,7 @@ def _parts(
 
 
 def _wave(
-    gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float, running: int, more: bool
+    gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float, running: int, most: int, more: bool
 ) -> float:
     """Cycles of a wave of ``running`` blocks without what ends them; ``more`` follow or do not.
 
@@ -131,7 +136,6 @@ def _wave(
     rounds, rest = divmod(walk.length, least)
     ahead = late if one.beside else 0.0  # nobody asks ahead for the first keys
     mean = running / gpu.multiprocessors
-    most = mean if more else math.ceil(mean)
     warps = most * tile.warps / schedulers
     keys = replace(one, memory=one.memory * mean / most)
     each_round = pooled(keys, warps, schedulers, late)

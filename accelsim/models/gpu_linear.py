@@ -9,8 +9,8 @@ from functools import cached_property
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
-from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, in_order, served
+from accelsim.models.gpu_launch import PORT_BYTES, Launch, ingest, kept_in_l2
+from accelsim.models.gpu_pipeline import IN_STEP, Stage, in_order, served
 from accelsim.models.gpu_products import product, stepped
 from accelsim.models.gpu_schedule import last_together, sharing
 
@@ -32,9 +32,9 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
     state = 4.0 * case.E * case.F * heads * segments
     numbers = 2.0 * heads * case.M
     held = numbers * (2 * case.E + 2 * case.F) + state
-    warm = held <= gpu.l2_reach_bytes
+    far = 1 - kept_in_l2(gpu, held)
     walks = (*[each] * (segments - 1), chunks - each * (segments - 1))  # the last may be short
-    outputs = Walk(gpu, kernel, tile, case, walks, True, warm).launch(
+    outputs = Walk(gpu, kernel, tile, case, walks, True, far).launch(
         numbers * (2 * case.E + case.F) + (state if segments > 1 else 0.0),
         numbers * case.F,
         numbers * (2 * case.E * across + 2 * case.F) + state,
@@ -42,7 +42,7 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
     if segments == 1:
         return [outputs]
     local = replace(tile, blocks=kernel.tile({"E": case.E, "states": 1}).blocks)
-    states = Walk(gpu, kernel, local, case, walks, False, warm).launch(
+    states = Walk(gpu, kernel, local, case, walks, False, far).launch(
         numbers * (case.E + case.F), state, numbers * (case.E * across + case.F) + state
     )
     prefix = Launch("prefix", _prefix(gpu, case, segments, state), state, state, 2 * state, {})
@@ -87,6 +87,9 @@ def _of_a_chunk(
     for rows_, columns, depth in products:
         whole = product(gpu, kernel, case.kind, rows_, columns, depth)
         parts.append(stepped(gpu, tile, whole, rows_, columns, depth) if output else whole)
+    alone = counted * (1 + kernel.waited("outputs" if output else "states", case.E))
+    short = alone - in_order(parts, 1, 1, gpu.waits.mma_issue)
+    parts[0] = replace(parts[0], wait=max(0.0, parts[0].wait + short))
     return parts
 
 
@@ -104,7 +107,7 @@ class Walk:
     case: Attention
     chunks: tuple[int, ...]
     output: bool
-    warm: bool
+    far: float
 
     @property
     def across(self) -> int:
@@ -148,7 +151,7 @@ class Walk:
         total = seconds * self.across * case.B * case.H * sum(self.chunks)
         cycles = seconds * self.gpu.brief_clock_hz(total)
         asking = min(self.blocks, self.gpu.multiprocessors)
-        return 0.0 if self.warm else max(own / self.share, cycles * asking)
+        return max(own / self.share, self.far * cycles * asking) if self.far else 0.0
 
     def step(self, residents: int, running: float) -> float:
         """Cycles of a chunk of a block, so many on its multiprocessor and so many in all.
@@ -161,16 +164,22 @@ class Walk:
         found = in_order(self.parts, warps, residents, wait.mma_issue)
         found = max(found, self.from_memory(residents, running))
         if self.output:
-            latency = wait.l2 if self.warm else wait.memory
-            found = max(found, latency + self.moved, residents * self.moved)
+            found = max(found, self.latency + self.moved, residents * self.moved)
         return found
 
     def from_memory(self, residents: int, running: float) -> float:
         """Cycles until memory has sent a chunk to each block of a multiprocessor; 0 from L2."""
         if not self.late:
             return 0.0
-        asked = self.late * running / self.gpu.multiprocessors
-        return served([asked / residents], residents, self.gpu.waits.memory)
+        asked, late = self.late * running / self.gpu.multiprocessors, self.gpu.waits.memory
+        apart = served([asked / residents], residents, late)
+        return IN_STEP * (late + asked) + (1 - IN_STEP) * apart
+
+    @property
+    def latency(self) -> float:
+        """Cycles until what is asked for begins to come."""
+        near, far = self.gpu.waits.l2, self.gpu.waits.memory
+        return near + self.far * (far - near)
 
     @property
     def moved(self) -> float:
@@ -180,10 +189,11 @@ class Walk:
 
     def lasts(self, residents: int, running: float, chunks: int) -> float:
         """Cycles of a block of so many chunks: a chunk and the state come before it begins."""
-        latency = self.gpu.waits.l2 if self.warm else self.gpu.waits.memory
         state = 4.0 * self.case.E * self.tile.columns / self.share
-        first = residents * (self.moved + state)
-        return 2 * latency + first + chunks * self.step(residents, running)
+        # Of all that L2 sends at once, and through a multiprocessor's own port.
+        asked = max(running / self.gpu.multiprocessors, residents * self.share / PORT_BYTES)
+        first = max(1.0, asked) * (self.moved + state)
+        return 2 * self.latency + first + chunks * self.step(residents, running)
 
     def cycles(self) -> float:
         """Until the last block has ended and its stores are on their way.

@@ -14,6 +14,8 @@ from accelsim.models.gpu_products import product, stepped
 from accelsim.models.gpu_rows import Rows, rows
 from accelsim.models.gpu_schedule import last_together, makespan, sharing
 
+#: Rounds of all slots in which blocks are dealt by their lengths; of more their mean tells as much.
+DEALT = 16
 #: Keys of a step of the product with V.
 STEP = 64
 
@@ -107,12 +109,14 @@ def _scores(
     slots = gpu.multiprocessors * together
     # The grid has as many blocks for every row of tiles: the last is short, others may be idle.
     ends = range(0, -(-case.M // tile.columns), walked)
-    total = None
-    if len(steps) * len(ends) * heads <= 2 * slots:
-        walks = [min(walked, max(0, n - done)) for n in steps for done in ends]
+    grid, walks = len(steps) * len(ends) * heads, [tiles / blocks]
+    total, copies = None, blocks
+    if grid <= DEALT * slots:
+        walks, copies = [min(walked, max(0, n - done)) for n in steps for done in ends], heads
+    if grid <= 2 * slots:
         each = [lasts(n, walks) for n in range(1, tile.blocks + 1)]
         total = sharing(each, heads, gpu.multiprocessors)
-    total = total or makespan(lasts(together, [tiles / blocks]), blocks, slots)
+    total = total or makespan(lasts(together, walks), copies, slots)
     scored = tiles * tile.rows * tile.columns
     return Launch(
         "scores",
@@ -174,9 +178,14 @@ def _values(
         customers = residents * tile.stages
         rounds = served(demands, customers, wait, (False, True, True)) / tile.stages
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
-        step = max(rounds, in_order(one, warps, residents, gpu.waits.mma_issue))
-        around = gpu.waits.memory + residents * (moved + 2.0 * tile.rows * case.F / share)
-        return [around + step * -(-c // STEP) for c in columns]
+        work = in_order(one, warps, residents, gpu.waits.mma_issue)
+        first = residents * max(moved, far * weights / panels * active)
+        around = gpu.waits.memory + residents * 2.0 * tile.rows * case.F / share + gpu.waits.slot
+        # The last step's work follows what has come, or the first one's has come before all work.
+        return [
+            around + max(first + n * work, n * rounds + work)
+            for n in (-(-c // STEP) for c in columns)
+        ]
 
     slots = gpu.multiprocessors * together
     if min(columns) == max(columns):

@@ -124,27 +124,35 @@ def served(
     wait: float = 0.0,
     even: Sequence[bool] = (),
     hidden: Callable[[Sequence[float]], float] = lambda times: 0.0,
+    shares: Sequence[float] = (),
 ) -> float:
     """Cycles in which each of ``customers`` goes once round stations that ask ``demands`` of it.
 
     Mean value analysis: who arrives finds what it would find with one customer
     less, and at an ``even`` station, whose services are all alike, the one under
     way half done.  ``wait`` passes beside all stations; of the times at the
-    stations some may be ``hidden`` behind others.  No station gives more than
-    all of its time.
+    stations some may be ``hidden`` behind others.  A station may have several
+    servers, of which each customer has one and finds there its ``shares`` of all
+    who wait.  No station gives more than all of its time.
 
     >>> served([10.0, 10.0], 1), served([10.0, 10.0], 2), served([10.0, 10.0], 2, even=(1, 1))
     (20.0, 30.0, 25.0)
+    >>> served([10.0], 4, shares=(0.25,)), served([10.0], 4)
+    (17.5, 40.0)
     """
     waiting, busy = [0.0] * len(demands), [0.0] * len(demands)
     alike = even or [False] * len(demands)
+    shares = shares or [1.0] * len(demands)
+    most = max(demand * share for demand, share in zip(demands, shares, strict=True))
     cycles = 0.0
     for number in range(1, customers + 1):
         times = [
-            demand * (1 + ahead - (rest / 2 if same else 0.0))
-            for demand, ahead, rest, same in zip(demands, waiting, busy, alike, strict=True)
+            demand * (1 + share * (ahead - (rest / 2 if same else 0.0)))
+            for demand, share, ahead, rest, same in zip(
+                demands, shares, waiting, busy, alike, strict=True
+            )
         ]
-        cycles = max(wait + sum(times) - hidden(times), number * max(demands))
+        cycles = max(wait + sum(times) - hidden(times), number * most)
         waiting = [number * time / cycles if cycles else 0.0 for time in times]
         busy = [number * demand / cycles if cycles else 0.0 for demand in demands]
     return cycles

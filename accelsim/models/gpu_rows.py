@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
-from accelsim.ir.kernel import KernelDescriptor, Overlap, Tile
+from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_launch import Launch, ingest
-from accelsim.models.gpu_pipeline import Stage, in_order, in_phase, staggered, tile_cycles
+from accelsim.models.gpu_pipeline import Stage, in_order, in_phase, served, staggered
 
 #: Numbers that 1024 threads take in one round, 16 bytes each.
 ROUND = 8192
@@ -44,29 +44,33 @@ def rows(
         raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(sorted(counts)))
     limit = gpu.multiprocessor
     threads = row_threads(kernel, form, case.columns)
-    warps = threads / 32
     together = max(1, min(limit.blocks, limit.threads // threads))
     together = min(together, -(-case.rows // gpu.multiprocessors))
     slots = together * gpu.multiprocessors
-    each = counts[form] * -(-case.columns // 8 // threads)  # instructions of a warp
-    each += counts.get(f"{form} row", 0.0)
+    each, issued, waited = issued_of(kernel, form, case.columns, threads, share)
     size = 2.0 * case.columns
     active = min(case.rows, gpu.multiprocessors)
-    rate = ingest(gpu, active) if near else gpu.memory.copy / gpu.clock_hz / active
+    rate = ingest(gpu, active) if near else _copied(gpu, share) / gpu.clock_hz / active
     sweeps = {"held": 1, "derived": 2}.get(form, kernel.passes)
     again = 0.0 if together * size <= limit.shared_bytes else size / ingest(gpu, active)
-    work = warps * each / limit.schedulers
-    walk = _row(gpu, share * size / rate, share * again, work, sweeps, warps)
-    overlap: Overlap = "in phase" if together < 2 else "staggered"
+    work = issued / limit.schedulers
+    walk = _row(gpu, share * size / rate, share * again, work, sweeps, waited + gpu.waits.slot)
+
+    def lasts(residents: int) -> float:
+        if together < 2:
+            return in_phase(walk, residents)
+        demands = each, sum(stage.memory for stage in walk)
+        wait = sum(stage.wait for stage in walk)
+        return served(demands, residents, wait, shares=(work / each, 1.0))
+
     waves, rest = divmod(case.rows, slots)
-    cycles = waves * tile_cycles(walk, together, together, overlap)
+    cycles = waves * lasts(together)
     if rest:  # the last round has room to itself
-        last = -(-rest // gpu.multiprocessors)
-        cycles += tile_cycles(walk, last, last, overlap)
+        cycles += lasts(-(-rest // gpu.multiprocessors))
     if gpu.launch.blocks_hz:
         started = case.rows * gpu.clock_hz / gpu.launch.blocks_hz
         cycles = max(cycles, started + in_phase(walk, 1))
-    lanes = case.rows * warps * each * 16  # half of the instructions, by their energy
+    lanes = case.rows * issued * 16  # half of the instructions, by their energy
     more = (sweeps - 1) * (again > 0)
     taken = _Taken(cycles, slots, case.rows, walk, together, more, lanes, threads)
     return _launch(gpu, kernel, case, taken)
@@ -121,29 +125,62 @@ def row_threads(kernel: KernelDescriptor, form: str, columns: int) -> int:
     return min(1024, -(-columns // (32 * each)) * 32)
 
 
+def _copied(gpu: Gpu, share: float) -> float:
+    """Bytes a second of a copy of rows of which a ``share`` is moved: parts are read in panels."""
+    memory = gpu.memory
+    if share == 1.0 or not memory.panels:
+        return memory.copy
+    return 1 / (1 / memory.copy + (1 / memory.panels - 1 / memory.read) / 2)
+
+
+def issued_of(
+    kernel: KernelDescriptor, form: str, columns: int, threads: int, share: float
+) -> tuple[float, float, float]:
+    """Instructions of the warp that has most of a row, of all its warps, and what the one waits.
+
+    Of rows of which only a ``share`` is seen, one as long as another, the mean.
+    """
+    counts, waits = dict(kernel.instructions), dict(kernel.waits)
+    kind = form if share == 1.0 else f"{form} causal"
+    own = counts.get(f"{kind} row", counts.get(f"{form} row", 0.0))
+
+    def pieces(size: float) -> float:
+        return math.ceil(columns / size) if share == 1.0 else share * columns / size + 0.5
+
+    each = counts[form] * pieces(8.0 * threads) + own
+    issued = counts[form] * pieces(256.0) + own * threads / 32
+    return each, issued, each * waits.get(kind, waits.get(form, 0.0))
+
+
+def _reduction(gpu: Gpu, warps: float) -> float:
+    """Cycles of a reduction over a block: over each warp, and over what the warps have."""
+    wait = gpu.waits
+    found = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
+    return found + wait.shared + warps * wait.alu
+
+
 def _row(
-    gpu: Gpu, moved: float, again: float, work: float, sweeps: int, warps: float
+    gpu: Gpu, moved: float, again: float, work: float, sweeps: int, waited: float
 ) -> list[Stage]:
     """Stages of a block's row: ``moved`` cycles to read it, as many to write, ``work`` between.
 
-    A row that is held in registers is there before anything is done with it;
-    else each sweep reads (``again`` cycles from L2) and computes as it goes.
+    Its instructions wait ``waited`` cycles in all.  A row that is held in
+    registers is there before anything is done with it; else each sweep reads
+    (``again`` cycles from L2) and computes as it goes.
     """
     wait = gpu.waits
-    reduction = 5 * (wait.shuffle + wait.alu) + 2 * (wait.barrier + wait.barrier_warp * warps)
-    reduction += wait.shared + warps * wait.alu
     if sweeps == 1:
         return [
             Stage("read", memory=moved, wait=wait.memory),
-            Stage("compute", issue=work, wait=2 * reduction),
+            Stage("compute", issue=work, wait=waited),
             Stage("write", memory=moved),
         ]
-    part = work / sweeps
-    middle = Stage("sweep", memory=again, issue=part, wait=wait.l2 + reduction)
+    part, late = work / sweeps, waited / sweeps
+    middle = Stage("sweep", memory=again, issue=part, wait=wait.l2 + late)
     return [
-        Stage("read", memory=moved, issue=part, wait=wait.memory + reduction),
+        Stage("read", memory=moved, issue=part, wait=wait.memory + late),
         *[middle] * (sweeps - 2),
-        Stage("write", memory=moved + again, issue=part, wait=wait.l2),
+        Stage("write", memory=moved + again, issue=part, wait=wait.l2 + late),
     ]
 
 
@@ -195,7 +232,8 @@ def _of_blocks(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Rows) -> La
     residents = min(tile.blocks, -(-case.rows // gpu.multiprocessors))
     size = 2.0 * case.columns
     moved = size / (gpu.memory.copy / gpu.clock_hz / active)
-    walk = _row(gpu, moved, 0.0, tile.warps * each / limit.schedulers, 1, tile.warps)
+    work, late = tile.warps * each / limit.schedulers, 2 * _reduction(gpu, tile.warps)
+    walk = _row(gpu, moved, 0.0, work, 1, late)
     far = 0.0
     if tile.way == "again":
         sweeps = kernel.passes - 1

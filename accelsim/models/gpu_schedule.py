@@ -91,11 +91,13 @@ def sharing(
         there = durations[len(resident[unit]) - 1]
         return since[unit] + min(left * there[int(kind)] for kind, left in resident[unit])
 
-    ends = [(next_end(unit), unit) for unit in range(len(resident))]
+    ended = [0] * len(resident)
+    ends = [(next_end(unit), 0, unit) for unit in range(len(resident))]
     heapq.heapify(ends)
     now = 0.0
     while ends:
-        now, unit = heapq.heappop(ends)
+        now, _, unit = heapq.heappop(ends)
+        ended[unit] += 1
         mine = resident[unit]
         there, passed = durations[len(mine) - 1], now - since[unit]
         for one in mine:
@@ -107,7 +109,7 @@ def sharing(
             number += 1
         since[unit] = now
         if mine:
-            heapq.heappush(ends, (next_end(unit), unit))
+            heapq.heappush(ends, (next_end(unit), ended[unit], unit))
     return now
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 from accelsim.gpu import (
     attention,
@@ -19,6 +21,7 @@ from accelsim.gpu import (
     linear,
     linear_full,
     measure,
+    microbench,
     neighbourhood,
     rows,
     sparse,
@@ -36,7 +39,7 @@ from accelsim.gpu.grid import (
     rows_row,
     times,
 )
-from accelsim.gpu.kernel import load
+from accelsim.gpu.kernel import Kernel, load
 from accelsim.gpu.record import document, fields, write
 from tests.gpu.cases import (
     ALL,
@@ -58,6 +61,15 @@ from tests.gpu.cases import (
     TILINGS,
     WALKS,
 )
+
+#: Shared memory with which a multiprocessor has room for one block.
+ALONE_BYTES: Final = 120 << 10
+#: Operations on rows and their forms, for counting what a block alone waits.
+ALONE_ROWS: Final[tuple[tuple[rows.Op, rows.Form], ...]] = (
+    ("softmax", "held"), ("softmax", "textbook"), ("softmax", "derived"),
+    ("rmsnorm", "held"), ("rmsnorm", "textbook"), ("rmsnorm", "derived"),
+    ("layernorm", "held"), ("layernorm", "textbook"), ("layernorm", "derived"),
+)  # fmt: skip
 
 
 def counters(out: Path, seed: int = COUNTED_SEED) -> None:
@@ -99,6 +111,60 @@ def decode_counters(out: Path) -> None:
         kernels = ["split", "merge"] if splits > 1 else ["split"]
         told.append({"case": {"cache": asdict(cache)}, "kernels": kernels})
     write(out / "counters.json", document("decode-counters", told))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Kernels that are loaded meanwhile take shared memory until a multiprocessor has one block."""
+
+    def roomy(source: str, entry: str, defines: Any, threads: int, shared: int = 0) -> Kernel:
+        wide = entry in ("split", "chunks", "rows")
+        return load(source, entry, defines, threads, max(shared, ALONE_BYTES) if wide else shared)
+
+    modules: tuple[Any, ...] = (decode, linear, rows)
+    for module in modules:
+        module.load = roomy
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.load = load
+
+
+def alone_waits(out: Path) -> None:
+    """Blocks alone on their multiprocessors for a profiler: what their own instructions wait."""
+    told = []
+
+    def tell(case: dict[str, object], run: Callable[[], None], kernels: list[str]) -> None:
+        run()
+        cupy().cuda.runtime.deviceSynchronize()
+        told.append({"case": case, "kernels": kernels})
+
+    with alone():
+        for bits, dim in ((bits, dim) for bits in decode.BITS for dim in attention.HEAD_DIMS):
+            cache = Cache(32, 16, 16, 8192, dim, bits)
+            splits, _ = decode.splits_of(cache, decode.walk_of(cache), device().multiprocessors)
+            kernels = ["split", "merge"] if splits > 1 else ["split"]
+            tell({"cache": asdict(cache)}, decode.decode(Step(cache, 3)), kernels)
+        for dim, heads in ((64, 24), (96, 8), (128, 12)):
+            shape = Shape(1, heads, 2816, 2816, dim)
+            run = linear.linear(linear.Decayed(shape, seed=2))
+            tell({"linear": asdict(shape)}, run, ["chunks", "prefix", "chunks"])
+        for op, form in ALONE_ROWS:
+            sizes = {"op": op, "form": form, "rows": 8192, "columns": 1024}
+            tell(sizes, rows.fresh(op, form, 8192, 1024, "bf16"), ["rows"])
+        for columns in (1024, 2048):
+            scores = halves.normal((8, columns, columns), "bf16", 1, 2.0)
+            sizes = {"op": "softmax", "form": "held causal", "rows": 8 * columns}
+            run = rows.softmax(scores, columns, "bf16", causal_offset=0)
+            tell({**sizes, "columns": columns}, run, ["rows"])
+    write(out / "counters.json", document("alone-waits", told))
+
+
+def slots(out: Path) -> None:
+    """Cycles between blocks in one place."""
+    found = [microbench.slot_row(threads) for threads in microbench.THREADS]
+    write(out / "slots.json", document("cycles between blocks", found))
 
 
 def steadily(out: Path, name: str, made: Iterator[dict], **more: object) -> None:

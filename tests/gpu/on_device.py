@@ -204,6 +204,8 @@ STEPS = {
     "sparse": checks.sparses,
     "counters": campaign.counters,
     "decode-counters": campaign.decode_counters,
+    "alone-waits": campaign.alone_waits,
+    "slots": campaign.slots,
     "judged-counters": lambda o: campaign.counters(o, JUDGED_SEED),
     "judged-attention": campaign.judged,
     "judged-decode": campaign.judged_decode,
