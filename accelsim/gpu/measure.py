@@ -145,13 +145,15 @@ def timed(
 ) -> Timing:
     """Time ``run``, which enqueues one launch (or a pipeline of them), in rested short trains.
 
-    ``ahead_s`` is the delay that lets the host enqueue all of it before it starts,
-    ``budget_s`` how long a train lasts.  Clocks sag for milliseconds behind other work, and
-    for as long as a long train lasts; short trains after a rest repeat within 1 %.
+    ``ahead_s`` is the least delay that lets the host enqueue all of it before it starts (twice
+    what the host took for it, if that is more), ``budget_s`` how long a train lasts.  Clocks sag
+    for milliseconds behind other work, and for as long as a long train lasts; short trains after
+    a rest repeat within 1 %.
     """
     module = cupy()
     for _ in range(3):
         run()
+    ahead_s = max(ahead_s, 2 * max(_host_s(run) for _ in range(3)))
     events = [module.cuda.Event() for _ in range(2 * most)]
 
     def enqueue(first: Any, last: Any) -> None:
@@ -180,6 +182,13 @@ def timed(
         why |= board().why() or 0
         found.append([between(*pair) for pair in pairs])
     return Timing.of(found, probed_hz(sink), reasons(why))
+
+
+def _host_s(run: Callable[[], None]) -> float:
+    """Seconds that the host takes to enqueue a launch."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def _keep_busy(

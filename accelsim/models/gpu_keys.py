@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,14 +91,15 @@ Span(tiles=0, masked=0, unseen=0.0), Span(tiles=2, masked=1, unseen=0.0)]
 def heads_drawn(case: Attention, tile: Tile) -> int:
     """Heads that differ: all that a block list draws for, as far as their blocks are few.
 
-    >>> heads_drawn(Attention(1, 16, 16, 1024, 1024, 64, 64, kept=0.5), Tile(128, 128, 4))
+    Sequences of a batch share the lists of their heads.
+
+    >>> heads_drawn(Attention(2, 16, 16, 1024, 1024, 64, 64, kept=0.5), Tile(128, 128, 4))
     16
     """
-    heads = case.B * case.H
     if case.kept == 1 or case.causal:
         return 1
     most = max(1, DRAWN // -(-case.P // tile.rows))
-    return next(n for n in range(min(heads, most), 0, -1) if heads % n == 0)
+    return next(n for n in range(min(case.H, most), 0, -1) if case.H % n == 0)
 
 
 def spans(case: Attention, tile: Tile, heads: int = 1) -> list[Span]:
@@ -113,7 +113,7 @@ def spans(case: Attention, tile: Tile, heads: int = 1) -> list[Span]:
         edge = 1.0 if case.M % tile.columns else 0.0
         blocks = -(-case.P // tile.rows)
         if case.kept < 1:
-            drawn = _drawn(tiles, case.kept, blocks * heads)
+            drawn = _drawn(tiles, case.kept, blocks * heads, _diagonal(case, tile))
             return [Span(count, edge * case.kept) for count in drawn]
         return [Span(float(tiles), edge)] * blocks
     start = np.arange(0, case.P, tile.rows)
@@ -151,22 +151,51 @@ def _seen(
     return found
 
 
-def _drawn(tiles: int, kept: float, blocks: int) -> list[float]:
+def _diagonal(case: Attention, tile: Tile) -> float:
+    """Key tiles of a query tile that the diagonal passes, on the mean; all that are kept at most.
+
+    >>> _diagonal(Attention(1, 1, 1, 1024, 1024, 64, 64, kept=0.5), Tile(128, 64, 4))
+    2.0
+    """
+    tiles = -(-case.M // tile.columns)
+    start = np.arange(0, case.P, tile.rows)
+    first = np.minimum(start // tile.columns, tiles - 1)
+    last = np.minimum((start + tile.rows - 1) // tile.columns, tiles - 1)
+    return min(float(np.mean(last - first + 1)), tiles * case.kept)
+
+
+def _drawn(tiles: int, kept: float, blocks: int, always: float = 0.0) -> list[float]:
     """Key tiles of blocks that keep each tile with the same chance: an even sample of their counts.
 
-    The counts are binomial; blocks are taken in no order of length.
+    The counts are binomial but for tiles that are kept ``always``, those of the
+    diagonal; blocks are taken in no order of length.
 
-    >>> sum(_drawn(100, 0.3, 4)) / 4, _drawn(100, 0.3, 1)
-    (30.0, [30.0])
+    >>> _drawn(100, 0.3, 1), _drawn(10, 0.3, 2, always=3.0), sorted(_drawn(10, 0.5, 4))
+    ([30.0], [3.0, 3.0], [3.0, 4.0, 6.0, 7.0])
     """
-    deviation = math.sqrt(tiles * kept * (1 - kept))
-    normal = NormalDist()
+    others = max(0, round(tiles - always))
+    chance = min(1.0, max(0.0, tiles * kept - always) / others) if others else 0.0
     places = sorted(range(blocks), key=lambda n: (n * _GOLDEN) % 1.0)
+    counts = _binomial(others, chance, (np.arange(blocks) + 0.5) / blocks)
     found = [0.0] * blocks
-    for rank, place in enumerate(places):
-        away = normal.inv_cdf((rank + 0.5) / blocks)
-        found[place] = min(float(tiles), max(1.0, tiles * kept + deviation * away))
+    for place, count in zip(places, counts.tolist(), strict=True):
+        found[place] = min(float(tiles), max(1.0, always + count))
     return found
+
+
+def _binomial(number: int, chance: float, shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The least counts that so many draws pass with no more than these shares.
+
+    >>> _binomial(10, 0.5, np.array([0.1, 0.5, 0.9])).tolist()
+    [3, 5, 7]
+    """
+    if not 0.0 < chance < 1.0:
+        return np.full(len(shares), round(number * chance))
+    counts = np.arange(number + 1)
+    ways = np.array([math.lgamma(n + 1) for n in range(number + 1)])
+    logs = ways[-1] - ways - ways[::-1] + counts * math.log(chance)
+    logs += (number - counts) * math.log1p(-chance)
+    return np.minimum(number, np.searchsorted(np.cumsum(np.exp(logs)), shares))
 
 
 def moved(tiles: float, rows: int) -> float:
