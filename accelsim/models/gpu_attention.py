@@ -304,7 +304,7 @@ def _durations(
         before, after = _around(gpu, kernel, tile, case, residents, warps, share, number)
         if kernel.persistent:  # its next keys are there by then, its next queries are not
             before = gpu.waits.memory + residents * 2.0 * tile.rows * case.E / share
-        around = first + after + before
+        around = first + after + before + gpu.waits.slot
         spared = max(0.0, cycles - alone) if kernel.skips else 0.0  # by who sees nothing
         return [around + s.tiles * cycles + s.masked * masked - s.unseen * spared for s in walked]
 

@@ -52,12 +52,12 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
 def _prefix(gpu: Gpu, case: Attention, segments: int, state: float) -> float:
     """Cycles of adding segments' states up: ``state`` bytes of them, a thread four numbers.
 
-    A thread asks for the decay, then for ``AHEAD`` segments' numbers at once, and
-    writes as many; what other multiprocessors have just written is as far as memory.
+    A thread asks for the decay and ``AHEAD`` segments' numbers at once, and writes
+    as many; what other multiprocessors have just written is as far as memory.
     """
     threads = float(case.E * case.F * case.B * case.H) / 4
     waves = math.ceil(threads / (gpu.multiprocessors * gpu.multiprocessor.threads))
-    rounds = -(-segments // AHEAD) + 1
+    rounds = -(-segments // AHEAD)
     moved = 2 * state / gpu.multiprocessors / ingest(gpu, gpu.multiprocessors)
     return (waves * rounds + 1) * gpu.waits.memory + moved
 
