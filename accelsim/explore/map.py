@@ -84,7 +84,7 @@ def map_(
     fits, with the level that is too small.  Ctrl-C ends the search with the best
     so far.
 
-    >>> found = map_("matmul", arch="teaching", shape="M=16,N=16,K=16")
+    >>> found = map_("matmul", arch="teaching", shape="M=64,N=64,K=64")
     >>> found.claim
     'optimal: no mapping is below the lower bound'
     """

@@ -37,6 +37,8 @@ GAP: Final = 1e-3
 GROWN_POINTS: Final = 6
 #: Rooms are tried in steps of this factor, less one.
 ROOM: Final = 2**0.25 - 1
+#: A simulation that takes this share longer than the model is told of with what was shown.
+FELT: Final = 0.01
 #: A larger resource that brings less than this share brings nothing.
 WORTH: Final = 5e-4
 
@@ -47,7 +49,8 @@ class Mapped:
 
     ``lean``: it was found for the least room at which no latency is lost.
     ``simulated_s``: what the simulator makes of it, if it was asked.  ``set_aside``
-    is the mapping that the model has for better and that stalls in simulation.
+    is the mapping that the model has for better and that stalls in simulation;
+    ``design`` the shipped design whose mapping this is, if it was not found.
     """
 
     task: Task
@@ -60,6 +63,7 @@ class Mapped:
     lean: bool = False
     simulated_s: float | None = None
     set_aside: Mapped | None = None
+    design: str = ""
 
     @property
     def goal(self) -> Goal:
@@ -78,8 +82,25 @@ class Mapped:
         return float(judged.goal.value(*judged.result.floor)[0])
 
     @property
+    def simulated_above(self) -> float | None:
+        """The share by which the simulator takes longer than the model; None where not asked."""
+        if self.simulated_s is None or not self.estimate.latency_s:
+            return None
+        return self.simulated_s / self.estimate.latency_s - 1
+
+    @property
     def claim(self) -> str:
-        """What was shown about the mapping."""
+        """What was shown about the mapping, and whether it is more than the model's word."""
+        told = [self._shown]
+        if self.design:
+            told.append(f"the mapping of the design {self.design}")
+        if (above := self.simulated_above or 0.0) > FELT:
+            told.append(f"by the model: the simulator takes {above:.1%} longer")
+        return "; ".join(told)
+
+    @property
+    def _shown(self) -> str:
+        """What was shown about the mapping by the model."""
         if self.lean:
             return f"as fast as with all the room, in the least room to within {ROOM:.0%}"
         if self.value <= self.lower_bound * (1 + 1e-9):
@@ -105,6 +126,8 @@ class Mapped:
     @cached_property
     def grown(self) -> tuple[dict[str, Any], ...]:
         """What twice as much of each resource of the machine would bring, the most first."""
+        if self.design and self.set_aside is not None:
+            return self.set_aside.grown  # a design's mapping is not searched
         found = []
         for resource, machine in doubled(self.task.arch):
             task = replace(self.task, arch=machine)
@@ -177,6 +200,8 @@ class Mapped:
             "above_bound": self.value / self.lower_bound - 1 if self.lower_bound else None,
             "claim": self.claim,
             "simulated_s": self.simulated_s,
+            "simulated_above": self.simulated_above,
+            "design": self.design or None,
             "search": {
                 "groups": len(groups),
                 "mappings": sum(f.mappings for f in groups.values()),

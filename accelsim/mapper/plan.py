@@ -254,7 +254,7 @@ def document(mapping: BoundMapping, problem: Problem) -> dict[str, Any]:
             "group": group.name,
             **_cuts(group.parts, problem),
             "nest": _tree(group.tree),
-            "schedule": [{"run": list(stage.einsums)} for stage in group.stages],
+            "schedule": [_stage(stage) for stage in group.stages],
         }
         for group in mapping.groups
     ]
@@ -270,6 +270,12 @@ def _cuts(parts: Sequence[tuple[str, tuple[Loop, ...]]], problem: Problem) -> di
     if short:
         found["imperfect"] = list(short)
     return found
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    """A stage as the plain value of a mapping file."""
+    stalls = [{"einsum": s.einsum, "times": s.times, "why": s.why} for s in stage.stalls]
+    return {"run": list(stage.einsums)} | ({"stall": stalls} if stalls else {})
 
 
 def _tree(tree: Tree) -> dict[str, Any]:
@@ -290,6 +296,10 @@ def _tree(tree: Tree) -> dict[str, Any]:
             said["copies"] = hold.copies
         if hold.shares:
             said["shares"] = hold.shares
+        if hold.spill:
+            said["spill"] = True
+        if hold.staged is not None:
+            said["staged"] = dict(hold.staged)
         holds.setdefault(hold.level, []).append(said if len(said) > 1 else hold.tensor)
     if holds:
         node["hold"] = holds

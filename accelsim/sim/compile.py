@@ -9,19 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from accelsim.errors import InputError, refuse
-from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Access
-from accelsim.ir.mapping import Group, Hold, Leaf, Node, walk
-from accelsim.ir.mapping import Mapping as BoundMapping
-from accelsim.ir.problem import Problem
+from accelsim.ir.mapping import Hold, Leaf, Node, walk
 from accelsim.sim.cuts import cuts, own_cuts, turned
 from accelsim.sim.listing import Turn, numbered
 from accelsim.sim.nest import Nest, folds
 from accelsim.sim.orders import Orders
+from accelsim.sim.pairs import pairs
 from accelsim.sim.program import (
     STREAM_SLOTS,
     Buffer,
@@ -31,47 +30,22 @@ from accelsim.sim.program import (
     Task,
     Wait,
     Way,
-    rates,
     tile_of,
 )
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Schedule, Solver
-from accelsim.sim.search import Search, Trial
 from accelsim.sim.short import Length, ShortVisits
-from accelsim.sim.steady import ends, tried
 from accelsim.sim.tiles import MOST_INSIDE, Line, Visits, Words, elements
 
-#: Iterations that make a steady state; with fewer the first schedule is kept.
-ENOUGH = 24
+
+class Scheduled(NamedTuple):
+    """A schedule, and its solver where others may be tried."""
+
+    solver: Solver | None
+    schedule: Schedule
 
 
-def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group: Group) -> Program:
-    """The program of one group: where its first schedule stalls, the fastest that is found.
-
-    Raises InputError where tiles do not fit, a unit lacks an operation, or
-    the schedule has no room to repeat.
-    """
-    compiler = _Compiler(Nest(problem, arch, mapping, group))
-    solver, schedule = compiler.scheduled()
-    program = compiler.program(schedule)
-    if solver is None or program.count < ENOUGH:
-        return program
-    ports = rates(arch)
-    if not tried(program, ports).stalls:
-        return program
-
-    def trial(schedule: Schedule, most: float) -> Trial:
-        return tried(compiler.program(schedule), ports, most)
-
-    program = compiler.program(Search(solver, trial).run())
-    if program.ticks > 1 and not ends(program, ports):  # its turns do not always go together
-        solver, _ = compiler.scheduled(cut=False)
-        assert solver is not None
-        program = compiler.program(Search(solver, trial).run())
-    return program
-
-
-class _Compiler:
+class Compiler:
     """Compiles one group."""
 
     def __init__(self, nest: Nest) -> None:
@@ -110,9 +84,10 @@ class _Compiler:
             held = sum(b.slot_bytes * b.copies for b in self.buffers if b.level == level.name)
             laid[level.name] = total - self.shares.get(level.name, 0.0) * spills - held
         fill = max(arch.unit[w.leaf.unit].fill_cycles for w in nest.work.values())
+        own = [self._leaving(b) for b in self.buffers] if schedule.pairs else self.buffers
         return Program(
             nest.group.name, nest.steps, tuple(n * ticks for n in nest.bodies), tuple(stages),
-            turned(nest, self.buffers, schedule.cuts, schedule.lags, ticks), laid,
+            turned(nest, own, schedule.cuts, schedule.lags, ticks), laid,
             math.ceil(fill), ticks,
         )  # fmt: skip
 
@@ -152,6 +127,7 @@ class _Compiler:
             turn=n,
             loops=cut.around if cut else (),
             begin=schedule.plan[turn].begin,
+            pair=schedule.pair(einsum),
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -362,10 +338,12 @@ class _Compiler:
 
     # -- schedule ----------------------------------------------------------------------------
 
-    def scheduled(self, cut: bool = True) -> tuple[Solver | None, Schedule]:
+    def scheduled(self, cut: bool = True, beside: bool = False) -> Scheduled:
         """A first schedule, and its solver where others may be tried.
 
-        Steps may overlap where all rooms fit at once.  ``cut``: they may have turns.
+        Steps may overlap where all rooms fit at once.  ``cut``: they may have turns;
+        ``beside``: Einsums are side by side instead.  Raises InputError where no
+        schedule keeps all orders.
         """
         units = {e: w.leaf.unit for e, w in self.nest.work.items()}
         orders = [*self.orders.data(), *self.orders.slots(), *self.orders.homes()]
@@ -375,12 +353,21 @@ class _Compiler:
         inside = [(o.before, o.after) for o in orders if o.why == "inside"]
         shared = cuts(self.nest, inside, self._cycles)
         every = own_cuts(self.nest, shared, self._cycles)
-        found = [some for some in (shared, every) if some and cut]
-        solver = Solver(self.nest.group, units, orders, cycles, found, words)
+        found = [some for some in (shared, every) if some and cut and not beside]
+        two = pairs(self.nest, orders, cycles.__getitem__) if beside else ()
+        solver = Solver(self.nest.group, units, orders, cycles, found, words, two)
         schedule = solver.solve(trail=not faults)
         if faults and any(schedule.lags.values()):
             raise InputError(faults)
-        return (None if faults else solver), schedule
+        return Scheduled(None if faults else solver, schedule)
+
+    def _leaving(self, buffer: Buffer) -> Buffer:
+        """The buffer, whose tiles leave while they are written if it has two of a step's."""
+        moves = [any(x.coefficient(r.part) for x in buffer.visits.lines)
+                 for r in buffer.visits.inside]  # fmt: skip
+        tiles = math.prod(r.trips for r, on in zip(buffer.visits.inside, moves, strict=True) if on)
+        alone = len(buffer.writers) == 1
+        return replace(buffer, leaves=tiles if buffer.copies > 1 and alone else 1)
 
     def _others(self, buffer: Buffer) -> int:
         """Steps of other tiles from a tile's visit to the next with the same elements."""

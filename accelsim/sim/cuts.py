@@ -117,7 +117,7 @@ def cuts(
     """
     groups: list[set[str]] = []
     for one, other in pairs:
-        if one != other and _common(nest, {one, other}):
+        if one != other and common(nest, {one, other}):
             met = [g for g in groups if g & {one, other}]
             groups = [g for g in groups if g not in met]
             groups.append({one, other}.union(*met))
@@ -125,7 +125,7 @@ def cuts(
     for group in groups if not nest.short else ():
         works = [nest.work[e] for e in group]
         cut, most = Cut(frozenset(group), ()), min(MOST_TURNS, *map(cycles, group))
-        for loop in _common(nest, group):
+        for loop in common(nest, group):
             more = replace(cut, loops=(*cut.loops, loop))
             if more.rounds > most:
                 break
@@ -137,7 +137,7 @@ def cuts(
     return found
 
 
-def _common(nest: Nest, einsums: set[str]) -> tuple[Loop, ...]:
+def common(nest: Nest, einsums: set[str]) -> tuple[Loop, ...]:
     """The loops inside a step around all of some Einsums."""
     paths = zip(*(nest.work[e].above for e in einsums), strict=False)
     common = tuple(nodes[0] for nodes in paths if all(n is nodes[0] for n in nodes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,7 +51,10 @@ class Edge(NamedTuple):
 
 
 class Edges:
-    """The edges of a group whose Einsums are in some stages and positions, on some units."""
+    """The edges of a group whose Einsums are in some stages and positions, on some units.
+
+    Two that are ``beside`` each other are side by side where they trail alike.
+    """
 
     def __init__(
         self,
@@ -59,9 +62,10 @@ class Edges:
         stage: Mapping[str, int],
         position: Mapping[str, int],
         units: Mapping[str, str],
+        beside: Set[frozenset[str]] = frozenset(),
     ) -> None:
         self.orders, self.stage = tuple(orders), stage
-        self.position, self.units = position, units
+        self.position, self.units, self.beside = position, units, beside
 
     def of(self, lags: Mapping[str, int], cuts: Mapping[str, Cut]) -> list[Edge]:
         """The edges where Einsums trail by ``lags`` and are cut into turns."""
@@ -87,7 +91,10 @@ class Edges:
             yield from _rounds(o, behind, cuts[before], cuts[after])
             return
         last, first = (before, turns_of(before, cuts) - 1), (after, 0)
-        if o.why == "inside":
+        if {before, after} in self.beside and lags[before] == lags[after] and not o.steps:
+            if o.why == "inside":
+                yield Edge(last, first, 1, o.far)
+        elif o.why == "inside":
             yield Edge(last, first, 0, None)
             yield Edge(last, first, 1, o.far)
             one, other = sorted((before, after), key=lambda e: self.position[e])

@@ -2,7 +2,8 @@
 
 Units begin a stage together and each works through its tasks in order; a
 task starts when its tiles are there and what it must wait for in this stage
-has ended, and takes as long as its cycles and its words at the ports need.
+has ended, and takes as long as its cycles and its words at the ports need; two
+side by side (``sim.pairs``) as long as the slower.
 What happens next is a task that ends or a tile that has passed its ports;
 both free slots and let others start.
 
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from accelsim.errors import InputError, refuse
-from accelsim.sim.machine import Ports, Request, Room, Slots, Transfer
+from accelsim.sim.machine import Due, Ports, Request, Room, Slots, Transfer
 from accelsim.sim.program import Fixed, Program, Stage, Task, tile_of
 from accelsim.sim.shapes import Shapes
 from accelsim.sim.trace import Recorder
@@ -34,8 +35,8 @@ class Turn:
     """One unit in one stage: tasks left, time, busy cycles, and waits with their causes.
 
     While ``task`` runs, it ends at ``end``, or when all that is ``coming`` is
-    there, if that is later; ``slow`` is why.  ``lacks`` is what the next task
-    waited for last, ``cause`` why.
+    there, if that is later; ``slow`` is why.  One ``beside`` it ends with it.
+    ``lacks`` is what the next task waited for last, ``cause`` why.
     """
 
     unit: str
@@ -48,6 +49,7 @@ class Turn:
     end: int = 0
     slow: str = ""
     coming: list[tuple[Slots, int]] = field(default_factory=list)
+    beside: tuple[Turn, ...] = ()
     lacks: Slots | None = None
     cause: str = ""
 
@@ -122,6 +124,8 @@ class Engine:
         slots.next = slots.following(slots.next)
         slots.writes[tile] = len(slots.buffer.writers)
         slots.drains[tile] = move.drain
+        if move.early is not None:
+            slots.early[tile] = move.early
         end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
         slots.covers[tile] = end
         self._take(slots, 1)
@@ -168,13 +172,28 @@ class Engine:
         last = einsum in slots.buffer.writers and not slots.writes[tile]
         if last and drain is not None:
             slots.upto[tile] = upto
-            due = slots.due(upto + (slots.copies - 1) * slots.stays)
-            for other in self.readers.get(slots.number, ()):
-                due = min(due, other.due(upto - other.buffer.ahead))
+            due = self._gone(slots, upto)
             self._ask(Transfer(slots, tile, True, due, len(drain.hops)), drain)
         self._done(slots, tile)
         if last and drain is None:
             self._progress(slots.number, upto)
+
+    def _gone(self, slots: Slots, upto: int) -> Due:
+        """When a tile is due to have left: another comes, or somebody reads what it brings."""
+        due = slots.due(upto + (slots.copies - 1) * slots.stays)
+        for other in self.readers.get(slots.number, ()):
+            due = min(due, other.due(upto - other.buffer.ahead))
+        return due
+
+    def _leave(self, slots: Slots, einsum: str, step: int) -> None:
+        """Let all but the last of a step's tiles leave while the Einsum runs that writes them.
+
+        The last leaves after it, at the same ports, so that nobody waits for these.
+        """
+        early = slots.early.get(slots.at[einsum])
+        if early is not None and einsum in slots.buffer.writers:
+            due = self._gone(slots, slots.after(step) * slots.body)
+            self._ask(Transfer(slots, slots.at[einsum], True, due, len(early.hops), True), early)
 
     def _done(self, slots: Slots, tile: int) -> None:
         """A user is done with a tile, or it has drained; behind the last its slot is free."""
@@ -183,6 +202,7 @@ class Engine:
             return
         for known in (slots.ends, slots.writes, slots.drains):
             del known[tile]
+        slots.early.pop(tile, None)
         slots.ready.remove(tile)
         self._take(slots, -1)
         self._fill(slots)
@@ -197,6 +217,8 @@ class Engine:
         while (now := self.ports.next()) is not None and now <= until:
             self.now = max(self.now, now)
             for moved in self.ports.take(self.now):
+                if moved.early:
+                    continue
                 if moved.drains:
                     upto = moved.slots.upto.pop(moved.tile)
                     self._done(moved.slots, moved.tile)
@@ -254,20 +276,22 @@ class Engine:
         """All tasks of a stage, in order of time; of each Einsum some turns have ``ended``."""
         while True:
             for turn in turns:
-                if turn.task is None and turn.left and self._may_start(turn, ended):
-                    self._start(turn)
+                if together := self._ready(turn, turns, ended):
+                    self._begin(together)
             running = [t for t in turns if t.task is not None]
             if not running and not any(t.left for t in turns):
                 return
-            ends = [t.end for t in running if not t.coming]
+            ends = [t.end for t in running if not any(x.coming for x in (t, *t.beside))]
             passed = self.ports.next()
             if not ends and passed is None:
                 raise self._stopped(turns)
             self._pass(max(self.now, min(ends if passed is None else [*ends, passed])))
             for turn in running:
                 self._arrived(turn)
-                if turn.end <= self.now and not turn.coming:
-                    ended[self._end(turn)] += 1
+                both = (turn, *turn.beside)
+                if turn.task and all(t.end <= self.now and not t.coming for t in both):
+                    for t in both:
+                        ended[self._end(t)] += 1
 
     def _stopped(self, turns: list[Turn]) -> InputError:
         """Nothing can happen any more."""
@@ -325,7 +349,7 @@ class Engine:
         task, step = turn.left[-1]
         for other, turns in task.waits:
             if ended.get(other, turns) < turns:
-                turn.lacks, turn.cause = None, f"{task.unit}: {task.einsum} waits for {other}"
+                turn.lacks, turn.cause = None, _waits(task, other)
                 return False
         shape = self.shapes.of(task, step)
         for slots in shape.needs:
@@ -335,6 +359,36 @@ class Engine:
                 return False
         return True
 
+    def _ready(self, turn: Turn, turns: list[Turn], ended: Mapping[str, int]) -> tuple[Turn, ...]:
+        """The units that begin now if one does: itself, or both of a pair; none if it may not."""
+        if turn.task is not None or not turn.left or not self._may_start(turn, ended):
+            return ()
+        task, _ = turn.left[-1]
+        if task.pair is None:
+            return (turn,)
+        turn.lacks, turn.cause = None, _waits(task, task.pair.other(task.einsum))
+        for other in turns:
+            if other is not turn and other.left and other.left[-1][0].pair == task.pair:
+                if other.task is None and self._may_start(other, ended):
+                    return turn, other
+                turn.cause = other.cause if other.task is None else turn.cause
+        return ()
+
+    def _begin(self, together: tuple[Turn, ...]) -> None:
+        """Begin the next task of a unit, or of two: what makes a tile before what reads it."""
+        pair = together[0].left[-1][0].pair
+        if pair is None:
+            self._start(together[0])
+            return
+        for turn in sorted(together, key=lambda t: t.left[-1][0].einsum == pair.second):
+            self._start(turn)
+        end = max(t.end for t in together) + pair.lead
+        for turn, other in (together, together[::-1]):
+            assert turn.task is not None
+            assert other.task is not None
+            turn.end, turn.beside = end, (other,)
+            turn.slow = turn.slow or _waits(turn.task, other.task.einsum)
+
     def _start(self, turn: Turn) -> None:
         """Begin a unit's next task."""
         turn.task, turn.step = task, step = turn.left.pop()
@@ -342,9 +396,10 @@ class Engine:
         if self.now > turn.time:
             turn.waits.append((turn.cause, self.now - turn.time))
         turn.time, turn.lacks = self.now, None
-        turn.end, turn.slow = self.now + shape.cycles, ""
+        turn.end, turn.slow, turn.beside = self.now + shape.cycles, "", ()
         for slots in shape.opens:
             slots.at[task.einsum] += 1
+            self._leave(slots, task.einsum, step)
         turn.coming = [
             (slots, slots.at[task.einsum])
             for slots in shape.needs
@@ -365,8 +420,8 @@ class Engine:
         here = [slots for slots, tile in turn.coming if tile in slots.ready]
         if here:
             turn.coming = [c for c in turn.coming if c[1] not in c[0].ready]
-            if self.now > turn.end:
-                turn.end, turn.slow = self.now, here[-1].cause
+            for t in (turn, *turn.beside) if self.now > turn.end else ():
+                t.end, t.slow = self.now, here[-1].cause
 
     def _end(self, turn: Turn) -> str:
         """A unit has done its task: book it, and close the tiles that it was the last of.
@@ -419,3 +474,8 @@ class Engine:
             self.add(SERIAL, self.program.fill_cycles)
         self.room.follow(end, self.recorder)
         self.time = end + self.program.fill_cycles
+
+
+def _waits(task: Task, other: str) -> str:
+    """Why a unit stands still whose task waits for another Einsum."""
+    return f"{task.unit}: {task.einsum} waits for {other}"

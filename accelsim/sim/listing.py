@@ -19,11 +19,15 @@ Graph: TypeAlias = dict[Turn, dict[Turn, int]]
 
 
 class Load(NamedTuple):
-    """What a turn takes: cycles of a unit, if nobody else asks for its ports, and of those."""
+    """What a turn takes: cycles of a unit, if nobody else asks for its ports, and of those.
+
+    It takes the ``partner``, another unit, as long.
+    """
 
     unit: str
     cycles: int
     words: tuple[tuple[int, int], ...] = ()
+    partner: str = ""
 
 
 class Span(NamedTuple):
@@ -89,25 +93,29 @@ def _placed(
     Words of an array ask for their ports when its turn begins, and take them one after the other.
     """
     found: dict[Turn, Span] = {}
-    free = {load.unit: 0 for load in loads.values()}
+    free = {unit: 0 for load in loads.values() for unit in (load.unit, load.partner)}
     ports: dict[int, int] = {}
     left = {turn: len(before) for turn, before in graph.items()}
     early = dict.fromkeys(graph, 0)
     #: Of those that nothing is before any more: when they may begin at first, their rank.
     ready = {turn: (0, rank[turn]) for turn, before in graph.items() if not before}
+
+    def begins(turn: Turn, early: int) -> int:
+        return max(free[loads[turn].unit], free[loads[turn].partner], early)
+
     while ready:
-        turn, at = min(
-            ((t, (max(free[loads[t].unit], early), last)) for t, (early, last) in ready.items()),
-            key=itemgetter(1),
-        )
+        turn, at = min(((t, (begins(t, e), last)) for t, (e, last) in ready.items()),
+                       key=itemgetter(1))  # fmt: skip
         del ready[turn]
-        unit, cycles, words = loads[turn]
+        unit, cycles, words, partner = loads[turn]
         begin = at[0]
         end = begin + cycles
         for port, passing in words:
             ports[port] = max(ports.get(port, 0), begin) + passing
             end = max(end, ports[port])
         free[unit], found[turn] = end, Span(begin, end)
+        if partner:
+            free[partner] = end
         for other in after[turn]:
             early[other] = max(early[other], end + graph[other][turn])
             left[other] -= 1
@@ -161,7 +169,7 @@ def busiest(loads: Iterable[Load]) -> int:
     4
     """
     taken = Counter[str | int]()
-    for unit, cycles, words in loads:
+    for unit, cycles, words, _ in loads:
         taken[unit] += cycles
         for port, passing in words:
             taken[port] += passing

@@ -35,6 +35,16 @@ class Request(NamedTuple):
         hops = tuple((port, share(cycles, turn, turns)) for port, cycles in self.hops)
         return Request(hops, () if turn else self.counts)
 
+    def parted(self, tiles: int) -> tuple[Request, Request]:
+        """All but the last of some tiles, which counts all bytes, and the last.
+
+        >>> Request(((0, 10),), ()).parted(4)
+        (Request(hops=((0, 7),), counts=()), Request(hops=((0, 3),), counts=()))
+        """
+        last = tuple((port, -(-cycles // tiles)) for port, cycles in self.hops)
+        rest = tuple((p, n - own) for (p, n), (_, own) in zip(self.hops, last, strict=True))
+        return Request(rest, self.counts), Request(last, ())
+
 
 #: An iteration, and cycles after its beginning.
 Due: TypeAlias = tuple[int, int]
@@ -45,7 +55,8 @@ class Transfer:
     """A tile on its way: which, whether it leaves, when it is due, ports that it still passes.
 
     It is due when a tile comes to be used, or what it makes room for or brings:
-    the iteration, and so many cycles after that by the plan.
+    the iteration, and so many cycles after that by the plan.  ``early``: more of
+    the tile is to leave yet.
     """
 
     slots: Slots
@@ -53,6 +64,7 @@ class Transfer:
     drains: bool
     due: Due
     hops: int
+    early: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -68,11 +80,15 @@ Served: TypeAlias = Callable[[Transfer | None, int, int, int], None]
 
 
 class Move(NamedTuple):
-    """One instance of a buffer: whether a new tile comes, how it is filled and drained."""
+    """One instance of a buffer: whether a new tile comes, how it is filled and drained.
+
+    What leaves ``early`` does so while it is written.
+    """
 
     new: bool
     fill: Request | None
     drain: Request | None
+    early: Request | None = None
 
 
 class Ports:
@@ -205,6 +221,7 @@ class Slots:
         self.upto: dict[int, int] = {}
         self.covers: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
+        self.early: dict[int, Request] = {}
         self.next: int | None = 0
         users = [t for t in program.tasks if t.einsum in buffer.users]
         #: By which iteration, and when in it, the first of its users begins each turn.
@@ -255,10 +272,14 @@ class Slots:
             visit = visits.visit(at)
             fill = self.ports.request([(visit, self.buffer.fill)])
             drain = self.ports.request([(visit, self.buffer.drain)])
+            early = None
+            if drain and not fill and (tiles := self.buffer.leaves) > 1:
+                early, drain = drain.parted(tiles)
             self._moves[key] = Move(
                 visit.new,
                 fill and fill.share(turn, self.turns),
                 drain and drain.share(turn, self.turns),
+                early,
             )
         return self._moves[key]
 

@@ -6,7 +6,8 @@ units work on, or the one with most of the work.  Work beside that child runs
 once, before the first or after the last step of each iteration around it.
 Loops with which all children begin are shared as well, where running the
 children turn by turn is legal (of an only child, until there are enough
-steps).  A step is no shorter than ``SHORTEST_STEP`` cycles unless several
+steps).  Or a step is all work below the first fork, each child whole before the
+next.  A step is no shorter than ``SHORTEST_STEP`` cycles unless several
 units work in turns within it: a port rounds each request up to whole cycles,
 which must not be felt.
 """
@@ -119,10 +120,15 @@ class Work:
 
 
 class Nest:
-    """A group of a mapping, with its step loops found."""
+    """A group of a mapping, with its step loops found; ``whole``: none below a fork."""
 
     def __init__(
-        self, problem: Problem, arch: Architecture, mapping: Mapping, group: Group
+        self,
+        problem: Problem,
+        arch: Architecture,
+        mapping: Mapping,
+        group: Group,
+        whole: bool = False,
     ) -> None:
         self.problem, self.arch, self.group = problem, arch, group
         self.mapping = mapping.within(group)
@@ -138,7 +144,7 @@ class Nest:
         self.cycles = {e: self._cycles(leaf, above) for e, (leaf, above) in self.paths.items()}
         self.stage = {e: n for n, s in enumerate(group.stages) for e in s.einsums}
         self._apart: dict[str, tuple[int, str]] = {}
-        self.steps = self._steps()
+        self.steps = self._steps(whole)
         self.work = {
             e: Work(leaf, above, *self._apart.get(e, (len(self.steps), "")), self.cycles[e])
             for e, (leaf, above) in self.paths.items()
@@ -205,13 +211,15 @@ class Nest:
 
     # -- step loops --------------------------------------------------------------------------
 
-    def _steps(self) -> tuple[Loop, ...]:
+    def _steps(self, whole: bool) -> tuple[Loop, ...]:
         node, steps = self.group.tree, list[Loop]()
         while True:
             for loop in several(node.loops):
                 if not self._worth(node, [*steps, loop]):
                     return tuple(steps)
                 steps.append(loop)
+            if whole and len(node.children) > 1:
+                return tuple(steps)
             child = self._main(node, steps)
             if child is None:
                 return tuple(self._turns(node, steps))

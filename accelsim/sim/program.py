@@ -70,6 +70,8 @@ class Buffer:
     not wait for this one.
     Its steps may come in so many ``turns``, each with its share of the words;
     with ``by_step`` all turns of a step wait for the same of their sources.
+    Of so many tiles of a step that it ``leaves`` behind one another all but the last
+    do so while they are written.
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
     out once for the whole group.
     """
@@ -92,6 +94,7 @@ class Buffer:
     guests: frozenset[str] = frozenset()
     turns: int = 1
     by_step: bool = True
+    leaves: int = 1
 
     @property
     def made(self) -> bool:
@@ -106,6 +109,27 @@ class Buffer:
         return f"{self.outer}: waits for {self.tensor}{'' if comes else ' to drain'}{slots}"
 
 
+class Pair(NamedTuple):
+    """Two Einsums side by side: the ``second`` reads what the ``first`` makes, tile by tile.
+
+    A step has so many ``tiles``; one of the faster takes ``lead`` cycles.
+    """
+
+    first: str
+    second: str
+    tiles: int
+    lead: int
+
+    @property
+    def both(self) -> tuple[str, str]:
+        """Their names."""
+        return self.first, self.second
+
+    def other(self, einsum: str) -> str:
+        """The one beside an Einsum."""
+        return self.second if einsum == self.first else self.first
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """One Einsum in one step, ``lag`` iterations late; see ``nest.Work`` for depth and side.
@@ -113,7 +137,8 @@ class Task:
     ``length`` gives the cycles where they differ from step to step.  It is one
     ``turn`` of those that a step has, an iteration of ``loops`` inside it, and
     waits until some others have done so many turns in the same iteration.  If
-    nothing else keeps it, it begins so many cycles after its iteration.
+    nothing else keeps it, it begins so many cycles after its iteration.  The two
+    of a pair begin together, and end when both are done and the lead has passed.
     """
 
     einsum: str
@@ -130,6 +155,7 @@ class Task:
     turn: int = 0
     loops: tuple[Round, ...] = ()
     begin: int = 0
+    pair: Pair | None = None
 
     @property
     def turns(self) -> int:

@@ -11,7 +11,7 @@ from accelsim.ir.arch import Architecture
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim import steady
-from accelsim.sim.compile import compiled
+from accelsim.sim.choose import compiled
 from accelsim.sim.engine import COMPUTE, SERIAL, TASKS, Engine
 from accelsim.sim.program import Fixed, rates
 from accelsim.sim.trace import Recorder

@@ -35,7 +35,8 @@ from accelsim.ir.mapping import Group
 from accelsim.sim.cuts import Cut
 from accelsim.sim.edges import Edge, Edges, Order, again, graph, kept, late, turns_of
 from accelsim.sim.listing import Graph, Load, Span, Turn, busiest, listed, numbered, ordered
-from accelsim.sim.program import share
+from accelsim.sim.pairs import Joined
+from accelsim.sim.program import Pair, share
 
 #: The units of a stage, each with its Einsums in order.
 Units: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
@@ -51,7 +52,7 @@ class Schedule:
     how many iterations each turn trails; ``waits``: after which turns of other
     units it comes in its stage; ``takes``: cycles of an iteration whose tiles
     are there, of which the busiest units of its stages are ``busy``;
-    ``begins``: when each turn begins in it.
+    ``plan``: when each turn is in it; ``pairs``: those that are side by side.
     """
 
     lags: dict[str, int]
@@ -63,6 +64,7 @@ class Schedule:
     takes: int = 0
     busy: int = 0
     plan: Mapping[Turn, Span] = field(default_factory=dict)
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def turns(self) -> int:
@@ -74,10 +76,14 @@ class Schedule:
         einsum, n = turn
         return (n - dict(self.early).get(einsum, 0)) % turns_of(einsum, self.cuts)
 
+    def pair(self, einsum: str) -> Pair | None:
+        """The pair of an Einsum that is side by side with another."""
+        return next((pair for pair in self.pairs if einsum in pair.both), None)
+
     @property
     def key(self) -> Hashable:
         """What tells it from others of its group: waits follow from lags."""
-        return tuple(self.late.values()), self.order
+        return tuple(self.late.values()), self.order, self.pairs
 
 
 #: Steps that a result may take on its way out to another level and back.
@@ -109,7 +115,8 @@ class Solver:
     """Finds the lags of one group; ``cycles`` are those of each Einsum in a step.
 
     Of them ``words`` of its array take some at ports.  ``cuts`` says which
-    Einsums may work in turns with others within a step.
+    Einsums may work in turns with others within a step; those in ``pairs`` are
+    side by side where they trail alike.
     """
 
     def __init__(
@@ -120,6 +127,7 @@ class Solver:
         cycles: Mapping[str, int],
         cuts: Sequence[Mapping[str, Cut]] = (),
         words: Words = MappingProxyType({}),
+        pairs: Sequence[Pair] = (),
     ) -> None:
         self.group, self.units, self.cycles = group, units, cycles
         self.orders = tuple(dict.fromkeys(orders))
@@ -127,7 +135,9 @@ class Solver:
         self.position = {e: n for s in group.stages for n, e in enumerate(s.einsums)}
         self.cuts = ({}, *cuts)
         self.loads = [self._loads(found, words) for found in self.cuts]
-        self.edges = Edges(self.orders, self.stage, self.position, units)
+        self.pairs = tuple(pairs)
+        beside = frozenset(frozenset(pair.both) for pair in self.pairs)
+        self.edges = Edges(self.orders, self.stage, self.position, units, beside)
         self._known: dict[Hashable, Schedule | None] = {}
         self._lagging: dict[Hashable, dict[str, int] | None] = {}
         self._of: dict[Hashable, list[Edge]] = {}
@@ -230,12 +240,16 @@ class Solver:
         Without an ``order`` turns are as the choice says.
         """
         edges, trailing = self._edges(lags, choice.cut), self._late(lags, choice)
+        pairs = tuple(p for p in self.pairs if lags[p.first] == lags[p.second])
+        if any(trailing[p.first, 0] != trailing[p.second, 0] for p in pairs):
+            return None
         total, busy, found = 0, 0, list[Units]()
         planned, waits = dict[Turn, Span](), dict[Turn, tuple[Turn, ...]]()
         loads = self.loads[choice.cut]
         for n, stage in enumerate(self.group.stages):
             before = graph(edges, trailing, stage.einsums)
-            plan = self._plan(before, trailing, choice, order[n] if order else None)
+            own = [p for p in pairs if p.first in stage.einsums]
+            plan = self._plan(before, trailing, choice, order[n] if order else None, own)
             if len(plan) < len(before):
                 return None
             units: dict[str, list[str]] = {u: [] for u, _ in order[n]} if order else {}
@@ -251,22 +265,29 @@ class Solver:
         total = max(total, again(edges, trailing, planned))
         return Schedule(
             lags, tuple(found), trailing, waits, self.cuts[choice.cut], choice.early, total, busy,
-            planned,
+            planned, pairs,
         )  # fmt: skip
 
     def _plan(
-        self, before: Graph, trailing: Mapping[Turn, int], choice: Choice, order: Units | None
+        self,
+        before: Graph,
+        trailing: Mapping[Turn, int],
+        choice: Choice,
+        order: Units | None,
+        pairs: Sequence[Pair],
     ) -> dict[Turn, Span]:
         """When each turn of a stage is, but for those that wait for one another."""
-        loads = self.loads[choice.cut]
+        one = Joined(pairs)
+        graph, loads = one.graph(before), one.loads(self.loads[choice.cut])
         if order is not None:
-            return ordered(before, loads, [numbered(es, choice.early) for _, es in order])
+            given = [numbered(es, choice.early) for _, es in order]
+            return one.apart(ordered(graph, loads, one.turns(given)))
         if choice.listed:
-            return listed(before, loads, choice.first)
+            return one.apart(listed(graph, loads, choice.first))
         turns = dict[str, list[Turn]]()
         for e, n in sorted(before, key=lambda t: (-trailing[t], self.position[t[0]], t[1])):
             turns.setdefault(self.units[e], []).append((e, n))
-        return ordered(before, loads, turns.values())
+        return one.apart(ordered(graph, loads, one.turns(turns.values())))
 
     def rotated(self, choice: Choice) -> Choice | None:
         """The choice with the turns that begin an iteration moved to the end of the one before.

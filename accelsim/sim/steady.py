@@ -9,20 +9,26 @@ loop's steps differ.  So where two boundaries of one loop have the same state
 and no index from then on is special, what happened between them happens again
 and again, and times and counters advance by the same amounts.  It is skipped
 up to the point from where the loop's last index would be felt.
+
+A tile that is long on its way, behind others that are due before it, has less
+left to pass at each boundary.  What happens does not depend on how much, as
+long as it does not arrive: iterations repeat up to then, and it has as much
+less left after each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from accelsim.errors import InputError
 from accelsim.sim.engine import Engine
+from accelsim.sim.machine import Queued
 from accelsim.sim.program import Program
 from accelsim.sim.search import Trial
 
-#: Boundaries of one loop that are remembered.
+#: Boundaries of one loop that are remembered at a time: what once was special may go on for more.
 REMEMBERED = 256
 
 #: Iterations stall that take this share longer than the busiest unit or port.
@@ -34,11 +40,22 @@ State: TypeAlias = tuple[Any, ...]
 
 
 class Mark(NamedTuple):
-    """A boundary: which iteration of the loop begins, the time, counters so far."""
+    """A boundary: which iteration of the loop begins, the time, counters so far.
+
+    ``left``: tiles on their way, each with the cycles that it still took.
+    """
 
     iteration: int
     time: int
     counts: tuple[float, ...]
+    left: tuple[tuple[Queued, int], ...]
+
+    def less(self, now: Sequence[Queued]) -> tuple[int, ...] | None:
+        """By how much less the tiles on their way take now; None where others are."""
+        pairs = tuple(zip(self.left, now, strict=True))
+        if all(q is other or cycles == other.cycles for (q, cycles), other in pairs):
+            return tuple(cycles - other.cycles for (_, cycles), other in pairs)
+        return None
 
 
 def run(engine: Engine, full: bool = False) -> int:
@@ -76,7 +93,7 @@ def tried(
             if n == count // 2:
                 since = now
             if regular and last < n < count:
-                state, _ = runner.state(depth)
+                state = runner.state(depth)[0], tuple(q.cycles for q in runner.queued())
                 if state in seen:
                     since = seen[state]
                     break
@@ -114,7 +131,7 @@ class _Runner:
         if depth == len(self.steps):
             engine.run_iteration()
             return
-        seen: dict[State, Mark] = {}
+        seen = dict[State, Mark]()
         regular = self.regular(depth)
         body = self.bodies[depth + 1]
         before = -(-self.trailing // body)  # iterations whose steps still trail at a boundary
@@ -131,23 +148,38 @@ class _Runner:
 
     def _skip(self, depth: int, index: int, before: int, seen: dict[State, Mark]) -> int:
         """The iteration to go on with, everything advanced to its beginning."""
-        engine, trips = self.engine, self.steps[depth].trips
+        engine, trips, queued = self.engine, self.steps[depth].trips, self.queued()
         state, ahead = self.state(depth)
-        mark = seen.get(state)
-        if mark is None:
-            if len(seen) < REMEMBERED:
-                seen[state] = Mark(index, engine.time, tuple(engine.counts))
-            return index
-        period = index - mark.iteration
-        times = (trips - 1 - ahead - index) // period
-        if mark.iteration - before < 1 or times < 1:
-            return index
-        self._advance(depth, times, period, mark)
-        seen.clear()
-        return index + times * period
+        exact = state, tuple(q.cycles for q in queued)
+        for mark in filter(None, (seen.get(exact), seen.get(state))):
+            less = mark.less(queued)
+            if less is None or mark.iteration - before < 1:
+                continue
+            period = index - mark.iteration
+            times = (trips - 1 - ahead - index) // period
+            times = min(
+                [times, *((q.cycles - 1) // n for q, n in zip(queued, less, strict=True) if n)]
+            )
+            if times > 0:
+                self._advance(depth, times, period, mark)
+                seen.clear()
+                return index + times * period
+        if len(seen) >= REMEMBERED:
+            seen.clear()
+        mark = Mark(index, engine.time, tuple(engine.counts), tuple((q, q.cycles) for q in queued))
+        seen[state] = mark
+        seen.setdefault(exact, mark)
+        return index
+
+    def queued(self) -> list[Queued]:
+        """Tiles on their way, by port."""
+        return [q for queue in self.engine.ports.queues for q in queue]
 
     def state(self, depth: int) -> tuple[State, int]:
-        """The state relative to now, and how many iterations of the loop it looks ahead."""
+        """The state relative to now, and how many iterations of the loop it looks ahead.
+
+        How much longer tiles take that are on their way is left out.
+        """
         engine = self.engine
         now, step = engine.time, engine.iteration
         outer, body = self.bodies[depth], self.bodies[depth + 1]
@@ -171,7 +203,7 @@ class _Runner:
                     slots.tiles - base,
                     slots.waiting,
                     tuple(sorted(n - base for n in slots.ready)),
-                    self._places(slots.upto, base, outer),
+                    self._places({n: max(u, past) for n, u in slots.upto.items()}, base, outer),
                     self._places(slots.covers, base, outer),
                     tuple(sorted((n - base, count) for n, count in slots.ends.items())),
                     tuple(sorted((n - base, count) for n, count in slots.writes.items())),
@@ -179,10 +211,10 @@ class _Runner:
                 )
             )  # fmt: skip
         for queue in engine.ports.queues:
-            moved = ((q.transfer, q.cycles) for q in queue)
+            moved = (q.transfer for q in queue)
             found.append(
-                tuple((t.slots.number, t.tile - first[t.slots.number], t.drains,
-                       self._place(t.due[0], outer), t.due[1], cycles) for t, cycles in moved)
+                tuple((t.slots.number, t.tile - first[t.slots.number], t.drains, t.early,
+                       self._place(t.due[0], outer), t.due[1]) for t in moved)
             )  # fmt: skip
         return tuple(found), ahead
 
@@ -223,9 +255,11 @@ class _Runner:
         for slots in engine.slots:
             if slots.next is not None:
                 slots.next += moved_by(slots.next * slots.body) // slots.body
-            slots.upto = {n: u + moved_by(u) for n, u in slots.upto.items()}
+            slots.upto = {n: u + moved_by(u) if u > past else u for n, u in slots.upto.items()}
             slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
         ports = engine.ports
+        for q, n in zip(self.queued(), mark.less(self.queued()) or (), strict=True):
+            q.cycles -= times * n
         for transfer in {id(q.transfer): q.transfer for qs in ports.queues for q in qs}.values():
             transfer.due = transfer.due[0] + moved_by(transfer.due[0]), transfer.due[1]
         ports.free = [t + moved for t in ports.free]

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from accelsim.explore.canonical import yaml_text
 from accelsim.explore.estimate import bind, estimate
 from accelsim.explore.map import map_, pareto, task_for
-from accelsim.explore.mapped import best, doubled
+from accelsim.explore.mapped import Mapped, best, doubled
 from accelsim.explore.simulate import simulate as witness
-from accelsim.explore.witness import misplaced
+from accelsim.explore.witness import misplaced, witnessed
 from accelsim.ir.arch import Architecture, Level, Operation, Unit
 from accelsim.ir.mapping import short_ranks
 from accelsim.load.cascade import cascade_from_text, load_cascade
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
-from accelsim.mapper.plan import bound_mapping
+from accelsim.mapper.plan import bound_mapping, document
 from accelsim.mapper.space import Space, Task, Wishes
 from accelsim.models.estimate import estimate as price
 from accelsim.report.plan import nest
@@ -115,6 +116,25 @@ def test_at_least_as_fast_as_fusemax(tmp_path: Path, model: str, seq: str) -> No
 @pytest.mark.parametrize("model", MODELS)
 def test_at_least_as_fast_as_fusemax_everywhere(tmp_path: Path, model: str, seq: str) -> None:
     no_slower(tmp_path, "attention-1pass", "fusemax-cloud", "fusemax", model, seq)
+
+
+@pytest.mark.parametrize("seq", ["64K", "256K"])
+def test_no_slower_than_flat_in_simulation(tmp_path: Path, seq: str) -> None:
+    no_slower(tmp_path, "attention-3pass", "flat-cloud", "flat", "BERT", seq)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("arch", "model", "seq"),
+    [
+        *(("flat-cloud", m, s) for m in ("BERT", "XLM") for s in ("256K", "512K", "1M")),
+        *(("flat-edge", "BERT", s) for s in ("2K", "4K", "8K", "64K")),
+    ],
+)
+def test_no_slower_than_flat_in_simulation_where_scores_do_not_fit(
+    tmp_path: Path, arch: str, model: str, seq: str
+) -> None:
+    no_slower(tmp_path, "attention-3pass", arch, "flat", model, seq)
 
 
 @pytest.mark.parametrize(("arch", "model", "seq"), FLAT)
@@ -228,7 +248,9 @@ def test_a_stopped_search_gives_the_best_so_far() -> None:
     shape = "B=1,H=1,M=8,P=8,E=4,F=4"
     found = map_("attention-3pass", arch="teaching", shape=shape, objective="edp", progress=stop)
     assert found.result.stopped
-    assert found.claim == "the best found before the search was stopped"
+    told, simulated = found.claim.split("; ")
+    assert told == "the best found before the search was stopped"
+    assert simulated.startswith("by the model: the simulator takes ")
     assert found.estimate.latency_s > 0
 
 
@@ -247,6 +269,61 @@ def test_einsums_that_another_unit_does_much_faster() -> None:
     free, _ = task_for("attention-3pass", arch="teaching", shape=shape)
     space = replace(choice, space=Space(free, choice.space.frame))
     assert ("QK", "array_2d") in misplaced(space)
+
+
+def stalling(monkeypatch: pytest.MonkeyPatch) -> Mapped:
+    """A found mapping which, as all that are found, takes twice as long in simulation."""
+    task, said = task_for("attention-3pass", arch="flat-edge", model="BERT", seq="512")
+    found = best(task, "latency", workload=said)
+
+    def seconds(tried: Mapped) -> float:
+        return tried.estimate.latency_s * (1 if tried.design else 2)
+
+    monkeypatch.setattr("accelsim.explore.witness.simulated", seconds)
+    monkeypatch.setattr("accelsim.explore.witness._searched", lambda *_: ())
+    return found
+
+
+def test_a_shipped_design_is_taken_where_it_is_faster_in_simulation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = stalling(monkeypatch)
+    taken = witnessed(found, gap=1e-3)
+    flat = bind(design="flat", arch="flat-edge", model="BERT", seq="512")
+    assert taken.design == "flat"
+    assert taken.estimate.latency_s == price(*flat).latency_s < 2 * found.estimate.latency_s
+    assert taken.set_aside is not None
+    assert taken.lower_bound == found.lower_bound
+    told = taken.to_dict()
+    assert told["design"] == "flat"
+    assert told["claim"].endswith("; the mapping of the design flat")
+    assert "stalls in simulation" in told["claim"]
+
+
+def test_wishes_leave_designs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = stalling(monkeypatch)
+    wished = replace(found, task=replace(found.task, wishes=Wishes(buffers=1)))
+    taken = witnessed(wished, gap=1e-3)
+    assert not taken.design
+    assert taken.simulated_above == pytest.approx(1.0)
+    assert taken.claim.endswith("; by the model: the simulator takes 100.0% longer")
+
+
+@pytest.mark.parametrize(
+    ("design", "arch", "seq"),
+    [("flat", "flat-cloud", "4K"), ("flat", "flat-edge", "64K"), ("fusemax", "fusemax-cloud", "1K"),
+     ("fusemax-architecture", "fusemax-cloud", "4K"), ("unfused", "flat-cloud", "1K")],
+)  # fmt: skip
+def test_a_designs_mapping_is_read_back(tmp_path: Path, design: str, arch: str, seq: str) -> None:
+    """With what spills, what only passes through, and stalls that are named."""
+    problem, machine, mapping = bind(design=design, arch=arch, model="BERT", seq=seq)
+    file = tmp_path / "design.yaml"
+    file.write_text(yaml_text(document(mapping, problem)), encoding="utf-8")
+    back = bind(problem.cascade.name, arch=arch, mapping=file, model="BERT", seq=seq)
+    one, other = price(problem, machine, mapping), price(*back)
+    assert one.latency_s == other.latency_s
+    assert one.energy_j == other.energy_j
+    assert simulate(problem, machine, mapping).cycles == simulate(*back).cycles
 
 
 @pytest.mark.long

@@ -237,7 +237,7 @@ def test_a_unit_does_meanwhile_what_waits_for_nobody(monkeypatch: pytest.MonkeyP
     (few, less), (many, more) = softmax(72), softmax(216)
     assert (many - few) == pytest.approx(more - less, rel=1e-6)
     assert few >= less
-    monkeypatch.setattr("accelsim.sim.compile.ENOUGH", math.inf)
+    monkeypatch.setattr("accelsim.sim.choose.ENOUGH", math.inf)
     (few, less), (many, more) = softmax(72), softmax(216)
     assert many - few > 1.1 * (more - less)
 

@@ -15,7 +15,7 @@ from accelsim.explore.estimate import bind
 from accelsim.models.estimate import estimate
 from accelsim.models.turns import in_turn_s
 from accelsim.sim import nest
-from accelsim.sim.compile import compiled
+from accelsim.sim.choose import compiled
 from accelsim.sim.run import simulate
 from tests.models.nests import Case, exact
 from tests.sim.cases import doubled, longer, slower, timed
