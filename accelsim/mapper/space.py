@@ -21,7 +21,6 @@ from accelsim.analysis.work import work
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade
-from accelsim.ir.ends import endable
 from accelsim.ir.problem import Problem, bind, relevant
 from accelsim.mapper.evaluate import Counts, Keep, Moved, Words, cost
 from accelsim.mapper.frame import Frame, Use
@@ -144,10 +143,8 @@ class Task:
                 known |= dict.fromkeys(parts[:-1], 1)
         key = tuple(own.items())
         if key not in self._problems:
-            found = bind(
-                self.cascade, relevant(self.cascade, known), imperfect=endable(self.cascade)
-            )
-            self._problems[key] = found
+            sizes = relevant(self.cascade, known)
+            self._problems[key] = bind(self.cascade, sizes, imperfect=dict(self.cascade.splits))
         return self._problems[key]
 
     @cached_property
