@@ -128,7 +128,7 @@ def least_cycles(counts: Counts, einsum: str, unit: str, wanted: Sides | None = 
     sides = {(s.rows, s.cols): s for s in spreads(counts, einsum, unit, wanted)}
     for spread in sides.values():
         best = np.minimum(best, counts.steps(einsum, spread))
-    return best * cycles
+    return best * cycles if cycles else np.where(np.isinf(best), best, 0.0)
 
 
 def runs(
@@ -148,9 +148,10 @@ def runs(
     kept: list[tuple[tuple[float, ...], Run]] = []
     known = set()
     for spread in spreads(counts, einsum, unit, wanted):
-        time = float(counts.steps(einsum, spread)) * cycles
-        if math.isinf(time):
+        steps = float(counts.steps(einsum, spread))
+        if math.isinf(steps):  # whatever a step takes: a copy takes nothing
             continue
+        time = steps * cycles
         touched = tuple(counts.leaf(u, spread) for u in counts.uses_by_einsum(einsum))
         key = (
             time,

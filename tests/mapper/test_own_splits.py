@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from accelsim.errors import InputError
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Cascade
+from accelsim.load.arch import load_architecture
 from accelsim.load.cascade import cascade_from_text
 from accelsim.mapper.bound import floor
 from accelsim.mapper.closer import Closer
@@ -24,6 +25,7 @@ from accelsim.mapper.plan import own_splits
 from accelsim.mapper.point import Point
 from accelsim.mapper.search import search
 from accelsim.mapper.space import Space, Task, Wishes
+from accelsim.mapper.spreads import runs
 from accelsim.mapper.stow import Tally
 from tests.mapper.drawn import einsums, machines
 from tests.mapper.test_cuts import checked, read_back, unbeaten
@@ -55,7 +57,18 @@ LOCAL = small(
     "E[m0,m1,p] = exp(S[m1,m0,p] - L[m1,p])",
     "Z[m1,p] = E[m0,m1,p] / L[m1,p]",
 )  # fmt: skip
-EVERY = (SPLIT, LOCAL, TILES, PRODUCT, TURNED)
+COPIED = small(  # a copy takes no cycles
+    "copied", "S: [M, P]", "D, Y", "D[p] = S[m1,m0,p]", "Y[m1,m0,p] = S[m1,m0,p]"
+)
+EVERY = (SPLIT, LOCAL, TILES, PRODUCT, TURNED, COPIED)
+
+
+def test_a_copy_is_not_spread_where_its_last_tile_would_come_out_of_order() -> None:
+    machine = load_architecture("teaching")
+    task = Task(COPIED, {"P": 2, "M": 7, "M0": 4}, machine)
+    counts = Space(task, frame(COPIED, ("D", "Y"), ())).counts.at(float)
+    for run in runs(counts, "Y", "array_2d", frozenset()):
+        assert not {"M1"} & {*run.spread.rows, *run.spread.cols}
 
 
 def test_the_bound_has_no_points_beyond_the_end() -> None:
