@@ -132,9 +132,9 @@ def bounds(
 
     ``capacity`` and ``word`` (the size of every element) are quantities such
     as ``"16 MiB"`` and ``"16 bit"``, or bytes.  Parts of a split rank that the
-    sizes leave out get a divisor.  ``curve``: also at capacities from a few
-    words up to where everything is attained.  Raises InputError for sizes or
-    quantities that do not fit.
+    sizes leave out get a divisor; those that they give may leave a short last tile.
+    ``curve``: also at capacities from a few words up to where everything is attained.
+    Raises InputError for sizes or quantities that do not fit.
 
     >>> found = bounds("matmul", shape="M=64,N=64,K=64", capacity="2 KiB")
     >>> found.compulsory_bytes, found.lower_bytes <= found.attainable_bytes
@@ -143,7 +143,7 @@ def bounds(
     text = load_cascade(cascade)
     sizes = workload(model=model, seq=seq, shape=shape, config=config)
     known = relevant(text, sizes, asked=asked(shape))
-    problem = bind(text, with_parts(text, known))
+    problem = bind(text, with_parts(text, known), imperfect=dict(text.splits))
     word_bytes = _bytes(word, "word")
     capacity_bytes = _bytes(capacity, "capacity")
     words = int(capacity_bytes // word_bytes)
@@ -159,7 +159,7 @@ def bounds(
     best = attainable(statements, [int(capacity_bytes // heavy)], every=True)
     lower = traffic.lower(int(capacity_bytes // light), best.words[0])
     ops: dict[str, int] = {}
-    for einsum in text.einsums:
+    for einsum in problem.cascade.einsums:
         for name, times in work(einsum).items():
             ops[name] = ops.get(name, 0) + times * problem.points(einsum)
     return Bounds(

@@ -141,11 +141,14 @@ def check(
     """Execute a cascade on random inputs in float64 and compare with what its ``equals`` names.
 
     Ranks that ``shape`` leaves out get small sizes (a published system's
-    cascade those it is shipped with); a split rank is cut into several tiles.
+    cascade those it is shipped with); a split rank is cut into several tiles, of
+    which the last may be shorter where the sizes say so.
     A ``model`` or ``config`` gives the sizes of all ranks.
 
     >>> check("attention-1pass", shape="M=8,M0=4").equal
     True
+    >>> check("attention-1pass", shape="M=10,M0=4").sizes["M1"]
+    3
     """
     from accelsim.ir.problem import bind, relevant, with_parts
     from accelsim.ir.reference import check as execute
@@ -162,7 +165,8 @@ def check(
         shipped = catalog.find("cascade", cascade).parent.name == "systems"
         sizes = _small(text, (examples().get(text.name, {}) if shipped else {}) | sizes)
     known = relevant(text, sizes, asked=named)
-    problem = bind(text, with_parts(text, _several_tiles(text, known)))
+    sizes = with_parts(text, _several_tiles(text, known))
+    problem = bind(text, sizes, imperfect=dict(text.splits))
     largest = max(text.einsums, key=problem.dense_points)
     if problem.dense_points(largest) > MOST_POINTS:
         raise refuse(

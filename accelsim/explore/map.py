@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,6 @@ from accelsim.ir.problem import relevant
 from accelsim.load.arch import load_architecture
 from accelsim.load.cascade import load_cascade
 from accelsim.load.workload import asked, workload
-from accelsim.mapper.bound import coarsest
 from accelsim.mapper.frame import ranks_of
 from accelsim.mapper.goal import OBJECTIVES
 from accelsim.mapper.grid import names_of
@@ -60,7 +60,8 @@ def task_for(
         dict(units or {}), dict(holds or {}), dict(tiles or {}), buffers, dict(spreads or {})
     )
     task = Task(text, known, machine, wishes)
-    coarsest(task)
+    split = {rank: task.coarsest.extent(rank) for rank, _ in text.splits}
+    task = replace(task, sizes={**known, **split})
     _known(task)
     given = (("model", model), ("seq", seq), ("shape", shape), ("config", config))
     return task, () if sets else tuple((k, v) for k, v in given if v is not None)

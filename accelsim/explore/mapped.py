@@ -21,7 +21,7 @@ from accelsim.mapper.fuse import Result, fuse
 from accelsim.mapper.goal import Goal, goal
 from accelsim.mapper.legal import legal
 from accelsim.mapper.outline import outline
-from accelsim.mapper.plan import bound_mapping, document
+from accelsim.mapper.plan import bound_mapping, document, own_splits
 from accelsim.mapper.search import search
 from accelsim.mapper.space import Task
 from accelsim.models.estimate import Estimate
@@ -283,6 +283,8 @@ def _again(task: Task, result: Result) -> tuple[float, float, float]:
     Ties of the objective are not told apart: that would take most of the time.
     """
     latency = energy = 0.0
+    if len(result.choices) > 1:
+        task = replace(task, sizes={**task.sizes, **own_splits(result.choices)})
     for choice in result.choices:
         einsums = choice.space.frame.einsums
         found = search(task, einsums, result.goal, gap=GAP, most=GROWN_POINTS, second=False)

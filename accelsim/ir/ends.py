@@ -70,6 +70,18 @@ def ended(cascade: Cascade, ranks: tuple[str, ...]) -> Cascade:
     return replace(cascade, einsums=tuple(einsums))
 
 
+@lru_cache(maxsize=64)
+def endable(cascade: Cascade) -> frozenset[str]:
+    """Ranks that the cascade splits into two parts and whose last tile may be short.
+
+    >>> from accelsim.load.cascade import load_cascade
+    >>> sorted(endable(load_cascade("flash-attention-2")))
+    ['M', 'P']
+    """
+    two = {rank: its for rank, its in cascade.splits if len(its) == 2}
+    return frozenset(r for r, its in two.items() if next(_faults(cascade, r, *its), None) is None)
+
+
 def _faults(cascade: Cascade, rank: str, outer: str, inner: str) -> Iterator[Fault]:
     """Why the last tile of a rank cannot be short."""
     for einsum in cascade.einsums:

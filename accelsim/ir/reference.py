@@ -333,7 +333,8 @@ def truth(
             one_of(TEXTBOOK, 40) + ", or the name of a cascade",
             cascade.place,
         )
-    theirs = bind(other, with_parts(other, relevant(other, problem.sizes)))
+    sizes = with_parts(other, relevant(other, problem.sizes))
+    theirs = bind(other, sizes, imperfect=dict(other.splits))
     values = run(theirs, inputs)
     named = zip(cascade.outputs, other.outputs, strict=True)
     return {ours: whole(theirs, its, values[its]) for ours, its in named}

@@ -8,27 +8,14 @@ import numpy as np
 
 from accelsim.analysis.work import work
 from accelsim.ir.cascade import Cascade
-from accelsim.ir.problem import Problem, bind, relevant
+from accelsim.ir.problem import Problem
 from accelsim.mapper.evaluate import cost
+from accelsim.mapper.masks import least_points
 from accelsim.mapper.space import Task
 from accelsim.mapper.spreads import units_for
 
 #: Einsums whose choice of units is looked at; more would only raise the bound.
 HEAVIEST = 14
-
-
-def coarsest(task: Task) -> Problem:
-    """The problem with as few parts of the cascade's own splits as the sizes allow: the least work.
-
-    An Einsum over the outer part of a split has fewer points the fewer parts
-    there are, and one over both parts has as many however the rank is split.
-    """
-    own = dict(task.sizes)
-    for rank, parts in task.cascade.splits:
-        known = [p for p in parts if p in own]
-        if not known and rank in own:
-            own |= dict.fromkeys(parts[:-1], 1)
-    return bind(task.cascade, relevant(task.cascade, own))
 
 
 def floor(task: Task, einsums: Sequence[str]) -> tuple[float, float]:
@@ -49,7 +36,7 @@ def floor(task: Task, einsums: Sequence[str]) -> tuple[float, float]:
     >>> floor(Task(c, {"M": 16, "N": 16, "K": 16}, a), ("C",))[0]
     2.64e-07
     """
-    problem = coarsest(task)
+    problem = task.coarsest
     cascade, arch = task.cascade, task.arch
     units = list(arch.unit)
     joules, times = 0.0, {}
@@ -57,8 +44,9 @@ def floor(task: Task, einsums: Sequence[str]) -> tuple[float, float]:
         step = cascade.steps[e]
         able = units_for(cascade, e, arch, task.wishes.units)
         prices = {u: cost(arch.unit[u], work(step)) for u in able}
-        joules += min(j for _, j in prices.values()) * problem.points(step)
-        times[e] = {u: problem.points(step) * c / arch.unit[u].pes for u, (c, _) in prices.items()}
+        points = least_points(task, e)
+        joules += min(j for _, j in prices.values()) * points
+        times[e] = {u: points * c / arch.unit[u].pes for u, (c, _) in prices.items()}
     heavy = sorted(einsums, key=lambda e: -max(times[e].values()))[:HEAVIEST]
     loads, fill = np.zeros((1, len(units))), np.zeros(1)
     for e in heavy:

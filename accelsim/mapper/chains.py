@@ -170,15 +170,12 @@ class Chains:
 
     def _cuts(self, rank: str, loops: int) -> Cuts:
         """The ways to cut a rank by so many loops."""
-        tiles = self.task.wishes.tiles.get(rank, ())
-        return cuts_of(self.task.sizes[rank], loops + 1, tiles, self.sides)
+        return cuts_of(self.task.sizes[rank], loops + 1, self.sides)
 
     def _tile_sizes(self, rank: str) -> Sequence[int]:
         """Extents that tiles of a rank may have."""
         size = self.task.sizes[rank]
-        if self.sides is None or rank in self.task.wishes.tiles:
-            return divisors(size)
-        return tile_sizes(size, self.sides)
+        return divisors(size) if self.sides is None else tile_sizes(size, self.sides)
 
     def space(self, order: Sequence[str]) -> Space:
         """The mapspace of a frame."""

@@ -22,6 +22,12 @@ full.  Loops over a rank that a tensor does not need, all down to some depth, br
 tile N times; of ranks that it needs the elements of all tiles add up to the size.  So
 the rule of perfect nests gives the exact number of words with average trips, and of
 steps too, with the average of rounds (``evaluate.Short``).  Only rooms take full tiles.
+
+*A cascade's own split* of a rank M into M1 tiles of M0 is such a row of two parts, in
+the cascades that may leave the last tile short (``ir.ends``).  Frames cut neither part
+again.  M1 is the outermost, so that its trips are whole numbers, and what runs over
+tiles alone has just as many.  Whatever has M0 has M1 as well: over both parts an Einsum
+or a tensor is as over one rank that is cut in two, and the average of M0 is exact.
 """
 
 from __future__ import annotations

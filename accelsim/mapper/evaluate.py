@@ -166,14 +166,13 @@ class Counts:
 
     def _elements(self, ranks: Sequence[str], path: Sequence[str], trips: Trips) -> Any:
         found: Any = ONE
-        for rank in ranks:
-            inside = [part for part in self._parts[rank] if part not in path]
-            uncut = self.short is not None and len(inside) == len(self._parts[rank])
-            if self.short is not None and uncut and rank in self.short.sizes:
-                found = found * float(self.short.sizes[rank])  # averages give it up to rounding
-                continue
-            for part in inside:
-                found = found * trips[part]
+        inside = [part for rank in ranks for part in self._parts[rank] if part not in path]
+        for parts, size in self.short.sizes.items() if self.short is not None else ():
+            if {*parts} <= {*inside}:
+                found = found * float(size)  # averages give it up to rounding
+                inside = [part for part in inside if part not in parts]
+        for part in inside:
+            found = found * trips[part]
         return found
 
     def uses_by_einsum(self, einsum: str) -> tuple[Use, ...]:
@@ -222,10 +221,12 @@ class Counts:
     def spreadable(self, einsum: str, spread: Spread) -> Any:
         """Whether an Einsum may be spread so where last tiles are short (``Short.spreads``)."""
         found: Any = np.bool_(True)
-        for part in (*spread.rows, *spread.cols) if self.short is not None else ():
-            rank = self.frame.rank[part]
-            own = self.frame.own(einsum, (rank,))
-            if self.short is not None and len(own) > 1 and rank in self.short.sizes:
+        if self.short is None:
+            return found
+        mine = self.frame.own(einsum, self.ranks[einsum])
+        for part in (*spread.rows, *spread.cols):
+            own = [p for p in self.short.family(part) if p in mine]
+            if len(own) > 1:
                 found = found & self.short.spreads(part, own, self.trips)
         return found
 

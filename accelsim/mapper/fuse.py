@@ -8,6 +8,11 @@ edges not priced yet (``bound.floor``).  When all edges of the shortest path are
 priced, every other path is at least as long: their edges weigh their price, or
 a bound that is no more.
 
+Groups that cut a rank which the cascade itself splits have the same parts of it.  So
+Einsums over tiles alone are a group only with some that run over all of its parts, or
+where the split is given.  If the groups of the shortest path split the rank alike, no
+other cut is better; if not, the path is found anew with the split of one of them.
+
 The product of latency and energy is no sum.  For it the paths are tried one by
 one while the product of a path's bounds is less than the best product known.
 """
@@ -15,14 +20,14 @@ one while the product of a path's bounds is less than the best product known.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from accelsim.errors import Fault, InputError
 from accelsim.mapper.bound import connected, floor
 from accelsim.mapper.frame import MOST_LOOPS, bent
 from accelsim.mapper.goal import Figures, Goal, better
-from accelsim.mapper.plan import merged
+from accelsim.mapper.plan import own_splits
 from accelsim.mapper.point import Choice
 from accelsim.mapper.search import Found, search
 from accelsim.mapper.space import Task
@@ -76,7 +81,7 @@ class _Cuts:
         self.bounds = {
             edge: floor(task, self.names(edge))
             for edge in runs
-            if connected(task.cascade, self.names(edge))
+            if connected(task.cascade, self.names(edge)) and _whole(task, self.names(edge))
         }
 
     def names(self, edge: Edge) -> tuple[str, ...]:
@@ -138,6 +143,19 @@ class _Cuts:
         return sorted(found[-1], key=len)
 
 
+def _whole(task: Task, einsums: Sequence[str]) -> bool:
+    """Whether Einsums have all parts of each of the cascade's own splits that they have any of.
+
+    Or the split is given: the tiles alone do not say how long they are.
+    """
+    known = {*task.sizes, *task.wishes.extents}
+    ranks = {rank for e in einsums for rank in task.cascade.boxes[e]}
+    return all(
+        not ranks & {*parts} or ranks >= {*parts} or len(known & {*parts}) >= len(parts) - 1
+        for _, parts in task.cascade.splits
+    )
+
+
 def _rounded(value: float) -> float:
     """A figure to the digits in which equals agree."""
     return float(f"{value:.9e}")
@@ -168,13 +186,17 @@ def fuse(
     cuts = _Cuts(task, goal, progress, gap, loops)
     path = _by_product(cuts) if goal.name == "edp" else _by_sum(cuts)
     if path is None:
-        raise _nothing(task, cuts)
+        known = [f.choice for f in cuts.found.values() if f.choice is not None]
+        found = _alike(task, cuts, known)
+        if found is None:
+            raise _nothing(task, cuts)
+        return replace(found, floor=floor(task, cuts.einsums), shown=False)
     choices = tuple(c for edge in path if (c := cuts.found[edge].choice) is not None)
     sums = goal.name != "edp" or len(cuts.einsums) == 1  # a product of sums is no sum of products
     shown = sums and all(found.shown for found in cuts.found.values())
     result = Result(choices, goal, floor(task, cuts.einsums), shown=shown, stopped=cuts.stopped)
     result.groups = {cuts.names(edge): found for edge, found in cuts.found.items()}
-    return _together(result, task, cuts, path)
+    return _together(result, task, cuts)
 
 
 def _by_sum(cuts: _Cuts) -> list[Edge] | None:
@@ -216,26 +238,39 @@ def _by_product(cuts: _Cuts) -> list[Edge] | None:
     return best
 
 
-def _together(result: Result, task: Task, cuts: _Cuts, path: Sequence[Edge]) -> Result:
-    """The result, with groups searched anew where their cuts of a rank do not go together.
+def _together(result: Result, task: Task, cuts: _Cuts) -> Result:
+    """The result, or where its groups split a rank of the cascade's own differently another.
 
-    Then each group's tiles have to divide those of the groups before it, or be
-    divided by them; the result is legal, but no longer shown to be the best.
+    It has the split of one of these groups or of all Einsums in one, whichever is the
+    best; it is legal, but no longer shown to be the best.
     """
     try:
-        merged(result.choices)
+        own_splits(result.choices)
     except InputError:
-        wishes, choices = task.wishes, list[Choice]()
-        for edge in path:
-            again = replace(task, wishes=wishes)
-            found = search(again, cuts.names(edge), cuts.goal, gap=cuts.gap, loops=cuts.loops)
-            if found.choice is None:
-                raise
-            choices.append(found.choice)
-            tiles = {r: (*wishes.tiles.get(r, ()), *t) for r, t in merged([found.choice]).items()}
-            wishes = replace(wishes, tiles={**wishes.tiles, **tiles})
-        result.choices, result.shown = tuple(choices), False
+        one = cuts.found.get((0, len(cuts.einsums)), Found()).choice
+        best = _alike(task, cuts, [*result.choices, *([] if one is None else [one])])
+        if best is None:
+            raise
+        groups = {**result.groups, **best.groups}
+        return replace(best, floor=result.floor, groups=groups, shown=False)
     return result
+
+
+def _alike(task: Task, cuts: _Cuts, choices: Iterable[Choice]) -> Result | None:
+    """The best cut into groups of which all have the split of one of some choices, if any fits."""
+    best: Result | None = None
+    for split in dict.fromkeys(tuple(own_splits([choice]).items()) for choice in choices):
+        if dict(split).items() <= task.sizes.items():
+            continue
+        fixed = replace(task, sizes={**task.sizes, **dict(split)})
+        try:
+            found = fuse(fixed, cuts.goal, cuts.progress, cuts.gap, cuts.loops)
+        except InputError:
+            continue
+        figures = cuts.goal.value(found.latency_s, found.energy_j)
+        if best is None or better(figures, cuts.goal.value(best.latency_s, best.energy_j)):
+            best = found
+    return best
 
 
 def _hopeless(task: Task) -> tuple[Fault, ...]:

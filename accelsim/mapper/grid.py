@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import numpy as np
 
 from accelsim.errors import Fault, InputError, Place, one_of
 from accelsim.ir.cascade import Cascade
+from accelsim.ir.ends import endable
 from accelsim.ir.rule import divisors
 from accelsim.mapper.cuts import Cuts, cuts, sparse
 from accelsim.mapper.frame import Frame
@@ -29,41 +31,22 @@ def factors(size: int, parts: int) -> tuple[tuple[int, ...], ...]:
     return tuple((d, *rest) for d in divisors(size) for rest in factors(size // d, parts - 1))
 
 
-#: Ways to cut a rank, one a row: factors, outermost first.
-Rows: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float64]]
-
-
-@lru_cache(maxsize=256)
-def rows(size: int, parts: int, tiles: tuple[int, ...] = ()) -> Rows:
-    """The rows of ``factors`` in which every tile divides each of ``tiles`` or is divided by it.
-
-    >>> rows(4, 2).tolist()
-    [[1.0, 4.0], [2.0, 2.0], [4.0, 1.0]]
-    """
-    table = np.array(factors(size, parts), dtype=np.float64).reshape(-1, parts)
-    inside = np.cumprod(table[:, ::-1], axis=1)
-    good = np.ones(len(table), dtype=bool)
-    for tile in tiles:
-        good &= np.all((inside % tile == 0) | (tile % inside == 0), axis=1)
-    return table[good]
-
-
-def perfect(table: Rows) -> Cuts:
-    """Ways to cut a rank by perfect factors, one a row."""
+def perfect(rows: Iterable[tuple[int, ...]], parts: int) -> Cuts:
+    """Ways to cut a rank into so many parts by perfect factors, one a row."""
+    table = np.array(list(rows), dtype=np.float64).reshape(-1, parts)
     ones = np.ones(len(table))
     return Cuts(table, table, table, ones * np.prod(table[:, :-1], axis=1), False)
 
 
-def cuts_of(
-    size: int, parts: int, tiles: tuple[int, ...] = (), sides: tuple[int, ...] | None = None
-) -> Cuts:
-    """The ways to cut a rank: ``rows``, or with ``sides`` of arrays those of ``cuts.cuts``.
+@lru_cache(maxsize=256)
+def cuts_of(size: int, parts: int, sides: tuple[int, ...] | None = None) -> Cuts:
+    """The ways to cut a rank: ``factors``, or with ``sides`` of arrays those of ``cuts.cuts``.
 
-    >>> cuts_of(7, 2).trips.tolist(), cuts_of(7, 2, (), (4,)).full.tolist()
+    >>> cuts_of(7, 2).trips.tolist(), cuts_of(7, 2, (4,)).full.tolist()
     ([[1.0, 7.0], [7.0, 1.0]], [[7.0, 1.0], [2.0, 4.0], [1.0, 7.0]])
     """
-    if sides is None or tiles or not sparse(size):
-        return perfect(rows(size, parts, tiles))
+    if sides is None or not sparse(size):
+        return perfect(factors(size, parts), parts)
     return cuts(size, parts, sides)
 
 
@@ -108,13 +91,12 @@ def grid(
     found: Frame,
     sizes: Mapping[str, int],
     fixed: Mapping[str, int] | None = None,
-    tiles: Mapping[str, tuple[int, ...]] | None = None,
     sides: tuple[int, ...] | None = None,
 ) -> Grid:
     """The grid of a frame for rank sizes; ``fixed`` gives extents of parts that are decided.
 
-    Parts of a cascade's own split whose size is given count as decided.
-    ``tiles`` gives extents that a tile of a rank must divide or be divided by.
+    A rank that the cascade itself splits has trips of all its parts, also of those
+    that no Einsum of the frame runs over.  Those whose size is given count as decided.
     With ``sides`` of arrays ranks may have a short last tile.  Raises InputError where
     nothing is left.
 
@@ -123,50 +105,63 @@ def grid(
     >>> c = load_cascade("matmul")
     >>> grid(c, frame(c, ("C",), ("M",)), {"M": 4, "N": 3, "K": 2}).shape
     (3,)
+    >>> c = load_cascade("attention-1pass")
+    >>> grid(c, frame(c, ("QK",), ("M1",)), {"M": 7}, sides=(4,)).trips["M1"].tolist()
+    [7.0, 2.0, 1.0]
     """
     wanted = dict(fixed or {})
-    parts = dict(found.parts)
-    cut: list[tuple[str, tuple[str, ...], Cuts]] = []
+    cut: list[_Cut] = []
     for rank, size in extents(cascade, found, sizes):
-        own = [r for r in cascade.parts.get(rank, (rank,)) if r in parts]
-        names = tuple(p for r in own for p in parts[r])
-        for r in own:
-            if r != rank and r in sizes:
-                wanted.setdefault(r, sizes[r])
-        missing = [w for w in wanted if w in names_of(rank, own) and w not in (*names, *own)]
-        if missing:
-            raise InputError(
-                [Fault(Place("<mapping>"), f"{rank} is not cut into {one_of(missing)} here")]
-            )
-        may = sides if not (tiles or {}).get(rank) else None
-        table = cuts_of(size, len(names), (tiles or {}).get(rank, ()), may)
-        if own != [rank] or any(n in wanted for n in (*names, *own)) or (tiles or {}).get(rank):
-            rows = [
-                row
-                for row in factors(size, len(names))
-                if _fits(names, row, own, parts, wanted, tiles or {})
-            ]
-            table = perfect(np.array(rows, dtype=np.float64).reshape(-1, len(names)))
-            if may is not None and own == [rank] and (sparse(size) or not rows):
-                trips = tuple((n, wanted[p]) for n, p in enumerate(names) if p in wanted)
-                table = cuts(size, len(names), may, trips)
-            if not len(table.trips) or (own == [rank] and wanted.get(rank, size) != size):
-                said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in (*names, *own))
-                message = f"{rank} = {size} does not split with {said}"
-                allowed = "tiles of which the last is cut wherever the others are"
-                one = own == [rank] and may is not None
-                raise InputError([Fault(Place("<mapping>"), message, allowed if one else "")])
-        cut.append((rank, names, table))
-    return _laid_out(cut, sizes)
+        own = cascade.parts.get(rank, (rank,))
+        wanted |= {r: sizes[r] for r in own if r != rank and r in sizes and r not in wanted}
+        may = sides if own == (rank,) or rank in endable(cascade) else None
+        cut.append(_cut(rank, size, {r: dict(found.parts).get(r, (r,)) for r in own}, wanted, may))
+    return _laid_out(cut)
 
 
-def _laid_out(cut: list[tuple[str, tuple[str, ...], Cuts]], sizes: Mapping[str, int]) -> Grid:
+#: Parts of a rank, outermost first, its size, and the ways to cut it.
+_Cut: TypeAlias = tuple[tuple[str, ...], int, Cuts]
+
+
+def _cut(
+    rank: str,
+    size: int,
+    own: Mapping[str, tuple[str, ...]],
+    wanted: Mapping[str, int],
+    sides: tuple[int, ...] | None,
+) -> _Cut:
+    """The ways to cut a rank; ``own`` are its parts by the rank that the cascade has for them."""
+    names = tuple(p for parts in own.values() for p in parts)
+    known = {*names, *own}
+    missing = [w for w in wanted if w in names_of(rank, own) and w not in known]
+    if missing:
+        raise _refused(f"{rank} is not cut into {one_of(missing)} here")
+    if not known & wanted.keys():
+        return names, size, cuts_of(size, len(names), sides)
+    rows = [row for row in factors(size, len(names)) if _fits(names, row, own, wanted)]
+    table = perfect(rows, len(names))
+    if sides is not None and (sparse(size) or not rows):
+        trips = tuple((n, wanted[p]) for n, p in enumerate(names) if p in wanted)
+        table = cuts(size, len(names), sides, trips)
+    if not len(table.trips) or wanted.get(rank, size) != size:
+        said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in known)
+        allowed = "tiles of which the last is cut wherever the others are"
+        raise _refused(f"{rank} = {size} does not split with {said}", allowed if sides else "")
+    return names, size, table
+
+
+def _refused(message: str, allowed: str = "") -> InputError:
+    return InputError([Fault(Place("<mapping>"), message, allowed)])
+
+
+def _laid_out(cut: Sequence[_Cut]) -> Grid:
     """The grid of ways to cut each rank: an axis for each that there are several ways for."""
     shape = tuple(len(table.trips) for _, _, table in cut if len(table.trips) > 1)
     trips, full = dict[str, Array](), dict[str, Array]()
-    tiles, last, cut_short = dict[str, Array](), dict[str, Array](), dict[str, int]()
+    tiles, last = dict[str, Array](), dict[str, Array]()
+    cut_short = dict[tuple[str, ...], int]()
     axis = 0
-    for rank, names, table in cut:
+    for names, size, table in cut:
         view = [1] * len(shape)
         if len(table.trips) > 1:
             view[axis] = len(table.trips)
@@ -178,7 +173,7 @@ def _laid_out(cut: list[tuple[str, tuple[str, ...], Cuts]], sizes: Mapping[str, 
                 last[name] = table.last[:, n].reshape(view)
         if table.short:
             tiles[names[-1]] = table.tiles.reshape(view)
-            cut_short[rank] = sizes[rank]
+            cut_short[names] = size
     return Grid(trips, shape, Short(full, last, tiles, cut_short) if cut_short else None)
 
 
@@ -195,19 +190,10 @@ def names_of(rank: str, own: Iterable[str]) -> frozenset[str]:
 def _fits(
     names: tuple[str, ...],
     row: tuple[int, ...],
-    own: list[str],
-    parts: Mapping[str, tuple[str, ...]],
+    own: Mapping[str, tuple[str, ...]],
     wanted: Mapping[str, int],
-    tiles: Mapping[str, tuple[int, ...]],
 ) -> bool:
     """Whether factors give every part, and every rank of a split, the extent that is wanted."""
     given = dict(zip(names, row, strict=True))
-    for rank in own:
-        inside = 1
-        for part in reversed(parts[rank]):
-            inside *= given[part]
-            if any(size % inside and inside % size for size in tiles.get(rank, ())):
-                return False
-        if rank in wanted and int(np.prod([given[p] for p in parts[rank]])) != wanted[rank]:
-            return False
+    given |= {rank: math.prod(given[p] for p in parts) for rank, parts in own.items()}
     return all(given[p] == n for p, n in wanted.items() if p in given)

@@ -44,7 +44,8 @@ def _short(problem: Problem, mapping: Mapping, group: Group) -> dict[str, int]:
     """Ranks of a group whose last tile is short."""
     own = {leaf.einsum for leaf in leaves(group.tree)}
     used = {rank_of(v) for e in own for v in problem.cascade.spaces[id(problem.cascade.steps[e])]}
-    return {r: n for r, n in short_ranks(mapping, problem.extent).items() if r in used}
+    found = {r: n for r, n in short_ranks(mapping, problem.extent).items() if r in used}
+    return found | {r: problem.extent(r) for r, parts in problem.short.items() if parts[1] in used}
 
 
 def _pairs(loops: tuple[Loop, ...]) -> list[list[Any]]:
@@ -96,8 +97,17 @@ def _tile(
         for access in (*step.reads, step.output):
             if access.tensor == hold.tensor:
                 ranks = [rank for rank, _ in problem.cascade.geometry[id(access)].positions]
-                found.append([
+                found.append(_uncut(problem, [
                     [r, min(most[r], math.prod(p.trips for p in parts[r] if p.part not in path))]
                     for r in ranks
-                ])  # fmt: skip
+                ]))  # fmt: skip
     return max(found, key=lambda tile: math.prod(n for _, n in tile))
+
+
+def _uncut(problem: Problem, tile: list[list[Any]]) -> list[list[Any]]:
+    """Ranks and extents with a rank in place of its parts where a tile has all of a short one."""
+    for rank, (outer, inner) in problem.short.items():
+        size = [rank, problem.extent(rank)]
+        if [outer, problem.extent(outer)] in tile and any(r == inner for r, _ in tile):
+            tile = [size if r == outer else [r, n] for r, n in tile if r != inner]
+    return tile

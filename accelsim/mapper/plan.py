@@ -9,7 +9,6 @@ first has parts of its own.  A cut of one trip is no cut, so none is left.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -40,29 +39,21 @@ def tile_sizes(choice: Choice) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def merged(choices: Iterable[Choice]) -> dict[str, tuple[int, ...]]:
-    """For each rank of a cascade's own split all tile sizes of some groups, outermost first.
+def own_splits(choices: Iterable[Choice]) -> dict[str, int]:
+    """Extents of the parts of the cascade's own splits, the same for all groups.
 
-    Raises InputError where two groups cut one so that neither tile divides the other:
-    what a part of such a split stands for is the same for all groups.
+    Raises InputError where two groups differ: a part of such a split stands for the same
+    everywhere.
     """
-    found: dict[str, set[tuple[int, ...]]] = {}
+    found: dict[str, int] = {}
     for choice in choices:
-        cascade = choice.space.cascade
-        own = {p for _, parts in cascade.splits for p in parts}
-        for rank, extents in tile_sizes(choice).items():
-            if rank in own:
-                found.setdefault(rank, set()).add(extents)
-    sizes = {}
-    for rank, chains in found.items():
-        ends = sorted({n for chain in chains for n in chain})
-        for small, large in pairwise(ends):
-            if large % small:
-                message = f"groups cut {rank} into tiles of {small} and of {large}"
-                allowed = "tiles of which one divides the other"
-                raise InputError([Fault(Place("<mapping>"), message, allowed)])
-        sizes[rank] = tuple(reversed(ends))
-    return sizes
+        for rank, parts in choice.space.cascade.splits:
+            for part in (p for p in parts if p in choice.trips):
+                known = found.setdefault(part, choice.trips[part])
+                if known != choice.trips[part]:
+                    message = f"groups split {rank} into {part} = {known} and {choice.trips[part]}"
+                    raise InputError([Fault(Place("<mapping>"), message, "one split for all")])
+    return found
 
 
 def joined(chains: Sequence[Ends], size: float) -> Ends | None:
@@ -83,7 +74,6 @@ class _Parts:
     def __init__(self, choices: Sequence[Choice]) -> None:
         cascade = choices[0].space.cascade
         self.taken = {*cascade.ranks, *cascade.whole}
-        own = {p for _, parts in cascade.splits for p in parts}
         self.parts: dict[str, tuple[Loop, ...]] = {}
         self.ends: dict[str, Ends] = {}
         self.own: list[dict[str, tuple[Loop, ...]]] = [{} for _ in choices]
@@ -92,7 +82,7 @@ class _Parts:
         for rank in sorted({rank for cut in cuts for rank in cut}):
             chains = [_ends(cut[rank]) for cut in cuts if rank in cut]
             size = choices[0].space.task.sizes.get(rank, max(chain[0] for chain in chains))
-            one = joined(chains, math.inf if rank in own else size)
+            one = joined(chains, size)
             self.ends[rank] = chains[0] if one is None else one
             self.parts[rank] = self._cut(rank, self.ends[rank], "")
             others = list(dict.fromkeys(chains))[1:] if one is None else []
@@ -217,7 +207,7 @@ def bound_mapping(choices: Sequence[Choice], name: str, about: str = SOURCE) -> 
 
     Raises InputError where their cuts of a rank do not go together.
     """
-    merged(choices)
+    own_splits(choices)
     parts = _Parts(choices)
     groups = []
     for n, choice in enumerate(choices):
@@ -249,6 +239,8 @@ def document(mapping: BoundMapping, problem: Problem) -> dict[str, Any]:
     if let:
         found["let"] = let
     found |= _cuts([(r, parts) for r, parts in mapping.parts if len(parts) > 1], problem)
+    if problem.short:
+        found["imperfect"] = [*problem.short, *found.get("imperfect", ())]
     found["groups"] = [
         {
             "group": group.name,

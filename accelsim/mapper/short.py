@@ -18,13 +18,13 @@ class Short:
 
     ``full`` are the trips of their parts in full tiles and ``last`` those in the last
     one, of the innermost ones the elements; ``tiles`` gives of each innermost part how
-    many of its tiles there are; ``sizes`` are those of the ranks.
+    many of its tiles there are; ``sizes`` are those of the ranks, by all their parts.
     """
 
     full: Trips
     last: Trips
     tiles: Trips
-    sizes: Mapping[str, int]
+    sizes: Mapping[tuple[str, ...], int]
 
     def at(self, chosen: Callable[[Any], Any]) -> Short:
         """The same with some of the mappings chosen from each array."""
@@ -38,6 +38,10 @@ class Short:
         full, tiles, last = self.full[part], self.tiles[part], self.last[part]
         many = np.ceil(full / np.minimum(full, side)) * (tiles - 1)
         return (many + np.ceil(last / np.minimum(last, side))) / tiles
+
+    def family(self, part: str) -> tuple[str, ...]:
+        """All parts of the rank with a short last tile that a part is one of; none of others."""
+        return next((parts for parts in self.sizes if part in parts), ())
 
     def spreads(self, part: str, own: Sequence[str], trips: Trips) -> Any:
         """Whether an Einsum with several parts of a rank in its own hands may spread one.

@@ -27,6 +27,7 @@ from accelsim.mapper.frame import Frame, Use
 from accelsim.mapper.goal import EQUAL, Goal
 from accelsim.mapper.grid import Grid, grid
 from accelsim.mapper.holds import Registers, options, registers, shares
+from accelsim.mapper.masks import masked_points
 from accelsim.mapper.schedule import (
     BY_SEGMENT,
     IN_TURNS,
@@ -48,8 +49,7 @@ class Wishes:
     ``units`` of Einsums, ``holds`` of tensors by level name, ``extents`` of
     parts; ``buffers``: tiles that are filled again and again have so many
     copies, so that one is filled while another is used; ``spreads`` of Einsums,
-    the ranks along rows and columns.  ``tiles`` are extents
-    of ranks that other groups have cut: each tile divides them or is divided.
+    the ranks along rows and columns.
     """
 
     units: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,6 @@ class Wishes:
     extents: Mapping[str, int] = field(default_factory=dict)
     buffers: int = 2
     spreads: Mapping[str, Sides] = field(default_factory=dict)
-    tiles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,11 @@ class Task:
                 tiles.setdefault(access.tensor, set()).add(ranks)
         if any(len(some) > 1 for some in tiles.values()):
             return None
+        return self.lengths
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Sides of all arrays, each once, in rising order."""
         return tuple(sorted({n for u in self.arch.units for n in (u.rows, u.cols) if n > 1}))
 
     def room(self, level: int) -> tuple[float, float]:
@@ -128,16 +132,38 @@ class Task:
         return {}
 
     def problem(self, extents: Mapping[str, int]) -> Problem:
-        """The problem with parts of the cascade's own splits bound."""
+        """The problem with parts of the cascade's own splits bound, of which the last may be short.
+
+        Splits of which nothing is known have one tile: nothing that is asked for depends on it.
+        """
         own = {p: extents[p] for _, parts in self.cascade.splits for p in parts if p in extents}
+        known = {**self.sizes, **own}
         for rank, parts in self.cascade.splits:
-            if rank in self.sizes and not any(p in own or p in self.sizes for p in parts):
-                own |= dict.fromkeys(parts[:-1], 1)  # nothing that is asked for depends on it
+            if rank in self.sizes and not known.keys() & {*parts}:
+                known |= dict.fromkeys(parts[:-1], 1)
         key = tuple(own.items())
         if key not in self._problems:
-            sizes = {**self.sizes, **own}
-            self._problems[key] = bind(self.cascade, relevant(self.cascade, sizes))
+            sizes = relevant(self.cascade, known)
+            self._problems[key] = bind(self.cascade, sizes, imperfect=dict(self.cascade.splits))
         return self._problems[key]
+
+    @cached_property
+    def whole(self) -> Problem:
+        """The problem with one tile of each of the cascade's own splits, whatever is wished."""
+        parts = dict[str, int]()
+        for rank, its in self.cascade.splits:
+            parts |= dict.fromkeys(its[:-1], 1) | {its[-1]: self.coarsest.extent(rank)}
+        return bind(self.cascade, relevant(self.cascade, {**self.sizes, **parts}))
+
+    @cached_property
+    def coarsest(self) -> Problem:
+        """The problem with as few parts of the cascade's own splits as the sizes allow."""
+        return self.problem({})
+
+    @cached_property
+    def fewest(self) -> dict[str, float]:
+        """The fewest points of Einsums that were asked for (``masks.least_points``)."""
+        return {}
 
 
 #: Einsums whose choice of units the bound on latency looks at.
@@ -151,14 +177,8 @@ class Space:
         self.task, self.frame = task, frame
         self.cascade, self.arch = task.cascade, task.arch
         wishes = task.wishes
-        self.grid: Grid = grid(
-            task.cascade,
-            frame,
-            task.sizes,
-            wishes.extents,
-            wishes.tiles,
-            task.sides(frame.einsums),
-        )
+        sides = task.sides(frame.einsums)
+        self.grid: Grid = grid(task.cascade, frame, task.sizes, wishes.extents, sides)
         self.counts = Counts(task.cascade, frame, task.arch, self.grid.trips, self.grid.short)
         self.units = {
             e: units_for(task.cascade, e, task.arch, task.wishes.units) for e in frame.einsums
@@ -210,38 +230,8 @@ class Space:
         return {e: self._points(e) for e in self.frame.einsums}
 
     def _points(self, einsum: str) -> Any:
-        step = self.cascade.steps[einsum]
-        dense = self.counts.product(
-            p for r in self.counts.ranks[einsum] for p in dict(self.frame.parts)[r]
-        )
-        problem = self._first
-        if problem.points(step) == problem.dense_points(step):
-            return dense
-        own = [p for _, parts in self.cascade.splits for p in parts]
-        split = [self.counts.product(dict(self.frame.parts)[p]) for p in own if p in self._ranks]
-        if not split:
-            return np.float64(problem.points(step))
-        names = [p for p in own if p in self._ranks]
-        found = np.zeros(np.broadcast(*split).shape)
-        for where in np.ndindex(found.shape):
-            extents = {
-                n: int(np.broadcast_to(s, found.shape)[where])
-                for n, s in zip(names, split, strict=True)
-            }
-            found[where] = self.task.problem(extents).points(step)
-        return found
-
-    @cached_property
-    def _ranks(self) -> set[str]:
-        return {rank for rank, _ in self.frame.parts}
-
-    @cached_property
-    def _first(self) -> Problem:
-        """The problem at the first point of the grid."""
-        trips = {p: int(t.flat[0]) for p, t in self.grid.trips.items()}
-        own = [p for _, parts in self.cascade.splits for p in parts if p in self._ranks]
-        parts = dict(self.frame.parts)
-        return self.task.problem({r: int(np.prod([trips[p] for p in parts[r]])) for r in own})
+        found = masked_points(self.task, einsum, self.counts.full)
+        return self.counts.mean(self.counts.ranks[einsum], ()) if found is None else found
 
     # -- bounds ------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, TypeAlias
@@ -72,7 +72,7 @@ def spreads(
     n-th consists of loops that none of the first n needs.  No access touches
     more words then, and one order for each way to sort the accesses is enough.
     """
-    rest = counts.frame.own(einsum, counts.ranks[einsum])
+    rest = counts.frame.own(einsum, _in_order(counts.cascade, counts.ranks[einsum]))
     own = [p for p in rest if np.max(counts.trips[p]) > 1 or _rank(counts, p) in (wanted or ())]
     own.sort(key=lambda p: -_having(counts, counts.frame.rank[p]))
     machine = counts.arch.unit[unit]
@@ -90,6 +90,16 @@ def spreads(
                     (col,) if col is not None else (),
                     order,
                 )
+
+
+def _in_order(cascade: Cascade, ranks: Sequence[str]) -> list[str]:
+    """Ranks with parts of the cascade's own splits outermost first, as short last tiles need."""
+    found = list(ranks)
+    for _, parts in cascade.splits:
+        places = [n for n, rank in enumerate(found) if rank in parts]
+        for n, rank in zip(places, [p for p in parts if p in ranks], strict=True):
+            found[n] = rank
+    return found
 
 
 def _rank(counts: Counts, part: str | None) -> str:
@@ -118,7 +128,7 @@ def least_cycles(counts: Counts, einsum: str, unit: str, wanted: Sides | None = 
     sides = {(s.rows, s.cols): s for s in spreads(counts, einsum, unit, wanted)}
     for spread in sides.values():
         best = np.minimum(best, counts.steps(einsum, spread))
-    return best * cycles
+    return best * cycles if cycles else np.where(np.isinf(best), best, 0.0)
 
 
 def runs(
@@ -138,9 +148,10 @@ def runs(
     kept: list[tuple[tuple[float, ...], Run]] = []
     known = set()
     for spread in spreads(counts, einsum, unit, wanted):
-        time = float(counts.steps(einsum, spread)) * cycles
-        if math.isinf(time):
+        steps = float(counts.steps(einsum, spread))
+        if math.isinf(steps):  # whatever a step takes: a copy takes nothing
             continue
+        time = steps * cycles
         touched = tuple(counts.leaf(u, spread) for u in counts.uses_by_einsum(einsum))
         key = (
             time,

@@ -105,3 +105,46 @@ def test_formats_and_densities_in_bounds(tmp_path: Path) -> None:
     assert found.ops_by_class["mac"] == 64 * 64 * 32 / 4
     assert found.lower_bytes <= found.compulsory_bytes <= found.attainable_bytes
     assert found.attainable_bytes < plain.attainable_bytes
+
+
+def test_a_short_last_tile_counts_what_is_there() -> None:
+    shape = "B=1,H=1,P=8,E=4,F=4"
+    short, even = (
+        accelsim.bounds("attention-1pass", shape=f"{shape},M={m},M0=4", capacity="256 B")
+        for m in (13, 16)
+    )
+    assert short.compulsory_bytes == 2 * (2 * 8 * 4 + 2 * 13 * 4)
+    assert short.holds
+    assert even.holds
+    assert short.lower_bytes <= even.lower_bytes
+    assert short.ops_by_class["mac"] == 2 * 13 * 8 * 4
+    assert short.ops_by_class["exp"] == 13 * 8 + 4 * 8  # of scores, and a correction a tile
+    whole = accelsim.bounds("attention-1pass", shape=f"{shape},M=12,M0=4")
+    assert whole.compulsory_bytes < short.compulsory_bytes < even.compulsory_bytes
+
+
+ALONE = """
+cascade: alone
+ranks: [P, M]
+inputs: {S: [M, P]}
+output: Z
+split: {M: [M1, M0]}
+einsums:
+  - L[m0,p] = S[m1,m0,p] :: max(m1)
+  - Z[p] = L[m0,p] :: max(m0)
+"""
+
+
+def test_a_tensor_over_inner_parts_alone_has_no_short_last_tile(tmp_path: Path) -> None:
+    file = tmp_path / "alone.yaml"
+    file.write_text(ALONE, encoding="utf-8")
+    asked: dict[str, str] = {"shape": "P=2,M=10,M0=4"}
+    message = "L is there for M0 alone, so that the last tile of M cannot be short"
+    for verb, more in (
+        (accelsim.bounds, {}),
+        (accelsim.check, {}),
+        (accelsim.map_, {"arch": "teaching"}),
+    ):
+        with pytest.raises(InputError, match=message):
+            verb(file, **asked, **more)
+    assert accelsim.bounds(file, shape="P=2,M=12,M0=4").holds

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from accelsim.errors import InputError
 from accelsim.explore.canonical import yaml_text
 from accelsim.explore.estimate import bind, estimate
 from accelsim.explore.map import map_, pareto, task_for
@@ -83,6 +84,9 @@ def test_a_mapping_with_short_tiles_is_read_back_and_simulated(
         ("attention-3pass", "B=1,H=2,E=8,F=8,M=37,P=41", {}, "energy"),
         ("attention-3pass", "B=1,H=1,E=8,F=8,M=8,P=41", {"P0": 12}, "energy"),
         ("attention-1pass", "B=1,H=1,E=8,F=8,M=16,P=41", {}, "energy"),
+        ("attention-1pass", "B=1,H=1,E=8,F=8,M=61,P=4,M0=16", {}, "energy"),
+        ("attention-1pass", "B=1,H=1,E=8,F=8,M=59,P=4", {"M0": 12}, "energy"),
+        ("attention-causal-1pass", "B=1,H=1,E=4,F=4,M=37,P=37", {"M0": 8}, "energy"),
     ],
 )
 def test_fused_short_tiles_are_read_back_simulated_and_executed(
@@ -104,6 +108,28 @@ def test_fused_short_tiles_are_read_back_simulated_and_executed(
         assert any(c.trips.get(part) == n for c in found.result.choices)
     told = [line for group in rows for line in nest(group).splitlines() if "is short" in line]
     assert len(told) == sum(len(group["short"]) for group in rows)
+
+
+def test_sizes_of_parts_may_be_given() -> None:
+    asked = {"arch": "teaching", "shape": "B=1,H=1,P=4,E=2,F=2,M1=4,M0=4"}
+    assert task_for("attention-1pass", **asked)[0].sizes["M"] == 16
+    asked["shape"] = "B=1,H=1,P=4,E=2,F=2,M=17,M0=4"
+    with pytest.raises(InputError, match="M = 17 does not split with M0=4") as caught:
+        map_("attention-1pass", **asked)
+    allowed = "tiles of which the last is cut wherever the others are"
+    assert caught.value.faults[0].allowed == allowed
+
+
+@pytest.mark.long
+def test_a_prime_number_of_keys_costs_no_more_than_a_round_one() -> None:
+    """With perfect tiles of one key or of all it took 12 times as long."""
+    prime, more = (
+        map_("attention-1pass", arch="fusemax-cloud", shape=f"B=1,H=12,P=4096,M={m},E=64,F=64")
+        for m in (1000003, 1003520)  # 245 tiles of 4096
+    )
+    assert prime.task.sizes["M"] < prime.problem.extent("M1") * prime.problem.extent("M0")
+    assert prime.value <= more.value
+    assert prime.simulated_s == pytest.approx(prime.value, rel=1e-3)
 
 
 @pytest.mark.parametrize(("model", "seq"), FUSEMAX)

@@ -51,7 +51,6 @@ def single(draw: st.DrawFn) -> Task:
         holds={"A": "buffer"} if draw(st.integers(0, 4)) == 0 else {},
         buffers=draw(st.integers(1, 2)),
         spreads={found.einsums[0].name: ("", spread)} if spread and sizes[spread] > 1 else {},
-        tiles={r: (2,) for r, n in sizes.items() if n % 2 == 0 and draw(st.integers(0, 6)) == 0},
     )
     task = Task(found, sizes, arch, wishes)
     try:

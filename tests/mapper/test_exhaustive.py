@@ -67,7 +67,7 @@ def every_mapping(task: Task, frame: Frame, einsum: str) -> Iterator[tuple[float
                 choice = Choice(space, whole, run, tuple(kept), TOGETHER, 0.0, 0.0)
                 mapping = bound_mapping([choice], "one")
                 try:
-                    price = estimate(task.problem({}), task.arch, mapping)
+                    price = estimate(task.problem(mapping.extent), task.arch, mapping)
                 except InputError:
                     continue
                 yield price.latency_s, price.energy_j
@@ -127,8 +127,9 @@ def every_fused(task: Task, frame: Frame) -> Iterator[tuple[float, float]]:
             for chosen in product(*spreads):
                 runs = {e: Run(s, 0.0, ()) for e, s in zip(frame.einsums, chosen, strict=True)}
                 choice = Choice(space, whole, runs, tuple(kept), TOGETHER, 0.0, 0.0)
+                mapping = bound_mapping([choice], "one")
                 try:
-                    price = estimate(task.problem({}), task.arch, bound_mapping([choice], "one"))
+                    price = estimate(task.problem(mapping.extent), task.arch, mapping)
                 except InputError:
                     break  # whatever the spreads, the tiles do not fit
                 yield price.latency_s, price.energy_j

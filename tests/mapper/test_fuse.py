@@ -18,7 +18,7 @@ from accelsim.mapper.bound import connected, floor
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
 from accelsim.mapper.legal import legal
-from accelsim.mapper.plan import _Parts, bound_mapping, merged
+from accelsim.mapper.plan import _Parts, bound_mapping, own_splits
 from accelsim.mapper.search import search
 from accelsim.mapper.space import Task, Wishes
 from accelsim.models.estimate import estimate
@@ -98,31 +98,31 @@ def test_the_product_is_shown_to_be_the_best_of_one_einsum_alone() -> None:
 class Fake:
     """A choice as far as the parts of a mapping go: P of 12 in tiles."""
 
-    def __init__(self, tile: int, split: bool) -> None:
+    def __init__(self, tile: int) -> None:
         frame = type("F", (), {"parts": (("P", ("P1", "P0")),)})
-        splits = (("X", ("P", "Y")),) if split else ()
+        splits = (("P", ("P1", "P0")),)
         cascade = type("C", (), {"splits": splits, "ranks": ("P",), "whole": {}})
         task = type("T", (), {"sizes": {"P": 12}})
         self.space = type("S", (), {"frame": frame, "cascade": cascade, "task": task})
         self.trips = {"P1": 12 // tile, "P0": tile}
 
 
-def test_groups_that_cut_a_split_of_the_cascade_differently_are_refused_by_name() -> None:
-    merged([Fake(4, True), Fake(2, True)])  # type: ignore[list-item]
-    with pytest.raises(InputError, match="groups cut P into tiles of 3 and of 4"):
-        merged([Fake(4, True), Fake(3, True)])  # type: ignore[list-item]
+def test_groups_that_split_a_rank_of_the_cascade_differently_are_refused_by_name() -> None:
+    assert own_splits([Fake(4), Fake(4)]) == {"P1": 3, "P0": 4}  # type: ignore[list-item]
+    with pytest.raises(InputError, match="groups split P into P1 = 3 and 4"):
+        own_splits([Fake(4), Fake(3)])  # type: ignore[list-item]
 
 
 def test_groups_that_cut_a_rank_differently_have_parts_of_their_own() -> None:
     names = ("P", ("P1", "P0"))
     loops = [Loop("P2", 3), Loop("P1", 2), Loop("P0", 2)]
-    one = _Parts([Fake(4, False), Fake(2, False)])  # type: ignore[list-item]
+    one = _Parts([Fake(4), Fake(2)])  # type: ignore[list-item]
     assert one.parts == {"P": tuple(loops)}
     assert one.own == [{}, {}]
-    two = _Parts([Fake(4, False), Fake(3, False), Fake(4, False)])  # type: ignore[list-item]
+    two = _Parts([Fake(4), Fake(3), Fake(4)])  # type: ignore[list-item]
     assert two.parts == {"P": (Loop("P1", 3), Loop("P0", 4))}
     assert two.own == [{}, {"P": (Loop("P1_2", 4), Loop("P0_2", 3))}, {}]
-    found = two.of(1, Fake(3, False))  # type: ignore[arg-type]
+    found = two.of(1, Fake(3))  # type: ignore[arg-type]
     assert [found[p] for p in names[1]] == [(Loop("P1_2", 4),), (Loop("P0_2", 3),)]
 
 

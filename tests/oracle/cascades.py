@@ -7,6 +7,8 @@ tensor is read at two indices at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import assume
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from accelsim.ir.cascade import (
     Access,
     Cascade,
     Compare,
+    Condition,
     Const,
     Einsum,
     Either,
@@ -26,6 +29,7 @@ from accelsim.ir.cascade import (
     Tensor,
     Threshold,
 )
+from accelsim.ir.problem import Problem
 
 RANKS = ("I", "J", "K", "T")
 UNARY = ("exp", "neg", "square", "abs", "tanh")
@@ -249,3 +253,18 @@ def masked(cascade: Cascade, mask: Compare | Either) -> Cascade:
         for e in cascade.einsums
     )
     return Cascade(cascade.name, cascade.ranks, cascade.inputs, einsums, cascade.outputs)
+
+
+def spelled(problem: Problem) -> Cascade:
+    """The cascade of a problem with the ends of short last tiles in parts and numbers."""
+
+    def ended(condition: Condition) -> Condition:
+        for rank, (outer, inner) in problem.short.items():
+            m = Index(((rank.lower(), 1),))
+            if isinstance(condition, Compare) and condition.left == m and condition.right.sizes:
+                left = Index(((outer.lower(), inner), (inner.lower(), 1)))
+                return Compare(left, "<", Index(offset=problem.extent(rank)))
+        return condition
+
+    einsums = [replace(e, where=tuple(map(ended, e.where))) for e in problem.cascade.einsums]
+    return replace(problem.cascade, einsums=tuple(einsums))
