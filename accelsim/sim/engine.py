@@ -412,7 +412,7 @@ class Engine:
             done = self.ports.words(shape.flow, self.now)
             if done > turn.end:
                 turn.end, turn.slow = done, f"ports: words of {task.einsum}"
-        if self.execute and shape.cycles:
+        if self.execute:
             self.execute(task.einsum, self._fixed(task, step))
 
     def _arrived(self, turn: Turn) -> None:

@@ -63,10 +63,13 @@ class Executor:
         """Compute an Einsum in one step: parts of ``fixed`` there, all others whole.
 
         Einsums that need one another along a recurrence whose slots are inside
-        a step go slot by slot, together, when the last of them runs.  Raises
-        InputError where one reads what is not there yet, or where a reduction
-        cannot be joined from steps.
+        a step go slot by slot, together, when the last of them runs.  Of a step
+        beyond the end of a rank there is nothing to compute.  Raises InputError
+        where one reads what is not there yet, or where a reduction cannot be
+        joined from steps.
         """
+        if not all(map(len, self._values(self.cascade.steps[einsum], fixed).values())):
+            return
         ring = self.rings.get(einsum, ())
         if not any(len(self._values(e, fixed)[v]) > 1 for e, v in ring):
             e = self.cascade.steps[einsum]

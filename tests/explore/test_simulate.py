@@ -46,6 +46,47 @@ def test_executed_layers_equal_the_interpreter() -> None:
     assert found.max_rel_error < 1e-12
 
 
+def test_an_einsum_that_costs_nothing_is_executed(tmp_path: Path) -> None:
+    """A copy behind a loop takes no cycle of its unit, and its tensor is there all the same."""
+    mapping = """
+mapping: flash-attention-1-test
+source: a test
+cascade: flash-attention-1
+let: {M0: 4, M1: 2, P0: 4, P1: 1}
+groups:
+- group: all
+  nest:
+    for: [B, H]
+    hold: {buffer: [RM, O, Q, L]}
+    do:
+    - for: [M1]
+      hold: {registers: [S, PV, RM, PT, ON, PS, SM, CO, L, OC, CN, LC]}
+      do:
+      - {einsum: S, unit: array_2d, rows: [M0], cols: [P0], for: [E, P1]}
+      - {einsum: SM, unit: array_2d, rows: [M0], cols: [P0], for: [P1]}
+      - {einsum: PT, unit: array_2d, rows: [M0], cols: [P0], for: [P1]}
+      - {einsum: PS, unit: array_2d, rows: [M0], cols: [P0], for: [P1]}
+      - {einsum: PV, unit: array_2d, rows: [M0], cols: [P0], for: [P1, F]}
+      - {einsum: RM, unit: array_1d, cols: [P0], for: [P1]}
+      - {einsum: CO, unit: array_1d, cols: [P0], for: [P1]}
+      - {einsum: CN, unit: array_1d, cols: [P0], for: [P1]}
+      - {einsum: LC, unit: array_1d, cols: [P0], for: [P1]}
+      - {einsum: L, unit: array_1d, cols: [P0], for: [P1]}
+      - {einsum: OC, unit: array_1d, cols: [P0], for: [P1, F]}
+      - {einsum: ON, unit: array_1d, cols: [P0], for: [P1, F]}
+      - {einsum: O, unit: array_1d, cols: [P0], for: [P1, F]}
+    - {einsum: AV, unit: array_2d, rows: [F], cols: [P0], for: [P1]}
+  schedule:
+  - {run: [S, SM, RM, PT, PS, PV, CO, LC, OC, CN, ON, L, O]}
+  - {run: [AV]}
+"""
+    file = tmp_path / "mapping.yaml"
+    file.write_text(mapping, encoding="utf-8")
+    shape = {"B": 1, "H": 1, "P": 4, "M": 8, "E": 2, "F": 2, "M0": 4}
+    found = simulate("flash-attention-1", arch="teaching", mapping=file, shape=shape, execute=True)
+    assert found.max_rel_error == pytest.approx(0, abs=1e-12)
+
+
 def test_too_much_to_execute_is_refused() -> None:
     with pytest.raises(InputError, match="points are too many to execute one tile after the other"):
         simulate(design="fusemax", model="BERT", seq="64K", execute=True)
