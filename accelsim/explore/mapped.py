@@ -107,8 +107,9 @@ class Mapped:
             return "optimal: no mapping is below the lower bound"
         if self.set_aside is not None:
             above = self.value / self.set_aside.value - 1
+            near = f"{above:.2%} above" if above >= 5e-5 else "as good as"
             return (
-                f"{above:.2%} above what the model has for the best, which stalls in simulation "
+                f"{near} what the model has for the best, which stalls in simulation "
                 f"({self.set_aside.simulated_s:.4g} s)"
             )
         if self.result.stopped:
