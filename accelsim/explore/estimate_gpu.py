@@ -166,8 +166,8 @@ def _check_registers(
     need, most = registers(kernel, tile, sizes.get("F", sizes["E"]), gpu)
     if need > most:
         raise refuse(
-            f"a tile of {tile.rows} x {tile.columns} needs {need} registers a thread of the {most}"
-            f" that {gpu.name} gives",
+            f"a tile of {tile.rows} x {tile.columns} needs {need} registers a thread of the"
+            f" {max(0, most)} that {gpu.name} gives",
             "fewer keys or rows",
         )
 
@@ -266,6 +266,8 @@ def _attention(
     )
     if problem.window and not problem.causal:
         raise refuse("a window needs a causal mask", "causal=true")
+    if problem.window >= problem.P + problem.offset:  # nobody's first key is behind the first
+        problem = replace(problem, window=0)
     scores = 2.0 * problem.B * heads * problem.P * problem.M * (kernel.family == "unfused")
     check_room(gpu, kernel.name, sum(problem.compulsory) + scores)  # before tiles are counted
     if kernel.family == "linear-full":

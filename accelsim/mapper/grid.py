@@ -145,7 +145,10 @@ def _cut(
         table = cuts(size, len(names), sides, trips)
     if not len(table.trips) or wanted.get(rank, size) != size:
         said = ", ".join(f"{k}={v}" for k, v in wanted.items() if k in known)
-        allowed = "tiles of which the last is cut wherever the others are"
+        allowed = (
+            "tiles of which the last is cut wherever the others are, longer than 1 and than every "
+            "array side that they pass; a mapping of one's own may have any"
+        )
         raise _refused(f"{rank} = {size} does not split with {said}", allowed if sides else "")
     return names, size, table
 

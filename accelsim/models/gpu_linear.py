@@ -219,10 +219,10 @@ class Walk:
 
     def _dealt(self, running: int) -> float | None:
         """The same where unequal blocks are dealt one by one; None where they are many."""
-        dealt = [
-            [self.lasts(n, running, chunks) for chunks in self.chunks for _ in range(self.across)]
-            for n in range(1, self.together + 1)
-        ]
+        dealt = []
+        for residents in range(1, self.together + 1):
+            each = {n: self.lasts(residents, running, n) for n in set(self.chunks)}
+            dealt.append([each[n] for n in self.chunks for _ in range(self.across)])
         return sharing(dealt, self.case.B * self.case.H, self.gpu.multiprocessors)
 
     def launch(self, read: float, written: float, through: float) -> Launch:

@@ -34,23 +34,27 @@ def makespan(durations: Sequence[float], copies: int, slots: int, alone: float =
     """Time until the last block ends: the same list of blocks ``copies`` times, dealt in order.
 
     A slot takes the next block when it is free (list scheduling).  Of many
-    blocks only the last rounds are simulated; before them no slot is idle,
-    and what they hold is spread evenly.  Blocks that share what all slots share
+    blocks only the last rounds are simulated; before them no slot is idle, and
+    what whole rounds hold is spread evenly.  Blocks that share what all slots share
     go on faster when slots are idle: by as many as run, down to ``alone`` of
     the time that they take when no slot is idle.
 
     >>> makespan([3.0, 2.0, 1.0], 1, 2), makespan([1.0], 5, 2), makespan([3.0, 1.0], 1, 2, 0.1)
     (3.0, 3.0, 2.0)
+    >>> round(makespan([1.0] * 159 + [0.9999], 8, 264), 3)
+    5.0
     """
     total = len(durations) * copies
     if not total:
         return 0.0
     if max(durations) == min(durations):
         return -(-total // slots) * durations[0]
-    kept = min(copies, -(-ROUNDS * slots // len(durations)))
-    before = sum(durations) * (copies - kept) / slots
-    free = [0.0] * min(slots, len(durations) * kept)
-    blocks = list(durations) * kept
+    number, few = len(durations), copies <= -(-ROUNDS * slots // len(durations))
+    over = 0 if few else max(0, total // slots - ROUNDS) * slots
+    lists, rest = divmod(over, number)
+    before = (lists * sum(durations) + sum(durations[:rest])) / slots
+    blocks = [durations[n % number] for n in range(over, total)]
+    free = [0.0] * min(slots, len(blocks))
     for number, duration in enumerate(blocks[: len(free)]):
         free[number] = duration
     heapq.heapify(free)

@@ -116,8 +116,8 @@ def test_sizes_of_parts_may_be_given() -> None:
     asked["shape"] = "B=1,H=1,P=4,E=2,F=2,M=17,M0=4"
     with pytest.raises(InputError, match="M = 17 does not split with M0=4") as caught:
         map_("attention-1pass", **asked)
-    allowed = "tiles of which the last is cut wherever the others are"
-    assert caught.value.faults[0].allowed == allowed
+    allowed = "tiles of which the last is cut wherever the others are, longer than 1 and than every"
+    assert caught.value.faults[0].allowed.startswith(allowed)
 
 
 @pytest.mark.long

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from statistics import mean, median
 from typing import Any
 
 import pytest
 
+from accelsim.errors import InputError
 from accelsim.explore import gpu_records
-from accelsim.explore.estimate_gpu import estimate_kernel
+from accelsim.explore.estimate_gpu import estimate_kernel, predict
 from accelsim.gpu.record import read
 from accelsim.load.gpu import load_gpu
+from accelsim.load.kernel import load_kernel
 from accelsim.models.gpu_clock import seconds_at
 from accelsim.models.gpu_estimate import Priced
 from accelsim.models.gpu_keys import Span, parted
@@ -20,6 +23,7 @@ from accelsim.models.gpu_schedule import makespan
 
 #: What the profiler counts of a launch beside its blocks' work.
 STARTED_S = 0.9e-6
+H100 = load_gpu("h100-sxm")
 
 
 def rows(gpu: str, name: str) -> list[dict[str, Any]]:
@@ -143,3 +147,24 @@ def test_no_more_blocks_start_than_the_gpu_can_start() -> None:
     assert bound == "blocks"
     assert seconds == pytest.approx((1 << 20) / gpu.launch.blocks_hz)
     assert seconds_at(load_gpu("b200"), many, 2e9)[1] != "blocks"
+
+
+def test_a_window_over_everything_is_no_window() -> None:
+    sizes = {"B": 8, "H": 2, "P": 8192, "M": 64, "E": 128}
+    kernel = load_kernel("attention-1pass-wgmma")
+    wide = predict(H100, kernel, sizes, {"causal": True, "window": 8192})
+    assert wide.latency_s == predict(H100, kernel, sizes, {"causal": True}).latency_s
+
+
+@pytest.mark.parametrize("kernel", ["attention-1pass-wgmma", "attention-2pass-mma"])
+def test_leaving_out_blocks_costs_no_time(kernel: str) -> None:
+    sizes = {"B": 8, "H": 5, "P": 4000, "M": 500, "E": 64}
+    shares = (0.5, 0.9, 0.999, 1.0)
+    times = [predict(H100, load_kernel(kernel), sizes, {"kept": s}).latency_s for s in shares]
+    assert all(less <= 1.005 * more for less, more in pairwise(times))
+
+
+def test_softmax_has_no_forms_but_its_own() -> None:
+    with pytest.raises(InputError, match="softmax has no form 'held row'") as caught:
+        predict(H100, load_kernel("softmax"), {"M": 1024, "N": 2048}, {"form": "held row"})
+    assert caught.value.faults[0].allowed == "derived, held, textbook"
