@@ -165,6 +165,15 @@ class KernelDescriptor:
         """
         return tuple(sorted({int(k.split()[0]) for k, _ in self.instructions}, reverse=True))
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Forms of an operation that instructions were counted for.
+
+        >>> KernelDescriptor("k", "rows", (), instructions=(("held", 9.0), ("held row", 5.0))).forms
+        ('held',)
+        """
+        return tuple(sorted(name for name, _ in self.instructions if " " not in name))
+
     def counted(self, name: str, head_dim: int) -> float:
         """Instructions counted under a name, of the nearest head dimension; 0 where none were.
 

@@ -39,10 +39,8 @@ def rows(
     if len(kernel.tiles) > 1:
         return _as_long_as_rows_are(gpu, kernel, case)
     form = case.form or kernel.form
-    counts = dict(kernel.instructions)
-    forms = sorted(name for name in counts if " " not in name)
-    if form not in forms:
-        raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(forms))
+    if form not in kernel.forms:
+        raise refuse(f"{kernel.name} has no form {form!r}", ", ".join(kernel.forms))
     limit = gpu.multiprocessor
     threads = row_threads(kernel, form, case.columns)
     together = max(1, min(limit.blocks, limit.threads // threads))

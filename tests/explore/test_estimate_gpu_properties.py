@@ -83,7 +83,7 @@ def requests(draw: st.DrawFn, kernel: KernelDescriptor) -> Asked:
         names = {"gemm": "MNK", "gemv": "NK"}.get(family, "MN")
         sizes, options = {name: draw(LENGTHS) for name in names}, {}
         if family == "rows":
-            options["form"] = draw(st.sampled_from([name for name, _ in kernel.instructions]))
+            options["form"] = draw(st.sampled_from(kernel.forms))
         if family == "gemv":
             options["format"] = draw(st.sampled_from(["int4", "int3", "int2", "ternary"]))
     else:
