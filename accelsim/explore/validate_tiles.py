@@ -108,12 +108,11 @@ def _chosen(gpu: Gpu, key: tuple[Any, ...], tiles: list[tuple[Case, float]]) -> 
     record, sizes, options = key
     values = []
     for case, seconds in tiles:
-        kernel = load_kernel(case.kernel)
-        tile = replace(kernel.tile(dict(case.sizes)), **dict[str, Any](case.tile), when=())
-        found = predict(gpu, kernel, dict(case.sizes), dict(case.options), dict(case.tile))
-        scores = dict(case.sizes)["E"]
-        bits = int(dict(case.options).get("bits", 16))
-        refused = refusal(gpu, kernel, tile, scores, scores, bits)
+        kernel, ranks, asked = load_kernel(case.kernel), dict(case.sizes), dict(case.options)
+        tile = replace(kernel.tile(ranks), **dict[str, Any](case.tile), when=())
+        found = predict(gpu, kernel, ranks, asked, dict(case.tile))
+        width, bits = ranks["E"], int(asked.get("bits", 16))
+        refused = refusal(gpu, kernel, tile, width, width, bits)
         values.append((Candidate(kernel, tile, refused), found.latency_s, seconds))
     taken = plainest([(one, value) for one, value, _ in values if one.refused is None])
     taken_s = next(seconds for candidate, _, seconds in values if candidate is taken)

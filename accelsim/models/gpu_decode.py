@@ -126,6 +126,7 @@ def _wave(
 ) -> float:
     """Cycles of a wave of ``running`` blocks without what ends them; ``more`` follow or do not.
 
+    No multiprocessor has more than ``most`` of them, and one has as many.
     A block takes no less than its bytes at its part of the bandwidth, before them
     what the first keys wait, behind them the last one's work.  Few warps have a
     last round; where more blocks wait, these fill it.  Where none do, the

@@ -72,7 +72,8 @@ def _of_a_chunk(
     products = [(quarter, width, CHUNK)]  # rows, columns and depth of a warp
     if output:
         products += [(16.0, CHUNK + width, case.E), (16.0, width, CHUNK)]
-    counted = kernel.counted("outputs" if output else "states", case.E)
+    which = "outputs" if output else "states"
+    counted = kernel.counted(which, case.E)
     of_products = sum(r * c * d / 2048 + d / 16 * (r + c) / 16 for r, c, d in products)
     port = gpu.shared_bandwidth / gpu.multiprocessor.schedulers
     stored = 2 * 2.0 * (quarter + 16) * width / port if output else 0.0  # state and output
@@ -87,9 +88,10 @@ def _of_a_chunk(
     for rows_, columns, depth in products:
         whole = product(gpu, kernel, case.kind, rows_, columns, depth)
         parts.append(stepped(gpu, tile, whole, rows_, columns, depth) if output else whole)
-    alone = counted * (1 + kernel.waited("outputs" if output else "states", case.E))
-    short = alone - in_order(parts, 1, 1, gpu.waits.mma_issue)
-    parts[0] = replace(parts[0], wait=max(0.0, parts[0].wait + short))
+    waited = kernel.waited(which, case.E)
+    if waited:  # a lone warp takes what was counted of one
+        short = counted * (1 + waited) - in_order(parts, 1, 1, gpu.waits.mma_issue)
+        parts[0] = replace(parts[0], wait=max(0.0, parts[0].wait + short))
     return parts
 
 
@@ -97,8 +99,8 @@ def _of_a_chunk(
 class Walk:
     """A walk over chunks by segments: the state's update, and with ``output`` what it gives.
 
-    ``chunks`` are those of each segment, of which the last may be short; ``warm``
-    says that L2 holds what is read.
+    ``chunks`` are those of each segment, of which the last may be short; ``far`` is
+    the share of what is read that L2 does not hold.
     """
 
     gpu: Gpu

@@ -49,11 +49,12 @@ def makespan(durations: Sequence[float], copies: int, slots: int, alone: float =
         return 0.0
     if max(durations) == min(durations):
         return -(-total // slots) * durations[0]
-    number, few = len(durations), copies <= -(-ROUNDS * slots // len(durations))
+    size = len(durations)
+    few = copies <= -(-ROUNDS * slots // size)
     over = 0 if few else max(0, total // slots - ROUNDS) * slots
-    lists, rest = divmod(over, number)
+    lists, rest = divmod(over, size)
     before = (lists * sum(durations) + sum(durations[:rest])) / slots
-    blocks = [durations[n % number] for n in range(over, total)]
+    blocks = [durations[n % size] for n in range(over, total)]
     free = [0.0] * min(slots, len(blocks))
     for number, duration in enumerate(blocks[: len(free)]):
         free[number] = duration
@@ -76,7 +77,8 @@ def sharing(
 
     ``durations[n - 1]`` are those of blocks of which n reside on a unit: a
     block that is left alone goes on faster.  A unit takes the next block when
-    one of its own ends; at first the units are dealt blocks in turn.
+    one of its own ends; at first the units are dealt blocks in turn, and where
+    blocks end at one time, the first of each unit ends before the second of any.
 
     >>> sharing([[1.0], [2.0]], 3, 1), sharing([[1.0], [2.0]], 4, 2), sharing([[1.0]], 100, 1)
     (3.0, 2.0, None)

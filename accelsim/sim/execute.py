@@ -68,12 +68,13 @@ class Executor:
         where one reads what is not there yet, or where a reduction cannot be
         joined from steps.
         """
-        if not all(map(len, self._values(self.cascade.steps[einsum], fixed).values())):
+        e = self.cascade.steps[einsum]
+        values = self._values(e, fixed)
+        if not all(map(len, values.values())):
             return
         ring = self.rings.get(einsum, ())
-        if not any(len(self._values(e, fixed)[v]) > 1 for e, v in ring):
-            e = self.cascade.steps[einsum]
-            self._points(e, self._values(e, fixed), fixed)
+        if not any(len(self._values(one, fixed)[v]) > 1 for one, v in ring):
+            self._points(e, values, fixed)
             return
         self.waiting[einsum] = dict(fixed)
         if all(self.waiting.get(e.name) == fixed for e, _ in ring):
