@@ -27,7 +27,7 @@ from accelsim.sim.program import Pair
 class Joined:
     """Turns of a stage with one turn for each pair: that of its first, which takes both units.
 
-    >>> one = Joined([Pair("A", "B", 5, 1)])
+    >>> one = Joined([Pair("A", "B", 1)])
     >>> graph = {("A", 0): {}, ("B", 0): {("C", 0): 0}, ("C", 0): {}}
     >>> one.graph(graph)
     {('A', 0): {('C', 0): 0}, ('C', 0): {}}
@@ -98,7 +98,7 @@ def pairs(nest: Nest, orders: Iterable[Order], cycles: Callable[[str], int]) -> 
         away = any(x.why == "data" and x.far for x in near)
         lead = min(-(-cycles(e) // tiles) for e in both)
         if tiles > 1 and not away and all(x.copies > 1 for x in near if x.loops):
-            found.append((min(map(cycles, both)), Pair(o.before, o.after, tiles, lead)))
+            found.append((min(map(cycles, both)), Pair(o.before, o.after, lead)))
     chosen = list[Pair]()
     for _, pair in sorted(found, key=lambda both: -both[0]):
         if not any({*pair.both} & {*other.both} for other in chosen):

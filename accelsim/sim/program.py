@@ -112,12 +112,11 @@ class Buffer:
 class Pair(NamedTuple):
     """Two Einsums side by side: the ``second`` reads what the ``first`` makes, tile by tile.
 
-    A step has so many ``tiles``; one of the faster takes ``lead`` cycles.
+    One tile of the faster takes ``lead`` cycles.
     """
 
     first: str
     second: str
-    tiles: int
     lead: int
 
     @property
