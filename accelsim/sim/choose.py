@@ -4,7 +4,7 @@ Others are tried one after the other, the cheapest to try first, until one does
 not stall: Einsums side by side (``sim.pairs``), and a search near the first schedule
 (``sim.search``).  Where steps may not overlap, or are so short that ports, which
 round up to whole cycles, may be felt, longer steps are tried, in which each child
-of a fork is whole before the next; but none in which a state goes round, which
+of a fork is whole before the next; but none within which a state goes round, which
 is handed on from step to step.
 """
 
@@ -20,7 +20,7 @@ from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim.compile import Compiler, Scheduled
 from accelsim.sim.engine import Engine
-from accelsim.sim.nest import SHORTEST_STEP, Nest
+from accelsim.sim.nest import SHORTEST_STEP, Nest, several
 from accelsim.sim.program import Program, rates
 from accelsim.sim.schedule import Schedule
 from accelsim.sim.search import Search, Trial
@@ -58,15 +58,18 @@ def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group:
 def _whole(compiler: Compiler, mapping: BoundMapping) -> Compiler | None:
     """What compiles steps in which each child of a fork is whole; None where there are none."""
     nest = compiler.nest
-    if any(nest.users(state) for state in nest.cascade.iterative):
-        return None
     whole = Nest(nest.problem, nest.arch, mapping, nest.group, whole=True)
-    return Compiler(whole) if whole.steps != nest.steps else None
+    if whole.steps == nest.steps:
+        return None
+    for state, rank in nest.cascade.iterative.items():
+        if nest.users(state) and any(p not in whole.steps for p in several(nest.parts[rank])):
+            return None
+    return Compiler(whole)
 
 
 def _cycles(program: Program, seen: Trial, ports: Mapping[tuple[str, str], float]) -> float:
-    """Cycles of a program: as tried, but run to its end where some work is not in every step."""
-    if math.isinf(seen.cycles) or not any(task.side for task in program.tasks):
+    """Cycles of a program that is run to its end, if it has been tried to the end."""
+    if math.isinf(seen.cycles):
         return seen.cycles
     engine = Engine(program, ports)
     run(engine)
@@ -98,7 +101,7 @@ def _searched(compiler: Compiler, found: Scheduled) -> tuple[Schedule, Trial]:
 
     if found.solver is None or compiler.nest.bodies[0] < ENOUGH:
         return found.schedule, trial(found.schedule)
-    search = Search(found.solver, trial)
+    search = Search(found.solver, trial, tuple(compiler.yielding))
     fastest = search.run()
     if fastest.cuts and not ends(compiler.program(fastest), ports):
         return _searched(compiler, compiler.scheduled(cut=False))  # turns do not go together

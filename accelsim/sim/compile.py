@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -128,6 +129,7 @@ class Compiler:
             loops=cut.around if cut else (),
             begin=schedule.plan[turn].begin,
             pair=schedule.pair(einsum),
+            yields=self.yielding[einsum] if einsum in schedule.yields else frozenset(),
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -360,6 +362,24 @@ class Compiler:
         if faults and any(schedule.lags.values()):
             raise InputError(faults)
         return Scheduled(None if faults else solver, schedule)
+
+    @cached_property
+    def yielding(self) -> dict[str, frozenset[int]]:
+        """Einsums whose words pass a port of tiles that leave and come back, with their buffers."""
+        comes = {
+            n: [s for s in b.sources if isinstance(s, int)] for n, b in enumerate(self.buffers)
+        }
+        leaves = {n for sources in comes.values() for n in sources}
+        ports = dict[int, set[int]]()
+        for n, b in enumerate(self.buffers):
+            ways = (*(b.fill if comes[n] else ()), *(b.drain if n in leaves else ()))
+            ports[n] = set(self.orders.loads(Flow("", b.visits, ways)))
+        found = {}
+        for e, flows in self.flows.items():
+            own = self.orders.loads(*flows).keys()
+            if met := frozenset(n for n, some in ports.items() if own & some):
+                found[e] = met
+        return found
 
     def _leaving(self, buffer: Buffer) -> Buffer:
         """The buffer, whose tiles leave while they are written if it has two of a step's."""

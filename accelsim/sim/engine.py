@@ -352,6 +352,13 @@ class Engine:
                 turn.lacks, turn.cause = None, _waits(task, other)
                 return False
         shape = self.shapes.of(task, step)
+        for port, _ in shape.flow.hops if shape.flow and task.yields else ():
+            for queued in self.ports.queues[port]:
+                passing = queued.transfer.slots
+                if passing.number in task.yields:
+                    cause = f"ports: {task.einsum} lets {passing.buffer.tensor} pass"
+                    turn.lacks, turn.cause = None, cause
+                    return False
         for slots in shape.needs:
             tile = slots.at[task.einsum] + (slots in shape.opens)
             if tile not in slots.ready and not slots.streams:

@@ -138,6 +138,7 @@ class Task:
     waits until some others have done so many turns in the same iteration.  If
     nothing else keeps it, it begins so many cycles after its iteration.  The two
     of a pair begin together, and end when both are done and the lead has passed.
+    Tiles of some buffers pass its ports before it begins: it ``yields`` to them.
     """
 
     einsum: str
@@ -155,6 +156,7 @@ class Task:
     loops: tuple[Round, ...] = ()
     begin: int = 0
     pair: Pair | None = None
+    yields: frozenset[int] = frozenset()
 
     @property
     def turns(self) -> int:

@@ -52,7 +52,8 @@ class Schedule:
     how many iterations each turn trails; ``waits``: after which turns of other
     units it comes in its stage; ``takes``: cycles of an iteration whose tiles
     are there, of which the busiest units of its stages are ``busy``;
-    ``plan``: when each turn is in it; ``pairs``: those that are side by side.
+    ``plan``: when each turn is in it; ``pairs``: those that are side by side;
+    ``yields``: those that let tiles pass their ports before they begin.
     """
 
     lags: dict[str, int]
@@ -65,6 +66,7 @@ class Schedule:
     busy: int = 0
     plan: Mapping[Turn, Span] = field(default_factory=dict)
     pairs: tuple[Pair, ...] = ()
+    yields: frozenset[str] = frozenset()
 
     @property
     def turns(self) -> int:
@@ -83,7 +85,7 @@ class Schedule:
     @property
     def key(self) -> Hashable:
         """What tells it from others of its group: waits follow from lags."""
-        return tuple(self.late.values()), self.order, self.pairs
+        return tuple(self.late.values()), self.order, self.pairs, self.yields
 
 
 #: Steps that a result may take on its way out to another level and back.

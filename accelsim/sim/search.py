@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -40,12 +41,14 @@ class Search:
     with all tiles there are tried first, then those around the fastest as long
     as one is faster; where the fastest stalls, steps are cut into turns, and
     iterations begin between them (of groups of several stages only where units
-    wait for one another).  Last the fastest is tried with turns at
-    other places.
+    wait for one another).  Then the fastest is tried with turns at
+    other places.  Last some of the ``yielding`` Einsums begin behind the tiles
+    on whose way back others wait, those of schedules with short iterations first.
     """
 
-    def __init__(self, solver: Solver, trial: Try) -> None:
+    def __init__(self, solver: Solver, trial: Try, yielding: Sequence[str] = ()) -> None:
         self.solver, self.trial, self.choice = solver, trial, solver.choice
+        self.yielding = yielding
         start = solver.chosen(self.choice)
         assert start is not None
         self.fastest, self.least = start, trial(start, inf)
@@ -62,6 +65,8 @@ class Search:
         moved = True
         while moved:
             moved = any(map(self._faster, self._moved()))
+        while any(map(self._faster, self._yielded())):
+            pass
         return self.fastest
 
     def _around(self) -> None:
@@ -89,6 +94,15 @@ class Search:
             return False
         self.fastest, self.least = found, seen
         return True
+
+    def _yielded(self) -> Iterator[Schedule]:
+        """The fastest schedule, and the shortest that were tried, with one more that yields."""
+        if not self.least.stalls or not self.yielding:
+            return
+        rest = sorted(self.tried, key=lambda s: s.takes)
+        for schedule in [self.fastest, *rest[:MOST_FIRST]]:
+            for einsum in self.yielding:
+                yield replace(schedule, yields=schedule.yields ^ {einsum})
 
     def _near(self, choice: Choice) -> Iterator[Choice]:
         """What differs in one pair, or in all pairs of one consumer.

@@ -69,17 +69,17 @@ def test_a_second_slot_lets_a_state_be_read_while_its_next_tile_is_made(tiles: i
     once, model = running(1, sizes)
     twice, _ = running(2, sizes)
     assert model <= twice <= 1.02 * model
-    # with one slot a tile comes, both units work on it in turn, and it goes
-    assert once == pytest.approx(2.5 * model, rel=0.02)
+    # with one slot a tile comes, and both units work on it in turn; it goes while it is read
+    assert once == pytest.approx(2.25 * model, rel=0.02)
 
 
 def test_a_second_slot_lets_a_single_tile_leave_and_come_back_while_it_is_read() -> None:
-    """The tile that comes is the one that goes: the sum so far is waited for, its reader is not."""
+    """The tile that comes is the one that goes, piece by piece while the sum is made."""
     sizes = {"M": 24, "P": 1, "Q": 256}
     once, model = running(1, sizes)
     twice, _ = running(2, sizes)
-    assert twice == pytest.approx(1.5 * model, rel=0.02)
-    assert once == pytest.approx(2.5 * model, rel=0.02)
+    assert model <= twice <= 1.05 * model
+    assert once == pytest.approx(2.25 * model, rel=0.02)
 
 
 HANDED_ON = """
@@ -303,3 +303,39 @@ def test_the_shortest_lengths_are_explained(design: str, model: str) -> None:
     assert (turns > 1.02) == (design == "fusemax-architecture")
     assert turns <= seen <= 1.006 * turns
     assert ratios(design, model, "1K")[1] >= seen
+
+
+def comes_back(steps: int, reader: str) -> tuple[int, float]:
+    """Simulated and modelled cycles of a state that leaves its level after every step.
+
+    What writes it, what reads it and its way out share the read port of the
+    buffer, the busiest of all; it comes back in half the time of its way out.
+    """
+    sizes = {"I": 32, "J": 16, "M": steps}
+    units = (Unit("lanes", 1, 32, _OPERATIONS), Unit("grid", 1, 32, _OPERATIONS))
+    buffer = Level("buffer", read_bandwidth=2.0, write_bandwidth=4.0)
+    levels = (Level("dram", bandwidth=4.0), buffer, Level("registers"))
+    arch = Architecture("small", 1.0, 1.0, levels, units)
+    i, j = (Loop("I", 32),), (Loop("J", 16),)
+    held = tuple(
+        Hold(tensor, level, copies=2)
+        for tensor, level in {"Z": "registers", "V": "registers", "K": "registers",
+                              "S": "buffer", "Q": "buffer"}.items()
+    )  # fmt: skip
+    writes = Node(j, (), (Leaf("S", "lanes", (), (), i),))
+    leaves = (Leaf("N", "grid", j, (), i), writes, Leaf("Z", reader, j, (), i))
+    tree = Node((Loop("M", steps),), held, leaves)
+    parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+    mapping = Mapping("m", (Group("g", tree, (Stage(tuple("NSZ")),)),), parts)
+    problem = bind(CASCADES["state"], sizes)
+    found = simulate(problem, arch, mapping)
+    assert found.cycles == simulate(problem, arch, mapping, full=True).cycles
+    return found.cycles, in_turn_s(problem, arch, mapping, estimate(problem, arch, mapping))
+
+
+@pytest.mark.parametrize("reader", ["lanes", "grid"])
+def test_a_reader_lets_a_state_leave_that_has_to_come_back(reader: str) -> None:
+    """Z reads while the state comes back: before it has left, the port would wait for it."""
+    (few, less), (many, more) = comes_back(60, reader), comes_back(180, reader)
+    assert few >= less
+    assert 1.0 <= (many - few) / (more - less) <= 1.02
