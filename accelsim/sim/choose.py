@@ -44,12 +44,12 @@ def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group:
         return fastest
     alone = first.solver is None or least.each < SHORTEST_STEP
     whole = _whole(compiler, mapping) if alone else None
-    cycles = _cycles(fastest, least, rates(arch)) if whole else least.cycles
+    cycles = _cycles(fastest, rates(arch)) if whole else least.cycles
     for other, found in _others(compiler, first, whole):
         if least.stalls or other is whole:
             schedule, seen = _searched(other, found)
             program = other.program(schedule)
-            takes = _cycles(program, seen, rates(arch)) if whole else seen.cycles
+            takes = _cycles(program, rates(arch)) if whole else seen.cycles
             if takes < cycles:
                 fastest, least, cycles = program, seen, takes
     return fastest
@@ -67,12 +67,13 @@ def _whole(compiler: Compiler, mapping: BoundMapping) -> Compiler | None:
     return Compiler(whole)
 
 
-def _cycles(program: Program, seen: Trial, ports: Mapping[tuple[str, str], float]) -> float:
-    """Cycles of a program that is run to its end, if it has been tried to the end."""
-    if math.isinf(seen.cycles):
-        return seen.cycles
+def _cycles(program: Program, ports: Mapping[tuple[str, str], float]) -> float:
+    """Cycles of a program that is run to its end; infinitely many if it stops before."""
     engine = Engine(program, ports)
-    run(engine)
+    try:
+        run(engine)
+    except InputError:
+        return math.inf
     return engine.time
 
 
