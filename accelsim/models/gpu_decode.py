@@ -14,7 +14,7 @@ from accelsim.errors import refuse
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile, splits_of
 from accelsim.models.gpu_clock import settle_as_timed
-from accelsim.models.gpu_launch import Launch
+from accelsim.models.gpu_launch import Launch, kept_again
 from accelsim.models.gpu_pipeline import IN_STEP, Stage, at_mean, lane_cycles
 from accelsim.models.gpu_schedule import last_together
 from accelsim.models.gpu_stream import lead
@@ -91,14 +91,14 @@ def _parts(
     ending = _ending(gpu, tile, case)
 
     waves, last = divmod(walk.blocks, slots)
-
-    def lasts(running: int, most: int, more: bool) -> float:
-        return _wave(gpu, tile, walk, keys, late, running, most, more) + ending
-
-    cycles = waves * lasts(slots, tile.blocks, walk.blocks > slots)
-    if last:
-        most = last_together(gpu.multiprocessors, waves, last, tile.blocks)
-        cycles += lasts(last, most, False)
+    if not last:
+        waves, last = waves - 1, slots
+    cycles, streaming, between = 0.0, *_full(gpu, tile, walk, keys, late)
+    for _ in range(waves):
+        cycles += streaming
+        cycles += max(0.0, between + ending + gpu.waits.slot - SPREAD * cycles)
+    most = last_together(gpu.multiprocessors, waves, last, tile.blocks)
+    cycles += _wave(gpu, tile, walk, keys, late, last, most, False) + ending
     warps = min(walk.blocks, slots) / gpu.multiprocessors * tile.warps / schedulers
     outputs, cache = 2.0 * case.B * case.H * case.E, case.cache_bytes * walk.groups
     dots = walk.heads * walk.groups * case.M  # of a tile of queries and a key
@@ -119,6 +119,24 @@ def _parts(
         shape=f"{tile.columns} keys a warp, {walk.splits} splits",
         lead_s=lead(gpu),
     )
+
+
+SPREAD = 0.055
+
+
+def _full(gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float) -> tuple[float, float]:
+    schedulers = gpu.multiprocessor.schedulers
+    least = tile.columns * tile.warps
+    warps = tile.blocks * tile.warps / schedulers
+    each = pooled(one, warps, schedulers, late)
+    rest = walk.length % least
+    between = late if one.beside else 0.0
+    shown = each - max(1.0, warps) * one.memory
+    between += max(0.0, one.wait + max(1.0, warps) * one.issue - shown)
+    if rest:
+        rested = max(1.0, warps * -(-rest // tile.columns) / tile.warps)
+        between += max(0.0, one.wait + rested * one.issue - shown)
+    return walk.length / least * each, between
 
 
 def _wave(
@@ -158,8 +176,8 @@ def _keys(
     What was read in the launch before comes from L2 where all of it fits there.
     """
     counted = (str(case.bits), case.E)
-    near = case.cache_bytes <= gpu.l2_reach_bytes
-    width = (gpu.l2_bandwidth if near else gpu.memory.read) / clock_hz
+    kept = kept_again(gpu, case.cache_bytes)
+    width = 1 / (kept / gpu.l2_bandwidth + (1 - kept) / gpu.memory.read) / clock_hz
     width /= gpu.multiprocessors * gpu.multiprocessor.schedulers
     held = case.cache_bytes / (case.B * case.HK * case.M) * tile.columns
     each = kernel.overhead + kernel.counted(*counted) * tile.columns / 32
@@ -171,7 +189,7 @@ def _keys(
         wait=each * kernel.waited(*counted),
         beside=tile.stages > 1,
     )
-    return keys, gpu.waits.l2 if near else gpu.waits.memory
+    return keys, kept * gpu.waits.l2 + (1 - kept) * gpu.waits.memory
 
 
 def _ending(gpu: Gpu, tile: Tile, case: Decode) -> float:

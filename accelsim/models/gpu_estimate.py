@@ -8,7 +8,7 @@ from typing import Any
 
 from accelsim.ir.gpu import Gpu
 from accelsim.models.gpu_clock import Settled, displayed_hz, settle, settle_as_timed
-from accelsim.models.gpu_launch import Launch, left_in_l2
+from accelsim.models.gpu_launch import Launch, kept_again, left_in_l2
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,17 @@ def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
     Where more passes through L2 than it holds, instructions come from memory too.
     """
     found = []
+    passes = max(one.footprint for one in launches) > gpu.l2_reach_bytes
     cost = gpu.launch.first_s + (len(launches) - 1) * gpu.launch.next_s
     for number, one in enumerate(launches):
-        near = _near(gpu, one, launches[number - 1])
-        cost += 0.0 if near else gpu.launch.cold_s
-        warm = replace(one, read_bytes=0.0, write_bytes=0.0, cold_s=0.0) if near else one
+        kept = _kept(gpu, one, launches[number - 1])
+        cost += gpu.launch.cold_s if passes else 0.0
+        warm = replace(
+            one,
+            read_bytes=(1 - kept) * (one.read_bytes - one.found_bytes),
+            write_bytes=(1 - kept) * one.write_bytes,
+            cold_s=(1 - kept) * one.cold_s,
+        )
         left = left_in_l2(gpu, one)
         timed = settle_as_timed(gpu, warm)
         kept = settle(gpu, warm, gpu.power.cap_w)
@@ -134,6 +140,6 @@ def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
     return KernelEstimate(kernel, gpu.name, tuple(found), cost)
 
 
-def _near(gpu: Gpu, launch: Launch, before: Launch) -> bool:
-    """Whether a launch that is repeated finds its bytes in L2, as the one before left them."""
-    return max(launch.footprint, before.footprint) <= gpu.l2_reach_bytes
+def _kept(gpu: Gpu, launch: Launch, before: Launch) -> float:
+    """The share of its bytes that a launch which is repeated finds in L2, as they were left."""
+    return min(kept_again(gpu, one.footprint, one.write_bytes) for one in (launch, before))

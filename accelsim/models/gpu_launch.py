@@ -21,7 +21,8 @@ class Launch:
     seconds that pass before bytes flow, ``held_bytes`` what is in memory where
     that is not what is moved, ``busy`` the share of time in which all
     multiprocessors that it uses are at work, ``cold_s`` what its first blocks
-    wait for memory beyond what they wait for L2.
+    wait for memory beyond what they wait for L2, ``found_bytes`` what of its
+    reads the launch before it has written and left in L2.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Launch:
     held_bytes: float | None = None
     busy: float = 1.0
     cold_s: float = 0.0
+    found_bytes: float = 0.0
 
     @property
     def footprint(self) -> float:
@@ -84,6 +86,26 @@ def kept_in_l2(gpu: Gpu, footprint: float) -> float:
     [1.0, 0.6, 0.0]
     """
     return min(1.0, max(0.0, 3.0 - 2.0 * footprint / gpu.l2_reach_bytes))
+
+
+def kept_again(gpu: Gpu, footprint: float, written: float = 0.0) -> float:
+    """The share of a launch's bytes that L2 still has when the next one asks for them.
+
+    Launches that go over their bytes in one order lose them sooner than those
+    that come back to a few: of what is read they find all up to 0.9 of L2's
+    reach and nothing from 1.2 of it on, and where half of it is ``written`` or more,
+    all up to 0.65 of it (caches of 39 to 53 MB, copies and unfused attention of
+    28 to 52 MB: grids of validation/runs/h100-sxm).
+
+    >>> from accelsim.load.gpu import load_gpu
+    >>> gpu = load_gpu("h100-sxm")
+    >>> [round(kept_again(gpu, size), 2) for size in (38e6, 45.4e6, 52e6)]
+    [1.0, 0.5, 0.0]
+    >>> [round(kept_again(gpu, size, size / 2), 2) for size in (28e6, 40e6, 52e6)]
+    [1.0, 0.5, 0.0]
+    """
+    whole = 0.9 - 0.5 * min(0.5, written / footprint if footprint else 0.0)
+    return min(1.0, max(0.0, (1.1 - footprint / gpu.l2_reach_bytes) / (1.1 - whole)))
 
 
 def ingest(gpu: Gpu, active: float) -> float:

@@ -9,15 +9,22 @@ from functools import cached_property
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
-from accelsim.models.gpu_launch import PORT_BYTES, Launch, ingest, kept_in_l2
+from accelsim.models.gpu_launch import PORT_BYTES, Launch, ingest, kept_in_l2, left_in_l2
 from accelsim.models.gpu_pipeline import IN_STEP, Stage, in_order, served
 from accelsim.models.gpu_products import product, stepped
 from accelsim.models.gpu_schedule import last_together, sharing
 
 #: Positions of a chunk.
 CHUNK = 64
+#: Bytes of a line.
+LINE = 128
 #: Segments whose states the prefix asks for at once.
 AHEAD = 8
+#: Bytes that L1 has beside the most shared memory of a multiprocessor (NVIDIA's tuning guides for
+#: Ampere, Ada and Hopper: 164 of 192 KB, 100 of 128, 228 of 256).
+L1_BESIDE = 28 << 10
+#: Bytes of shared memory that the system takes of each block (the same guides).
+SYSTEM_SHARED = 1 << 10
 
 
 def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> list[Launch]:
@@ -45,7 +52,10 @@ def linear(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> l
     states = Walk(gpu, kernel, local, case, walks, False, far).launch(
         numbers * (case.E + case.F), state, numbers * (case.E * across + case.F) + state
     )
-    prefix = Launch("prefix", _prefix(gpu, case, segments, state), state, state, 2 * state, {})
+    prefix = Launch(
+        "prefix", _prefix(gpu, case, segments, state), state, state, 2 * state, {},
+        found_bytes=left_in_l2(gpu, states),
+    )  # fmt: skip
     return [states, prefix, outputs]
 
 
@@ -65,7 +75,13 @@ def _prefix(gpu: Gpu, case: Attention, segments: int, state: float) -> float:
 def _of_a_chunk(
     gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention, output: bool
 ) -> list[Stage]:
-    """Stages of a warp and chunk: instructions that are no product, and the products."""
+    """Stages of a warp and chunk: instructions that are no product, and the products.
+
+    Where rows are no whole lines and the length is odd, every second head begins
+    within a line.  Its lines are asked for in parts, and L1 looks each up twice
+    (counted on the H100: 1.29 times the lookups of all heads, 190 a block and
+    chunk of 96 numbers a head); the launch ends with those heads.
+    """
     width = tile.columns
     quarter = 16.0 * -(-case.E // (16 * tile.warps))  # rows of the state of a warp, whole fragments
     barrier = gpu.waits.barrier + gpu.waits.barrier_warp * tile.warps
@@ -92,6 +108,9 @@ def _of_a_chunk(
     if waited:  # a lone warp takes what was counted of one
         short = counted * (1 + waited) - in_order(parts, 1, 1, gpu.waits.mma_issue)
         parts[0] = replace(parts[0], wait=max(0.0, parts[0].wait + short))
+    row = 2 * case.E
+    if row % LINE and case.M * row % LINE and case.B * case.H > 1:
+        parts.append(Stage("lines in parts", shared=CHUNK * row * (1 + output) / LINE))
     return parts
 
 
@@ -155,6 +174,21 @@ class Walk:
         asking = min(self.blocks, self.gpu.multiprocessors)
         return max(own / self.share, self.far * cycles * asking) if self.far else 0.0
 
+    @cached_property
+    def in_step(self) -> bool:
+        """Whether blocks of a multiprocessor begin, and so end, at one time.
+
+        They ask for their states at once; where L1 has no room for as much on its
+        way, one has its own before the other, and is ahead of it from there on
+        (H100: by 1,000 to 2,000 cycles at their first chunk where 64 KB do not
+        fit, by 100 to 300 where 24 or 32 KB do).
+        """
+        case, width, unit = self.case, self.tile.columns, self.gpu.multiprocessor
+        chunk = 2 * CHUNK * (case.E * (1 + self.output) + width)
+        shared = 2 * chunk + 2 * case.E * width * self.output + SYSTEM_SHARED
+        room = unit.shared_bytes + L1_BESIDE - self.together * shared
+        return self.output * self.together * 4 * case.E * width <= room
+
     def step(self, residents: int, running: float) -> float:
         """Cycles of a chunk of a block, so many on its multiprocessor and so many in all.
 
@@ -208,7 +242,7 @@ class Walk:
         rounds, rest = divmod(self.blocks, self.slots)
         total = rounds * self.lasts(self.together, self.slots, most)
         if rest:
-            last = last_together(gpu.multiprocessors, rounds, rest, self.together)
+            last = last_together(gpu.multiprocessors, rounds, rest, self.together, self.in_step)
             total += self.lasts(last, rest, most)
         if min(self.chunks) < most:
             running = min(self.blocks, self.slots)
@@ -225,7 +259,8 @@ class Walk:
         for residents in range(1, self.together + 1):
             each = {n: self.lasts(residents, running, n) for n in set(self.chunks)}
             dealt.append([each[n] for n in self.chunks for _ in range(self.across)])
-        return sharing(dealt, self.case.B * self.case.H, self.gpu.multiprocessors)
+        copies = self.case.B * self.case.H
+        return sharing(dealt, copies, self.gpu.multiprocessors, in_step=self.in_step)
 
     def launch(self, read: float, written: float, through: float) -> Launch:
         """The launch, of so many bytes read, written, and passed by L2."""

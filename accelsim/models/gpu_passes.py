@@ -8,7 +8,14 @@ from dataclasses import replace
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Tile
 from accelsim.models.gpu_keys import Attention
-from accelsim.models.gpu_launch import Launch, ingest, kept_in_l2, left_in_l2, shared_ingest
+from accelsim.models.gpu_launch import (
+    Launch,
+    ingest,
+    kept_again,
+    kept_in_l2,
+    left_in_l2,
+    shared_ingest,
+)
 from accelsim.models.gpu_pipeline import Stage, in_order, lane_cycles, served
 from accelsim.models.gpu_products import product, stepped
 from accelsim.models.gpu_rows import Rows, rows
@@ -39,7 +46,7 @@ def unfused(
         seen = sum(min(case.M, p + 1 + case.offset) for p in range(0, case.P, 16)) * 16.0
         read = min(written, 2.0 * seen * heads)
     share = min(1.0, read / (2.0 * heads * case.P * case.M))
-    near = written <= gpu.l2_reach_bytes
+    near = kept_again(gpu, written, written)
     matrix = Rows(heads * case.P, case.M, form(case.M), case.kind)
     middle = replace(
         rows(gpu, softmax, matrix, near, share),

@@ -26,13 +26,13 @@ class Rows:
 
 
 def rows(
-    gpu: Gpu, kernel: KernelDescriptor, case: Rows, near: bool = False, share: float = 1.0
+    gpu: Gpu, kernel: KernelDescriptor, case: Rows, near: float = 0.0, share: float = 1.0
 ) -> Launch:
     """A block a row: it reads, reduces, computes and writes, one after the other.
 
     Blocks of one multiprocessor overlap these phases where three or more
-    reside; one or two run in phase, and memory idles while they compute.  Rows
-    that are ``near`` are in L2 and stay there.  Where only a ``share`` of them is
+    reside; one or two run in phase, and memory idles while they compute.  A share
+    of them that is ``near`` is in L2 and stays there.  Where only a ``share`` of them is
     moved, instructions are issued for all.  Blocks are started one by one, and
     the last has its own way to go.
     """
@@ -49,7 +49,8 @@ def rows(
     each, issued, waited = issued_of(kernel, form, case.columns, threads, share)
     size = 2.0 * case.columns
     active = min(case.rows, gpu.multiprocessors)
-    rate = ingest(gpu, active) if near else _copied(gpu, share) / gpu.clock_hz / active
+    copied = _copied(gpu, share) / gpu.clock_hz / active
+    rate = 1 / (near / ingest(gpu, active) + (1 - near) / copied)
     sweeps = {"held": 1, "derived": 2}.get(form, kernel.passes)
     again = 0.0 if together * size <= limit.shared_bytes else size / ingest(gpu, active)
     work = issued / limit.schedulers

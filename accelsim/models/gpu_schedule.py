@@ -71,17 +71,24 @@ def makespan(durations: Sequence[float], copies: int, slots: int, alone: float =
 
 
 def sharing(
-    durations: Sequence[Sequence[float]], copies: int, units: int, rounds: int = 4
+    durations: Sequence[Sequence[float]],
+    copies: int,
+    units: int,
+    rounds: int = 4,
+    in_step: bool = False,
 ) -> float | None:
     """The same where blocks that share a unit slow each other; None for more than some rounds.
 
     ``durations[n - 1]`` are those of blocks of which n reside on a unit: a
     block that is left alone goes on faster.  A unit takes the next block when
     one of its own ends; at first the units are dealt blocks in turn, and where
-    blocks end at one time, the first of each unit ends before the second of any.
+    blocks end at one time, the first of each unit ends before the second of any,
+    or those of a unit do so one behind the other where they are ``in_step``.
 
     >>> sharing([[1.0], [2.0]], 3, 1), sharing([[1.0], [2.0]], 4, 2), sharing([[1.0]], 100, 1)
     (3.0, 2.0, None)
+    >>> sharing([[1.0], [2.0]], 6, 2), sharing([[1.0], [2.0]], 6, 2, in_step=True)
+    (3.0, 4.0)
     """
     together, total = len(durations), len(durations[0]) * copies
     if total > rounds * units * together:
@@ -103,7 +110,7 @@ def sharing(
     now = 0.0
     while ends:
         now, _, unit = heapq.heappop(ends)
-        ended[unit] += 1
+        ended[unit] += not in_step
         mine = resident[unit]
         there, passed = durations[len(mine) - 1], now - since[unit]
         for one in mine:
@@ -119,16 +126,20 @@ def sharing(
     return now
 
 
-def last_together(units: int, rounds: int, rest: int, together: int) -> int:
+def last_together(
+    units: int, rounds: int, rest: int, together: int, in_step: bool = True
+) -> int:
     """Blocks of a last round that share a unit.
 
     A first round is dealt to all units in turn.  Later ones take slots as they
-    fall free, and those of a unit, whose blocks are in step, fall free together.
+    fall free, and those of a unit, whose blocks are ``in_step``, fall free together.
 
     >>> last_together(132, 0, 120, 2), last_together(132, 1, 120, 2)
     (1, 2)
+    >>> last_together(132, 1, 120, 2, in_step=False)
+    1
     """
-    return min(together, rest if rounds else -(-rest // units))
+    return min(together, rest if rounds and in_step else -(-rest // units))
 
 
 def ending(
