@@ -12,6 +12,7 @@ from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import KernelDescriptor, Realised, Tile
 from accelsim.load.arch import scalar
 from accelsim.load.gpu import load_gpu
+from accelsim.load.json_text import read_counts
 from accelsim.load.kernel import load_kernel
 from accelsim.load.workload import workload
 from accelsim.mapper.gpu_tiles import registers
@@ -46,7 +47,14 @@ _TILE: Final = {
 }
 #: What a kernel of each family may be asked, with what is taken where nothing is said.
 _OPTIONS: Final[dict[str, dict[str, Value]]] = {
-    "attention": {"causal": False, "window": 0, "offset": 0, "dtype": "bf16", "kept": 1.0},
+    "attention": {
+        "causal": False,
+        "window": 0,
+        "offset": 0,
+        "dtype": "bf16",
+        "kept": 1.0,
+        "counts": "",
+    },
     "unfused": {"causal": False, "offset": 0, "dtype": "bf16"},
     "neighbourhood": {"dtype": "bf16"},
     "estimation": {"bits": 8, "causal": False},
@@ -113,8 +121,12 @@ def predict(
     sizes: Mapping[str, int],
     options: Mapping[str, Value] | None = None,
     tile_fields: Mapping[str, int] | None = None,
+    counts: tuple[int, ...] = (),
 ) -> KernelEstimate:
-    """The same for what is loaded already, with options and fields of the tile by name."""
+    """The same for what is loaded already, with options and fields of the tile by name.
+
+    ``counts`` are key tiles of every query tile that a block list keeps, head by head.
+    """
     asked = {**_OPTIONS[kernel.family], **(options or {})}
     kind = str(asked.get("dtype", kernel.kinds[0]))
     _check_kind(gpu, kernel, kind)
@@ -123,7 +135,7 @@ def predict(
     if tile_fields:
         tile = replace(tile, **tile_fields)  # type: ignore[arg-type]
         _check_registers(gpu, kernel, tile, sizes)
-    launches = _launches(gpu, kernel, tile, sizes, asked, kind)
+    launches = _launches(gpu, kernel, tile, sizes, asked, kind, counts)
     check_room(gpu, kernel.name, max(one.footprint for one in launches))
     found = price(gpu, kernel.name, launches)
     shown: dict[str, Any] = {
@@ -187,6 +199,7 @@ def _launches(
     sizes: Mapping[str, int],
     asked: Mapping[str, Value],
     kind: str,
+    counts: tuple[int, ...] = (),
 ) -> list[Launch]:
     """The launches of a kernel of any family."""
     if kernel.family == "gemm":
@@ -216,7 +229,7 @@ def _launches(
         return [gpu_estimation.launch(gpu, kernel, tile, scores)]
     if kernel.family == "neighbourhood":
         return [gpu_neighbourhood.launch(gpu, kernel, tile, _grid(gpu, kernel, sizes, kind))]
-    return _attention(gpu, kernel, tile, sizes, asked, kind)
+    return _attention(gpu, kernel, tile, sizes, asked, kind, counts)
 
 
 def _heads(sizes: Mapping[str, int]) -> tuple[int, int]:
@@ -247,6 +260,7 @@ def _attention(
     sizes: Mapping[str, int],
     asked: Mapping[str, Value],
     kind: str,
+    counts: tuple[int, ...],
 ) -> list[Launch]:
     """The launches of attention in full, masked or unfused, and of linear attention."""
     heads, keys = _heads(sizes)
@@ -264,6 +278,8 @@ def _attention(
         kind=kind,
         kept=float(asked.get("kept", 1.0)),
     )
+    if counts := counts or (read_counts(str(asked["counts"])) if asked.get("counts") else ()):
+        problem = _listed(problem, tile, counts)
     if problem.window and not problem.causal:
         raise refuse("a window needs a causal mask", "causal=true")
     if problem.window >= problem.P + problem.offset:  # nobody's first key is behind the first
@@ -277,6 +293,20 @@ def _attention(
     if kernel.family == "unfused":
         return gpu_passes.unfused(gpu, kernel, load_kernel("softmax"), tile, problem)
     return gpu_split_keys.launches(gpu, kernel, tile, problem)
+
+
+def _listed(problem: Attention, tile: Tile, counts: tuple[int, ...]) -> Attention:
+    """The problem with a block list's counts of key tiles."""
+    query_tiles, tiles = -(-problem.P // tile.rows), -(-problem.M // tile.columns)
+    wanted = problem.H * query_tiles
+    if len(counts) != wanted or max(counts) > tiles:
+        raise refuse(
+            f"a list of {len(counts)} query tiles of at most {max(counts)} key tiles,"
+            f" where {problem.H} heads have {wanted} of {tiles}",
+            f"{problem.H} heads of {query_tiles} tiles of {tile.rows} queries,"
+            f" with tiles of {tile.columns} keys",
+        )
+    return replace(problem, counts=counts, kept=sum(counts) / (wanted * tiles))
 
 
 def _sizes(kernel: KernelDescriptor, shape: Mapping[str, int] | str | None) -> dict[str, int]:

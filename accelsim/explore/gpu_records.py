@@ -12,6 +12,7 @@ from typing import Any, Final
 from accelsim.errors import one_of, refuse
 from accelsim.explore.estimate_gpu import WEIGHT_BITS, Value, predict
 from accelsim.gpu.record import read
+from accelsim.gpu.sparse import drawn_tiles
 from accelsim.ir.gpu import Gpu
 from accelsim.ir.kernel import Tile
 from accelsim.load import catalog
@@ -30,7 +31,10 @@ DRAWN: Final = ("attention-grid", "decode-grid", "library-grid", "speedups")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A measured kernel: its descriptor's name, sizes, options, fields of its tile, and work."""
+    """A measured kernel: its descriptor's name, sizes, options, fields of its tile, and work.
+
+    ``counts`` are key tiles of every query tile, head by head, where a block list keeps some.
+    """
 
     kernel: str
     sizes: tuple[tuple[str, int], ...]
@@ -38,11 +42,13 @@ class Case:
     tile: tuple[tuple[str, int], ...]
     flops: float
     bytes: float
+    counts: tuple[int, ...] = ()
 
     def predicted(self, gpu: Gpu) -> KernelEstimate:
         """What the model says of it on a GPU."""
         kernel = load_kernel(self.kernel)
-        return predict(gpu, kernel, dict(self.sizes), dict(self.options), dict(self.tile))
+        options, tile = dict(self.options), dict(self.tile)
+        return predict(gpu, kernel, dict(self.sizes), options, tile, self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +231,10 @@ def _attention(row: Mapping[str, Any]) -> Case | None:
 
 
 def _sparse(row: Mapping[str, Any]) -> Case:
-    """A share of all tiles becomes a share of those that the mask leaves."""
+    """A share of all tiles becomes a share of those that the mask leaves.
+
+    Where the list can be drawn again, its counts are told: the share is what it was.
+    """
     shape, mask, fields = row["shape"], row["mask"], dict(_tile(row["tile"]))
     tile = Tile(**fields)  # type: ignore[arg-type]
     sizes = dict(_sizes(shape))
@@ -233,9 +242,15 @@ def _sparse(row: Mapping[str, Any]) -> Case:
     whole = len(walked) * -(-shape["M"] // tile.columns)
     kept = min(1.0, row["share"] * whole / sum(s.tiles for s in walked))
     options = (("causal", mask["causal"]), ("dtype", row["dtype"]), ("kept", kept))
+    counts: tuple[int, ...] = ()
+    if "asked" in row and not mask["causal"]:
+        grid, of = (len(walked), -(-shape["M"] // tile.columns)), (tile.rows, tile.columns)
+        keep = drawn_tiles(shape["H"], grid, of, row["asked"], row.get("seed", 1))
+        if float(keep.mean()) == row["share"]:
+            counts = tuple(keep.sum(axis=2).ravel().tolist())
     flops, moved = _work(shape, {**mask, "causal": False}, row["share"])
     name = f"attention-1pass-{row['tile']['path']}"
-    return Case(name, _sizes(shape), options, tuple(fields.items()), flops, moved)
+    return Case(name, _sizes(shape), options, tuple(fields.items()), flops, moved, counts)
 
 
 def _decode(row: Mapping[str, Any]) -> Case:

@@ -26,18 +26,33 @@ def lists(keep: Any) -> tuple[Any, Any]:
     return starts.astype(numpy.int32), numpy.nonzero(keep)[2].astype(numpy.int32)
 
 
-def random_tiles(problem: Problem, tile: Tile, share: float, seed: int) -> Any:
-    """A NumPy mask of tiles of about that share, the diagonal always kept."""
+def drawn_tiles(
+    heads: int, grid: tuple[int, int], tile: tuple[int, int], share: float, seed: int
+) -> Any:
+    """A NumPy mask of tiles [heads, *grid] of about that share, the diagonal always kept.
+
+    ``grid`` are tiles of queries and of keys, ``tile`` the queries and keys of one.
+
+    >>> drawn_tiles(2, (2, 4), (128, 64), 0.2, 1).astype(int).tolist()
+    [[[1, 1, 1, 0], [0, 0, 1, 1]], [[1, 1, 0, 0], [0, 0, 1, 1]]]
+    """
     import numpy
 
-    s = problem.shape
-    rows, columns = -(-s.P // tile.queries), -(-s.M // tile.keys)
-    keep = numpy.random.default_rng(seed).random((s.H, rows, columns)) < share
+    (rows, columns), (queries, keys) = grid, tile
+    keep = numpy.random.default_rng(seed).random((heads, rows, columns)) < share
     for row in range(rows):
-        first, last = row * tile.queries // tile.keys, ((row + 1) * tile.queries - 1) // tile.keys
+        first, last = row * queries // keys, ((row + 1) * queries - 1) // keys
         keep[:, row, min(first, columns - 1) : last + 1] = True
-        if problem.mask.causal:
-            keep[:, row, last + 1 :] = False
+    return keep
+
+
+def random_tiles(problem: Problem, tile: Tile, share: float, seed: int) -> Any:
+    """The same for a problem; under a causal mask nothing behind the diagonal."""
+    s, of = problem.shape, (tile.queries, tile.keys)
+    keep = drawn_tiles(s.H, (-(-s.P // of[0]), -(-s.M // of[1])), of, share, seed)
+    if problem.mask.causal:
+        for row in range(keep.shape[1]):
+            keep[:, row, ((row + 1) * of[0] - 1) // of[1] + 1 :] = False
     return keep
 
 

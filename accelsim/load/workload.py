@@ -6,7 +6,6 @@ A workload is a plain ``dict`` of rank sizes, more than one cascade needs;
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from accelsim.errors import Fault, InputError, Place, refuse
 from accelsim.ir.rule import LARGEST
 from accelsim.load import catalog
-from accelsim.load.source import MOST_BYTES, closest, read, validate
+from accelsim.load.json_text import read_json
+from accelsim.load.source import closest, read, validate
 
 #: What the letters behind a number mean: binary, as the field writes lengths.
 _LETTERS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -199,7 +199,7 @@ def ranks_of_config(path: str | Path) -> dict[str, int]:
     such config.
     """
     file = str(path)
-    config = _text_model(_json(file))
+    config = _text_model(read_json(file, dict, "a config.json"))
     place = Place(file)
     faults: list[Fault] = []
     sizes: dict[str, int] = {}
@@ -280,27 +280,3 @@ def _text_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(inner, dict) and not any(k in config for k in _KEYS["H"]):
             return inner
     return config
-
-
-def _json(file: str) -> dict[str, Any]:
-    """The object in a JSON file.  Raises ``InputError`` where there is none."""
-    place = Place(file)
-    try:
-        with open(file, "rb") as stream:
-            data = stream.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise InputError([Fault(place, f"more than {MOST_BYTES >> 20} MiB of text")])
-        text = data.decode("utf-8-sig")
-        value = json.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError([Fault(place, f"cannot be read: {reason}", "a config.json")]) from None
-    except json.JSONDecodeError as error:
-        line = text.split("\n")[error.lineno - 1]
-        place = Place(file, error.lineno, error.colno, line)
-        raise InputError([Fault(place, f"not JSON: {error.msg}", "a config.json")]) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError([Fault(place, f"not JSON: {error}", "a config.json")]) from None
-    if not isinstance(value, dict):
-        raise InputError([Fault(place, "not a JSON object", "a config.json")])
-    return value

@@ -241,7 +241,7 @@ def launch(
         together,
         case.causal,
         kernel.longest_first,
-        case.kept < 1 and not case.causal,
+        case.kept < 1 and not case.causal and not case.counts,
     )
     slots = gpu.multiprocessors * together
     running = min(blocks, slots)

@@ -19,6 +19,11 @@ from accelsim.models.gpu_pipeline import IN_STEP, Stage, at_mean, lane_cycles
 from accelsim.models.gpu_schedule import last_together
 from accelsim.models.gpu_stream import lead
 
+#: By how much of the cycles so far blocks of equal work end apart: where waves of them follow one
+#: another (1.3 to 2.6 us between the first two of 5 and 10 rounds, none between those of 20: 21
+#: launches of validation/runs/h100-sxm/decode-waves.json).
+SPREAD = 0.055
+
 
 @dataclass(frozen=True, slots=True)
 class Decode:
@@ -90,15 +95,14 @@ def _parts(
     keys, late = _keys(gpu, kernel, tile, case, clock_hz)
     ending = _ending(gpu, tile, case)
 
-    waves, last = divmod(walk.blocks, slots)
-    if not last:
-        waves, last = waves - 1, slots
-    cycles, streaming, between = 0.0, *_full(gpu, tile, walk, keys, late)
+    waves, last = divmod(walk.blocks - 1, slots)
+    last += 1
+    cycles, streamed, idle = 0.0, *_full_wave(gpu, tile, walk, keys, late)
     for _ in range(waves):
-        cycles += streaming
-        cycles += max(0.0, between + ending + gpu.waits.slot - SPREAD * cycles)
+        cycles += streamed
+        cycles += max(0.0, idle + ending + gpu.waits.slot - SPREAD * cycles)
     most = last_together(gpu.multiprocessors, waves, last, tile.blocks)
-    cycles += _wave(gpu, tile, walk, keys, late, last, most, False) + ending
+    cycles += _last_wave(gpu, tile, walk, keys, late, last, most) + ending
     warps = min(walk.blocks, slots) / gpu.multiprocessors * tile.warps / schedulers
     outputs, cache = 2.0 * case.B * case.H * case.E, case.cache_bytes * walk.groups
     dots = walk.heads * walk.groups * case.M  # of a tile of queries and a key
@@ -121,47 +125,46 @@ def _parts(
     )
 
 
-SPREAD = 0.055
+def _full_wave(gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float) -> tuple[float, float]:
+    """Cycles in which the bytes of a full wave come, and those in which a block then asks for none.
 
-
-def _full(gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float) -> tuple[float, float]:
-    schedulers = gpu.multiprocessor.schedulers
-    least = tile.columns * tile.warps
-    warps = tile.blocks * tile.warps / schedulers
+    The next block in its place asks when the last one has worked on its last
+    round, and on what is left behind whole rounds by a few of its warps; what
+    rounds wait for beside their bytes has been counted in each of them.  Where
+    all blocks end together memory idles as long; where they end apart, those
+    that still read keep it busy.
+    """
+    schedulers, least = gpu.multiprocessor.schedulers, tile.columns * tile.warps
+    warps = max(1.0, tile.blocks * tile.warps / schedulers)
     each = pooled(one, warps, schedulers, late)
-    rest = walk.length % least
-    between = late if one.beside else 0.0
-    shown = each - max(1.0, warps) * one.memory
-    between += max(0.0, one.wait + max(1.0, warps) * one.issue - shown)
-    if rest:
+    counted = each - warps * one.memory
+    idle = late if one.beside else 0.0
+    idle += max(0.0, one.wait + warps * one.issue - counted)
+    if rest := walk.length % least:
         rested = max(1.0, warps * -(-rest // tile.columns) / tile.warps)
-        between += max(0.0, one.wait + rested * one.issue - shown)
-    return walk.length / least * each, between
+        idle += max(0.0, one.wait + rested * one.issue - counted)
+    return walk.length / least * each, idle
 
 
-def _wave(
-    gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float, running: int, most: int, more: bool
+def _last_wave(
+    gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float, running: int, most: int
 ) -> float:
-    """Cycles of a wave of ``running`` blocks without what ends them; ``more`` follow or do not.
+    """Cycles of a wave of ``running`` blocks that none follow, without what ends them.
 
     No multiprocessor has more than ``most`` of them, and one has as many.
     A block takes no less than its bytes at its part of the bandwidth, before them
     what the first keys wait, behind them the last one's work.  Few warps have a
-    last round; where more blocks wait, these fill it.  Where none do, the
-    multiprocessors with most blocks end last; memory serves all blocks alike.
+    last round.  The multiprocessors with most blocks end last; memory serves all
+    blocks alike.
     """
     schedulers = gpu.multiprocessor.schedulers
-    least = tile.columns * tile.warps
-    rounds, rest = divmod(walk.length, least)
+    rounds, rest = divmod(walk.length, tile.columns * tile.warps)
     ahead = late if one.beside else 0.0  # nobody asks ahead for the first keys
     mean = running / gpu.multiprocessors
     warps = most * tile.warps / schedulers
     keys = replace(one, memory=one.memory * mean / most)
-    each_round = pooled(keys, warps, schedulers, late)
-    if more:
-        return walk.length / least * each_round + ahead
     streamed = max(1.0, warps) * (rounds * keys.memory + keys.issue) + keys.wait + late - ahead
-    found = max(rounds * each_round, streamed)
+    found = max(rounds * pooled(keys, warps, schedulers, late), streamed)
     if rest:
         rested = max(1.0, warps * -(-rest // tile.columns) / tile.warps)
         found += pooled(keys, rested, schedulers, late)
@@ -173,7 +176,7 @@ def _keys(
 ) -> tuple[Stage, float]:
     """A warp's keys: bytes to come, instructions, what they wait; and cycles until bytes come.
 
-    What was read in the launch before comes from L2 where all of it fits there.
+    What was read in the launch before comes from L2 as far as it is there still.
     """
     counted = (str(case.bits), case.E)
     kept = kept_again(gpu, case.cache_bytes)

@@ -118,19 +118,20 @@ class KernelEstimate:
 def price(gpu: Gpu, kernel: str, launches: Sequence[Launch]) -> KernelEstimate:
     """The launches of a kernel, one behind the other, inputs where the launch before left them.
 
-    Where more passes through L2 than it holds, instructions come from memory too.
+    Where more passes through L2 in one of them than it holds, instructions of all
+    come from memory too.
     """
     found = []
     passes = max(one.footprint for one in launches) > gpu.l2_reach_bytes
     cost = gpu.launch.first_s + (len(launches) - 1) * gpu.launch.next_s
     for number, one in enumerate(launches):
-        kept = _kept(gpu, one, launches[number - 1])
+        far = 1 - _kept(gpu, one, launches[number - 1])
         cost += gpu.launch.cold_s if passes else 0.0
         warm = replace(
             one,
-            read_bytes=(1 - kept) * (one.read_bytes - one.found_bytes),
-            write_bytes=(1 - kept) * one.write_bytes,
-            cold_s=(1 - kept) * one.cold_s,
+            read_bytes=far * (one.read_bytes - one.found_bytes),
+            write_bytes=far * one.write_bytes,
+            cold_s=far * one.cold_s,
         )
         left = left_in_l2(gpu, one)
         timed = settle_as_timed(gpu, warm)

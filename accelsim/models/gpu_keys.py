@@ -21,7 +21,8 @@ DRAWN = 1024
 class Attention:
     """Sizes and mask: query p sees key m where m <= p + offset and m > p + offset - window.
 
-    ``kept`` is the share of key tiles that a block list keeps.
+    ``kept`` is the share of key tiles that a block list keeps; ``counts``, where they
+    are known, are those of every query tile, head by head, the same for all of a batch.
     """
 
     B: int
@@ -36,6 +37,7 @@ class Attention:
     offset: int = 0
     kind: str = "bf16"
     kept: float = 1.0
+    counts: tuple[int, ...] = ()
 
     @property
     def keys_bytes(self) -> float:
@@ -89,13 +91,15 @@ Span(tiles=0, masked=0, unseen=0.0), Span(tiles=2, masked=1, unseen=0.0)]
 
 
 def heads_drawn(case: Attention, tile: Tile) -> int:
-    """Heads that differ: all that a block list draws for, as far as their blocks are few.
+    """Heads that differ: all that a block list is known or drawn for, if drawn as far as few.
 
     Sequences of a batch share the lists of their heads.
 
     >>> heads_drawn(Attention(2, 16, 16, 1024, 1024, 64, 64, kept=0.5), Tile(128, 128, 4))
     16
     """
+    if case.counts:
+        return case.H
     if case.kept == 1 or case.causal:
         return 1
     most = max(1, DRAWN // -(-case.P // tile.rows))
@@ -112,6 +116,8 @@ def spans(case: Attention, tile: Tile, heads: int = 1) -> list[Span]:
         tiles = -(-case.M // tile.columns)
         edge = 1.0 if case.M % tile.columns else 0.0
         blocks = -(-case.P // tile.rows)
+        if case.counts:
+            return [Span(float(count), edge * case.kept) for count in case.counts]
         if case.kept < 1:
             drawn = _drawn(tiles, case.kept, blocks * heads, _diagonal(case, tile))
             return [Span(count, edge * case.kept) for count in drawn]
@@ -131,7 +137,11 @@ def spans(case: Attention, tile: Tile, heads: int = 1) -> list[Span]:
         masked += np.maximum(0, np.minimum(below, whole) - first)
     count = np.maximum(0.0, stop - first)
     unseen = count - _seen(case, tile, start, stop)
-    if case.kept < 1:
+    if case.counts:
+        whole, count = np.tile(count, case.H), np.array(case.counts, dtype=np.float64)
+        masked = np.tile(masked, case.H)
+        unseen = np.tile(unseen, case.H) * np.minimum(1.0, count / np.maximum(1.0, whole))
+    elif case.kept < 1:
         count, unseen = np.maximum(1.0, count * case.kept), unseen * case.kept
     masked = np.minimum(masked, count)
     return list(map(Span, count.tolist(), masked.tolist(), unseen.tolist()))

@@ -93,15 +93,15 @@ def kept_again(gpu: Gpu, footprint: float, written: float = 0.0) -> float:
 
     Launches that go over their bytes in one order lose them sooner than those
     that come back to a few: of what is read they find all up to 0.9 of L2's
-    reach and nothing from 1.2 of it on, and where half of it is ``written`` or more,
-    all up to 0.65 of it (caches of 39 to 53 MB, copies and unfused attention of
-    28 to 52 MB: grids of validation/runs/h100-sxm).
+    reach and nothing from 1.1 of it on; where half of it is ``written`` or more,
+    all up to 0.65 of it (caches of 39 to 48 MB, copies and unfused attention of
+    28 to 48 MB: grids of validation/runs/h100-sxm).
 
     >>> from accelsim.load.gpu import load_gpu
     >>> gpu = load_gpu("h100-sxm")
-    >>> [round(kept_again(gpu, size), 2) for size in (38e6, 45.4e6, 52e6)]
+    >>> [round(kept_again(gpu, size), 2) for size in (38.9e6, 43.25e6, 47.6e6)]
     [1.0, 0.5, 0.0]
-    >>> [round(kept_again(gpu, size, size / 2), 2) for size in (28e6, 40e6, 52e6)]
+    >>> [round(kept_again(gpu, size, size / 2), 2) for size in (28.1e6, 37.8e6, 47.6e6)]
     [1.0, 0.5, 0.0]
     """
     whole = 0.9 - 0.5 * min(0.5, written / footprint if footprint else 0.0)

@@ -236,7 +236,7 @@ class Walk:
 
         Equal blocks of a multiprocessor end together.  Where the last segments are
         short, memory serves what there is of them; if it does not bound the walk, a
-        multiprocessor goes on with the next block.
+        multiprocessor goes on with the next block.  They never take longer than whole ones.
         """
         gpu, most = self.gpu, max(self.chunks)
         rounds, rest = divmod(self.blocks, self.slots)
@@ -250,7 +250,7 @@ class Walk:
             if bound:
                 total *= sum(self.chunks) / len(self.chunks) / most
             else:
-                total = self._dealt(running) or total
+                total = min(total, self._dealt(running) or total)
         return total + gpu.waits.memory
 
     def _dealt(self, running: int) -> float | None:

@@ -126,9 +126,7 @@ def sharing(
     return now
 
 
-def last_together(
-    units: int, rounds: int, rest: int, together: int, in_step: bool = True
-) -> int:
+def last_together(units: int, rounds: int, rest: int, together: int, in_step: bool = True) -> int:
     """Blocks of a last round that share a unit.
 
     A first round is dealt to all units in turn.  Later ones take slots as they

@@ -12,7 +12,7 @@ from typing import Any
 from accelsim.gpu import attention, decode, linear, measure, sparse, unfused
 from accelsim.gpu.attention import Mask, Problem, Shape, best_tile
 from accelsim.gpu.decode import Cache, Step
-from accelsim.gpu.device import cupy
+from accelsim.gpu.device import cupy, device
 from accelsim.gpu.kernel import Kernel, load
 from accelsim.gpu.linear import Decayed
 from accelsim.gpu.record import document, write
@@ -36,6 +36,15 @@ RESIDENT = {
     96: ((1, 4, 2816), (1, 8, 2816), (1, 12, 11264), (1, 16, 11264), (2, 32, 1792)),
     128: ((1, 6, 2816), (1, 12, 2816), (1, 18, 11264), (1, 24, 11264), (4, 32, 1543)),
 }
+#: Linear attention with last rounds of few blocks, even and odd lengths, states that fit L1 or not.
+SIBLINGS = (
+    (2, 8, 3328, 96), (2, 8, 3456, 96), (2, 8, 3483, 96), (2, 8, 9911, 96), (2, 8, 9920, 96),
+    (4, 32, 2163, 96), (4, 32, 2176, 96), (1, 16, 4608, 128), (2, 16, 3015, 128),
+    (1, 12, 2816, 128), (2, 32, 5760, 128), (1, 24, 2816, 64), (1, 24, 5632, 64),
+)  # fmt: skip
+#: Caches of four bits that are one, two or three full waves: keys of a split, whole rounds or more.
+WAVE_KEYS = (1280, 1296, 1408, 1536, 2560, 2576, 2816)
+WAVE_SPLITS, WAVE_HEADS = 4, 66
 #: Three passes: batch, heads, length, head dimension, causal.
 UNFUSED = (
     (1, 16, 4096, 128, 0), (1, 16, 4096, 96, 0), (1, 16, 4096, 64, 0), (1, 32, 8192, 128, 0),
@@ -154,6 +163,68 @@ def linear_times(out: Path) -> None:
             case = {"path": "linear", "B": b, "H": h, "M": m, "E": dim}
             found.append(row(case, lambda p=problem: linear.linear(p)))
     write(out / "linear-times.json", document("block times of linear attention", found))
+
+
+def siblings(kernel: Kernel) -> dict[str, Any]:
+    """Of two blocks that begin on a multiprocessor: by how much the second is behind the first.
+
+    In cycles, at its first tile, its second, and its walk's end; and how many blocks of the
+    last round are alone on theirs.
+    """
+    rows = [r for r in notes(kernel).get().astype("int64").tolist() if r[1]]
+    begun = min(r[1] for r in rows)
+    first: dict[int, list[Any]] = {}
+    late: dict[int, int] = {}
+    for r in rows:
+        if r[1] < begun + 2000:
+            first.setdefault(r[0], []).append(r)
+        else:
+            late[r[0]] = late.get(r[0], 0) + 1
+    pairs = [own for own in first.values() if len(own) == 2]
+
+    def behind(place: int) -> float | None:
+        found = [b[place] - a[place] for a, b in pairs if a[place] and b[place]]
+        return statistics.median(found) if found else None
+
+    return {
+        "pairs": len(pairs), "first_tile": behind(3), "second_tile": behind(4), "walk": behind(5),
+        "late": sum(late.values()), "late_alone": sum(n == 1 for n in late.values()),
+    }  # fmt: skip
+
+
+def linear_siblings(out: Path) -> None:
+    """Linear attention: how far blocks that share a multiprocessor are behind each other."""
+    found = []
+    for b, h, m, e in SIBLINGS:
+        problem = Decayed(Shape(b, h, m, m, e), "bf16", 3)
+        plain = measure.timed(linear.linear(problem)).median_s
+        with noted() as kernels:
+            run = linear.linear(problem)
+        for kernel in kernels:
+            notes(kernel)[...] = 0
+        marked = measure.timed(run).median_s
+        ran = [k for k in kernels if notes(k)[0, 1]]
+        each = [told(k) | siblings(k) | {"output": dict(k.build.defines)["OUTPUT"]} for k in ran]
+        case = {"B": b, "H": h, "M": m, "E": e}
+        found.append({"linear": case, "median_s": plain, "marked_s": marked, "kernels": each})
+        print(case, f"{1e6 * plain:.1f} us", flush=True)
+    write(out / "linear-siblings.json", document("blocks beside blocks", found))
+
+
+def decode_waves(out: Path) -> None:
+    """Decoding from four bits, E=128, in one, two and three full waves of equal blocks."""
+    found, chosen = [], decode.splits_of
+    for waves in (1, 2, 3):
+        for length in WAVE_KEYS:
+            cache = Cache(WAVE_HEADS * waves, 1, 1, WAVE_SPLITS * length, 128, 4)
+            decode.splits_of = lambda *_, n=length: (WAVE_SPLITS, n)  # type: ignore[misc]
+            step = Step(cache, 3)
+            time_s = measure.timed(decode.decode(step)).median_s
+            told = decode.as_dict(cache, decode.walk_of(cache), device().multiprocessors)
+            found.append(told | {"waves": waves, "median_s": time_s})
+            print(waves, length, f"{1e6 * time_s:.1f} us", flush=True)
+    decode.splits_of = chosen
+    write(out / "decode-waves.json", document("waves of equal decoding blocks", found))
 
 
 def unfused_parts(out: Path) -> None:

@@ -219,6 +219,8 @@ STEPS = {
     "beside": campaign.besides,
     "block-times": block_times.block_times,
     "linear-times": block_times.linear_times,
+    "linear-siblings": block_times.linear_siblings,
+    "decode-waves": block_times.decode_waves,
     "library-splits": library_splits.library_splits,
     "unfused-parts": block_times.unfused_parts,
     "interpreter": interpreted.main,
