@@ -301,7 +301,7 @@ def _listed(problem: Attention, tile: Tile, counts: tuple[int, ...]) -> Attentio
     wanted = problem.H * query_tiles
     if len(counts) != wanted or max(counts) > tiles:
         raise refuse(
-            f"a list of {len(counts)} query tiles of at most {max(counts)} key tiles,"
+            f"counts: a list of {len(counts)} query tiles of at most {max(counts)} key tiles,"
             f" where {problem.H} heads have {wanted} of {tiles}",
             f"{problem.H} heads of {query_tiles} tiles of {tile.rows} queries,"
             f" with tiles of {tile.columns} keys",

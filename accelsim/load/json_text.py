@@ -49,10 +49,12 @@ def read_counts(file: str) -> tuple[int, ...]:
     """
     wanted = "an array a head of key tiles of its query tiles, as [[3, 1], [2, 2]]"
     found = read_json(file, list, wanted)
+    if not found:
+        raise InputError([Fault(Place(file), "no head", wanted)])
+    each = len(found[0]) if isinstance(found[0], list) else 0
     for number, head in enumerate(found, 1):
         whole = isinstance(head, list) and all(type(n) is int and n > 0 for n in head)
-        if not whole or len(head) != len(found[0]):
-            message = f"head {number} is no list of {len(found[0])} counts of 1 or more" if (
-                isinstance(found[0], list)) else f"head {number} is no list of counts"  # fmt: skip
+        if not whole or len(head) != each or not each:
+            message = f"head {number} is no list of {f'{each} ' * bool(each)}counts of 1 or more"
             raise InputError([Fault(Place(file), message, wanted)])
     return tuple(n for head in found for n in head)

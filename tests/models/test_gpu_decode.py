@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim.explore import gpu_records
+from accelsim.explore.estimate_gpu import predict
 from accelsim.gpu.decode import WALKS
 from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
-from accelsim.models.gpu_decode import Decode, decode, pooled
+from accelsim.models import gpu_decode
+from accelsim.models.gpu_decode import Decode, Walk, decode, pooled
 from accelsim.models.gpu_pipeline import Stage, lane_cycles
 
 KERNEL = load_kernel("decode-split")
@@ -81,3 +83,23 @@ def test_what_fits_l2_comes_from_there() -> None:
     assert sizes[1].cache_bytes < gpu.l2_reach_bytes < sizes[2].cache_bytes
     assert cycles[2] > 1.3 * cycles[1]
     assert cycles == sorted(cycles)
+
+
+def test_waves_end_together_at_first_and_apart_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One to three full waves; a few keys behind whole rounds cost a round's work."""
+    gpu, took = load_gpu("h100-sxm"), dict[tuple[int, int], tuple[float, float]]()
+    for row, case in gpu_records.rows("h100-sxm", "decode-waves"):
+        assert case is not None
+        walk = Walk(row["cache"]["B"], 1, row["splits"], row["length"])
+        monkeypatch.setattr(gpu_decode, "_walk", lambda *_, walk=walk: walk)
+        options, tile = dict(case.options), dict(case.tile)
+        found = predict(gpu, KERNEL, dict(case.sizes), options, tile).latency_s
+        assert found == pytest.approx(row["median_s"], rel=0.08 if row["waves"] == 1 else 0.05)
+        took[row["waves"], row["length"]] = row["median_s"], found
+    assert len(took) == 21
+    for which in (0, 1):  # measured, predicted
+        second, third = (took[n, 2560][which] - took[n - 1, 2560][which] for n in (2, 3))
+        assert 0.5e-6 < second - third < 3e-6
+        for waves in (2, 3):
+            more = took[waves, 1296][which] - took[waves, 1280][which]
+            assert 1.5e-6 * (waves - 1) < more < 5e-6

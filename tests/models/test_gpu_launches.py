@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from statistics import mean, median
 from typing import Any
@@ -17,8 +18,9 @@ from accelsim.load.gpu import load_gpu
 from accelsim.load.kernel import load_kernel
 from accelsim.models.gpu_clock import seconds_at
 from accelsim.models.gpu_estimate import Priced
-from accelsim.models.gpu_keys import Span, parted
+from accelsim.models.gpu_keys import Attention, Span, parted
 from accelsim.models.gpu_launch import Launch
+from accelsim.models.gpu_linear import Walk
 from accelsim.models.gpu_schedule import makespan
 
 #: What the profiler counts of a launch beside its blocks' work.
@@ -66,6 +68,45 @@ def test_each_launch_of_linear_attention() -> None:
     assert len(errors["outputs"]) == 14
     assert mean(map(abs, errors["outputs"])) < 0.08
     assert mean(map(abs, errors["states"])) < 0.13
+
+
+def test_blocks_of_linear_attention_that_are_in_step() -> None:
+    """Where L1 holds the states of both blocks they begin at once, else one is well ahead."""
+    kernel = load_kernel("linear-attention")
+    seen = set()
+    for row in rows("h100-sxm", "linear-siblings"):
+        case = row["linear"]
+        found = [k for k in row["kernels"] if k["entry"] == "chunks" and k["output"]]
+        (outputs,) = found
+        tile = kernel.tile({"E": case["E"]})
+        problem = Attention(
+            case["B"], case["H"], case["H"], case["M"], case["M"], case["E"], case["E"], True
+        )
+        walk = Walk(H100, kernel, tile, problem, (8,), True, 1.0)
+        walk = replace(walk, chunks=(8,) * (2 * 132 // (walk.across * case["B"] * case["H"]) + 1))
+        assert walk.together == 2
+        assert walk.in_step == (outputs["first_tile"] < 500)
+        seen.add((case["E"], walk.in_step))
+        if outputs["late"] and not walk.in_step and outputs["late"] <= 120:
+            assert outputs["late_alone"] > 0.9 * outputs["late"]
+    assert seen == {(64, True), (96, True), (128, False)}
+
+
+def test_lines_that_are_asked_for_in_parts() -> None:
+    """Heads of 96 numbers that begin within a line: odd lengths take longer than even ones."""
+    took = {(r["linear"]["B"], r["linear"]["M"]): r["median_s"]
+            for r in rows("h100-sxm", "linear-siblings")}  # fmt: skip
+    for batch, heads, odd, even in ((2, 8, 9911, 9920), (4, 32, 2163, 2176)):
+        slow, fast = (
+            sum(p.timed.seconds for p in launches(
+                "linear-attention", "h100-sxm", {"B": batch, "H": heads, "M": m, "E": 96}))
+            for m in (odd, even)
+        )  # fmt: skip
+        assert slow / fast > 1.02
+        assert slow / fast == pytest.approx(took[batch, odd] / took[batch, even], abs=0.03)
+    same = [launches("linear-attention", "h100-sxm", {"B": 2, "H": 8, "M": m, "E": 64})[-1]
+            for m in (9911, 9920)]  # fmt: skip
+    assert same[0].timed.seconds == same[1].timed.seconds
 
 
 def test_short_last_segments_are_no_whole_ones() -> None:
