@@ -108,7 +108,7 @@ def told(case: Case) -> str:
     options = " ".join(
         f"{n}={v:.2g}" if isinstance(v, float) else f"{n}={v}"
         for n, v in case.options
-        if v not in (False, 0, "bf16", 1.0)
+        if v is True or v not in (0, "bf16", 1.0)
     )
     return f"{sizes} {options}".strip()
 

@@ -19,7 +19,7 @@ less left after each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from accelsim.errors import InputError
@@ -150,6 +150,7 @@ class _Runner:
         """The iteration to go on with, everything advanced to its beginning."""
         engine, trips, queued = self.engine, self.steps[depth].trips, self.queued()
         state, ahead = self.state(depth)
+        before = max(before, -(-self._looked_back(depth) // self.bodies[depth + 1]))
         exact = state, tuple(q.cycles for q in queued)
         for mark in filter(None, (seen.get(exact), seen.get(state))):
             less = mark.less(queued)
@@ -184,8 +185,8 @@ class _Runner:
         now, step = engine.time, engine.iteration
         outer, body = self.bodies[depth], self.bodies[depth + 1]
         found: list[Any] = [tuple(max(free - now, 0) for free in engine.ports.free)]
-        past = self._past()
-        found.append(tuple(self._place(max(u, past), outer) for u in engine.made.values()))
+        floor = self._floors(depth)
+        found.append(tuple(self._place(max(u, floor(n)), outer) for n, u in engine.made.items()))
         ahead, first = 1, []
         for slots in engine.slots:
             base = min(slots.at.values())
@@ -203,7 +204,9 @@ class _Runner:
                     slots.tiles - base,
                     slots.waiting,
                     tuple(sorted(n - base for n in slots.ready)),
-                    self._places({n: max(u, past) for n, u in slots.upto.items()}, base, outer),
+                    self._places(
+                        {n: max(u, floor(slots.number)) for n, u in slots.upto.items()}, base, outer
+                    ),
                     self._places(slots.covers, base, outer),
                     tuple(sorted((n - base, count) for n, count in slots.ends.items())),
                     tuple(sorted((n - base, count) for n, count in slots.writes.items())),
@@ -222,6 +225,32 @@ class _Runner:
         """The end of a step so long ago that what was made before is as good as made then."""
         return self.engine.iteration - self.trailing - self.engine.program.ticks
 
+    def _floors(self, depth: int) -> Callable[[int | str], int]:
+        """For each source the step before which it is the same how much it has made.
+
+        That is long past, or too little for the first tile that waits for it in
+        this iteration of the loops around, if that is less: of what a buffer has
+        drained itself its next tile may want what is older still.
+        """
+        outer, past = self.bodies[depth], self._past()
+        around, found = self.engine.iteration // outer, dict[int | str, int]()
+        for source, readers in self.engine.readers.items():
+            wanted = [
+                slots.wanted(slots.next) - 1
+                for slots in readers
+                if slots.next is not None and slots.next * slots.body // outer == around
+            ]
+            found[source] = min([past, *wanted])
+        return lambda source: found.get(source, past)
+
+    def _looked_back(self, depth: int) -> int:
+        """How far back lies the first of what has been made, or drains, and matters."""
+        engine, floor = self.engine, self._floors(depth)
+        made = [u for n, u in engine.made.items() if u > floor(n)]
+        for slots in engine.slots:
+            made += [u for u in slots.upto.values() if u > floor(slots.number)]
+        return engine.iteration - min(made, default=engine.iteration)
+
     def _place(self, step: int, outer: int) -> tuple[int, int]:
         """A step as seen from now: iterations of the loop around away, and how far within one."""
         now = self.engine.iteration
@@ -239,7 +268,7 @@ class _Runner:
         moved = times * (engine.time - mark.time)
         steps = times * period * self.bodies[depth + 1]
         around = engine.iteration // self.bodies[depth]
-        past = self._past()
+        floor = self._floors(depth)
 
         def moved_by(step: int) -> int:
             return steps if step // self.bodies[depth] == around else 0
@@ -252,10 +281,14 @@ class _Runner:
         old = (*mark.counts, *[0.0] * (len(engine.counts) - len(mark.counts)))
         for n, was in enumerate(old):
             engine.counts[n] += times * (engine.counts[n] - was)
+
+        def of(source: int | str, step: int) -> int:
+            return step + moved_by(step) if step > floor(source) else step
+
         for slots in engine.slots:
             if slots.next is not None:
                 slots.next += moved_by(slots.next * slots.body) // slots.body
-            slots.upto = {n: u + moved_by(u) if u > past else u for n, u in slots.upto.items()}
+            slots.upto = {n: of(slots.number, u) for n, u in slots.upto.items()}
             slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
         ports = engine.ports
         for q, n in zip(self.queued(), mark.less(self.queued()) or (), strict=True):
@@ -263,7 +296,7 @@ class _Runner:
         for transfer in {id(q.transfer): q.transfer for qs in ports.queues for q in qs}.values():
             transfer.due = transfer.due[0] + moved_by(transfer.due[0]), transfer.due[1]
         ports.free = [t + moved for t in ports.free]
-        engine.made = {n: u + moved_by(u) if u > past else u for n, u in engine.made.items()}
+        engine.made = {n: of(n, u) for n, u in engine.made.items()}
         for level, changes in engine.room.changes.items():
             engine.room.changes[level] = [(t + moved, size) for t, size in changes]
         engine.time = engine.now = engine.time + moved

@@ -15,6 +15,7 @@ from accelsim.ir.reference import random_inputs
 from accelsim.load.cascade import cascade_from_text
 from accelsim.models.estimate import estimate
 from accelsim.models.turns import in_turn_s
+from accelsim.sim import nest
 from accelsim.sim.execute import Executor, largest_difference
 from accelsim.sim.run import simulate
 from tests.models.nests import _OPERATIONS, CASCADES
@@ -339,3 +340,22 @@ def test_a_reader_lets_a_state_leave_that_has_to_come_back(reader: str) -> None:
     (few, less), (many, more) = comes_back(60, reader), comes_back(180, reader)
     assert few >= less
     assert 1.0 <= (many - few) / (more - less) <= 1.02
+
+
+def test_sums_that_leave_and_come_back_wait_for_the_same_in_the_shortcut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a sum's tile looks back at is older than what trails, and is skipped along with it."""
+    monkeypatch.setattr(nest, "SHORTEST_STEP", 1)
+    sizes = {"P": 2, "W": 13, "X": 36}
+    arch = Architecture(
+        "small", 1.0, 1.0, (Level("dram", bandwidth=3.0), Level("buffer")),
+        (Unit("lanes", 1, 4, _OPERATIONS),),
+    )  # fmt: skip
+    tree = Node((Loop("W", 13),), (), (Leaf("Z", "lanes", (Loop("P", 2),)),))
+    parts = tuple((rank, (Loop(rank, sizes[rank]),)) for rank in "PW")
+    mapping = Mapping("m", (Group("g", tree, (Stage(("Z",)),)),), parts, partial_sums=True)
+    problem = bind(CASCADES["dilated"], sizes)
+    short, full = (simulate(problem, arch, mapping, full=f).groups[0] for f in (False, True))
+    assert short.skipped
+    assert replace(short, skipped=0) == replace(full, skipped=0)
