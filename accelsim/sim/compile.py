@@ -365,19 +365,14 @@ class Compiler:
 
     @cached_property
     def yielding(self) -> dict[str, frozenset[int]]:
-        """Einsums whose words pass a port of tiles that leave and come back, with their buffers."""
-        comes = {
-            n: [s for s in b.sources if isinstance(s, int)] for n, b in enumerate(self.buffers)
-        }
-        leaves = {n for sources in comes.values() for n in sources}
-        ports = dict[int, set[int]]()
-        for n, b in enumerate(self.buffers):
-            ways = (*(b.fill if comes[n] else ()), *(b.drain if n in leaves else ()))
-            ports[n] = set(self.orders.loads(Flow("", b.visits, ways)))
+        """Einsums whose words pass a port of tiles that come and go, with their buffers."""
+        ports = [
+            self.orders.loads(Flow("", b.visits, (*b.fill, *b.drain))).keys() for b in self.buffers
+        ]
         found = {}
         for e, flows in self.flows.items():
             own = self.orders.loads(*flows).keys()
-            if met := frozenset(n for n, some in ports.items() if own & some):
+            if met := frozenset(n for n, some in enumerate(ports) if own & some):
                 found[e] = met
         return found
 

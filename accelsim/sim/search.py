@@ -42,8 +42,8 @@ class Search:
     as one is faster; where the fastest stalls, steps are cut into turns, and
     iterations begin between them (of groups of several stages only where units
     wait for one another).  Then the fastest is tried with turns at
-    other places.  Last some of the ``yielding`` Einsums begin behind the tiles
-    on whose way back others wait, those of schedules with short iterations first.
+    other places.  Last some of the ``yielding`` Einsums begin behind tiles that
+    pass the ports of their words, in schedules with short iterations first.
     """
 
     def __init__(self, solver: Solver, trial: Try, yielding: Sequence[str] = ()) -> None:
