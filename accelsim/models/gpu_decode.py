@@ -142,9 +142,13 @@ def _full_wave(gpu: Gpu, tile: Tile, walk: Walk, one: Stage, late: float) -> tup
     idle = late if one.beside else 0.0
     idle += max(0.0, one.wait + warps * one.issue - counted)
     if rest := walk.length % least:
-        rested = max(1.0, warps * -(-rest // tile.columns) / tile.warps)
-        idle += max(0.0, one.wait + rested * one.issue - counted)
+        idle += max(0.0, one.wait + _left(tile, warps, rest) * one.issue - counted)
     return walk.length / least * each, idle
+
+
+def _left(tile: Tile, warps: float, rest: int) -> float:
+    """Warps of a scheduler that have something of ``rest`` keys behind whole rounds."""
+    return max(1.0, warps * -(-rest // tile.columns) / tile.warps)
 
 
 def _last_wave(
@@ -167,8 +171,7 @@ def _last_wave(
     streamed = max(1.0, warps) * (rounds * keys.memory + keys.issue) + keys.wait + late - ahead
     found = max(rounds * pooled(keys, warps, schedulers, late), streamed)
     if rest:
-        rested = max(1.0, warps * -(-rest // tile.columns) / tile.warps)
-        found += pooled(keys, rested, schedulers, late)
+        found += pooled(keys, _left(tile, warps, rest), schedulers, late)
     return found + ahead
 
 

@@ -150,6 +150,11 @@ class Walk:
         """Blocks that run at once."""
         return self.gpu.multiprocessors * self.together
 
+    @property
+    def chunk_bytes(self) -> float:
+        """Of K, of Q for outputs, and of a block's columns of V."""
+        return 2.0 * CHUNK * (self.case.E * (1 + self.output) + self.tile.columns)
+
     @cached_property
     def parts(self) -> list[Stage]:
         """Stages of a warp and chunk."""
@@ -183,11 +188,10 @@ class Walk:
         (H100: by 1,000 to 2,000 cycles at their first chunk where 64 KB do not
         fit, by 100 to 300 where 24 or 32 KB do).
         """
-        case, width, unit = self.case, self.tile.columns, self.gpu.multiprocessor
-        chunk = 2 * CHUNK * (case.E * (1 + self.output) + width)
-        shared = 2 * chunk + 2 * case.E * width * self.output + SYSTEM_SHARED
+        numbers, unit = self.case.E * self.tile.columns, self.gpu.multiprocessor  # of a state
+        shared = 2 * self.chunk_bytes + 2 * numbers * self.output + SYSTEM_SHARED
         room = unit.shared_bytes + L1_BESIDE - self.together * shared
-        return self.output * self.together * 4 * case.E * width <= room
+        return self.output * self.together * 4 * numbers <= room
 
     def step(self, residents: int, running: float) -> float:
         """Cycles of a chunk of a block, so many on its multiprocessor and so many in all.
@@ -220,8 +224,7 @@ class Walk:
     @property
     def moved(self) -> float:
         """Cycles in which a chunk passes from L2."""
-        width = self.tile.columns
-        return 2.0 * CHUNK * (self.case.E * (1 + self.output) + width) / self.share
+        return self.chunk_bytes / self.share
 
     def lasts(self, residents: int, running: float, chunks: int) -> float:
         """Cycles of a block of so many chunks: a chunk and the state come before it begins."""

@@ -149,8 +149,8 @@ class _Runner:
     def _skip(self, depth: int, index: int, before: int, seen: dict[State, Mark]) -> int:
         """The iteration to go on with, everything advanced to its beginning."""
         engine, trips, queued = self.engine, self.steps[depth].trips, self.queued()
-        state, ahead = self.state(depth)
-        before = max(before, -(-self._looked_back(depth) // self.bodies[depth + 1]))
+        state, ahead, back = self.state(depth)
+        before = max(before, -(-back // self.bodies[depth + 1]))
         exact = state, tuple(q.cycles for q in queued)
         for mark in filter(None, (seen.get(exact), seen.get(state))):
             less = mark.less(queued)
@@ -176,8 +176,8 @@ class _Runner:
         """Tiles on their way, by port."""
         return [q for queue in self.engine.ports.queues for q in queue]
 
-    def state(self, depth: int) -> tuple[State, int]:
-        """The state relative to now, and how many iterations of the loop it looks ahead.
+    def state(self, depth: int) -> tuple[State, int, int]:
+        """The state relative to now, iterations of the loop that it looks ahead, steps back.
 
         How much longer tiles take that are on their way is left out.
         """
@@ -219,7 +219,7 @@ class _Runner:
                 tuple((t.slots.number, t.tile - first[t.slots.number], t.drains, t.early,
                        self._place(t.due[0], outer), t.due[1]) for t in moved)
             )  # fmt: skip
-        return tuple(found), ahead
+        return tuple(found), ahead, self._looked_back(floor)
 
     def _past(self) -> int:
         """The end of a step so long ago that what was made before is as good as made then."""
@@ -243,9 +243,9 @@ class _Runner:
             found[source] = min([past, *wanted])
         return lambda source: found.get(source, past)
 
-    def _looked_back(self, depth: int) -> int:
-        """How far back lies the first of what has been made, or drains, and matters."""
-        engine, floor = self.engine, self._floors(depth)
+    def _looked_back(self, floor: Callable[[int | str], int]) -> int:
+        """How far back lies the first of what has been made, or drains, above its floor."""
+        engine = self.engine
         made = [u for n, u in engine.made.items() if u > floor(n)]
         for slots in engine.slots:
             made += [u for u in slots.upto.values() if u > floor(slots.number)]

@@ -220,8 +220,8 @@ def decode_waves(out: Path) -> None:
             decode.splits_of = lambda *_, n=length: (WAVE_SPLITS, n)  # type: ignore[misc]
             step = Step(cache, 3)
             time_s = measure.timed(decode.decode(step)).median_s
-            told = decode.as_dict(cache, decode.walk_of(cache), device().multiprocessors)
-            found.append(told | {"waves": waves, "median_s": time_s})
+            case = decode.as_dict(cache, decode.walk_of(cache), device().multiprocessors)
+            found.append(case | {"waves": waves, "median_s": time_s})
             print(waves, length, f"{1e6 * time_s:.1f} us", flush=True)
     decode.splits_of = chosen
     write(out / "decode-waves.json", document("waves of equal decoding blocks", found))
