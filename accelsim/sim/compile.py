@@ -62,6 +62,7 @@ class Compiler:
             self._leaf(einsum)
         self._holds()
         self.buffers[:] = [self._with_sources(n, b) for n, b in enumerate(self.buffers)]
+        self.buffers[:] = [replace(b, lead=self._lead(n)) for n, b in enumerate(self.buffers)]
 
     def program(self, schedule: Schedule) -> Program:
         """The program with a schedule."""
@@ -323,6 +324,15 @@ class Compiler:
         if all(self.nest.old(a) for a in reads):  # what an earlier step of the recurrence made
             ahead -= self.orders.recurs(reads[0]) or 1
         return replace(buffer, sources=tuple(dict.fromkeys(sources)), ahead=ahead)
+
+    def _lead(self, number: int) -> int:
+        """Cycles of the longest way that tiles go on from a buffer's tile."""
+        inner = [
+            self.orders.passes(Flow(b.tensor, b.visits, b.fill)) + self._lead(n)
+            for n, b in enumerate(self.buffers)
+            if tile_of(number) in b.sources
+        ]
+        return max(inner, default=0)
 
     def _drains(self, tensor: str, einsum: str, outside: int) -> list[int | str]:
         """Buffers through which what an Einsum writes gets to a hold, or to the backing level."""

@@ -241,7 +241,7 @@ class Slots:
         start = step - step % self.ticks
         turn = (step - start) // self.body if self.turns > 1 else 0
         lag, begin = self.begins[turn]
-        return start + lag, begin
+        return start + lag, begin - self.buffer.lead
 
     def urgency(self) -> tuple[bool, bool]:
         """What asks first of those that ask at once: fills before drains, tiles before streams."""

@@ -73,7 +73,8 @@ class Buffer:
     Of so many tiles of a step that it ``leaves`` behind one another all but the last
     do so while they are written.
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
-    out once for the whole group.
+    out once for the whole group.  ``lead``: cycles that those take that are
+    filled from its tile, which is due by so much earlier.
     """
 
     tensor: str
@@ -95,6 +96,7 @@ class Buffer:
     turns: int = 1
     by_step: bool = True
     leaves: int = 1
+    lead: int = 0
 
     @property
     def made(self) -> bool:
