@@ -98,7 +98,10 @@ class KernelDescriptor:
 
     With ``ahead`` a warp issues its next scores together with this product, which
     runs beside its exponentials; a warp that ``skips`` passes over key tiles of
-    which its queries see nothing.
+    which its queries see nothing.  One that ``masks_all`` compares the scores of
+    all tiles where keys end within one, though no causal mask asks for it.
+    With ``queries_ahead`` a persistent block asks for its next queries before
+    it is done with these.
     ``overhead`` is instructions of a warp and tile that are no arithmetic of
     the algorithm (addresses, barriers, copies), ``load_bytes`` what one
     asynchronous copy instruction of a thread moves (0: a copy engine's).
@@ -125,8 +128,10 @@ class KernelDescriptor:
     correction: Correction = "always"
     longest_first: bool = False
     persistent: bool = False
+    queries_ahead: bool = False
     ahead: bool = False
     skips: bool = False
+    masks_all: bool = False
     overhead: float = 0.0
     load_bytes: int = 0
     padded_columns: int = 0

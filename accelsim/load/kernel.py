@@ -61,10 +61,16 @@ class KernelText(Record):
     correction: Literal["always", "when moved", "never"] = "always"
     longest_first: bool = Field(False, description="longest blocks of a head are dealt first")
     persistent: bool = Field(False, description="one block a multiprocessor takes tile after tile")
+    queries_ahead: bool = Field(
+        False, description="a persistent block asks for its next queries before it ends these"
+    )
     ahead: bool = Field(
         False, description="the product runs beside the next tile's exponentials of its warp"
     )
     skips: bool = Field(False, description="a warp passes over key tiles that it sees nothing of")
+    masks_all: bool = Field(
+        False, description="where keys end within a tile, scores of all tiles are compared"
+    )
     overhead: float = Field(
         0, ge=0, description="instructions of a warp and tile beside arithmetic"
     )

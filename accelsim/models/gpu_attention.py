@@ -48,16 +48,15 @@ def _asynchronous(
     wait, schedulers = gpu.waits, gpu.multiprocessor.schedulers
     rate = (gpu.tensor_rate(kernel.path, case.kind) or 0.0) / schedulers
     port = gpu.shared_bandwidth / schedulers
-    pad = kernel.padded_columns if kernel.padded_work else 1
-    widths = (-(-width // pad) * pad for width in (case.E, case.F))
-    first, second = (2.0 * rows * columns * width for width in widths)
+    scored, valued = _widths(kernel, case)
+    first, second = (2.0 * rows * columns * width for width in (scored, valued))
     read = columns / 4  # four warps of a warpgroup read one copy of K and V
     row_parts = rows / 8  # rows that a lane has a part of
     found = [
         Stage(
             "scores",
             tensor=first / rate,
-            shared=2.0 * case.E * (read + rows) / port,
+            shared=2.0 * scored * (read + rows) / port,
             wait=wait.wgmma,
         )
     ]
@@ -79,19 +78,25 @@ def _asynchronous(
     )
     if half != 1:
         if half == 0 and corrected:
-            each = rows * case.F / 32 * corrected
+            each = rows * valued / 32 * corrected
             found.append(Stage("correction", issue=lane_cycles(gpu, "fma", each)))
         found.append(
             Stage(
                 "product",
                 tensor=second / rate,
                 alu=lane_cycles(gpu, "cvt", scores / 2),
-                shared=2.0 * case.F * read / port,
+                shared=2.0 * valued * read / port,
                 beside=kernel.ahead,
             )
         )
     found.append(synchronised(gpu, kernel, tile, case, half))
     return found
+
+
+def _widths(kernel: KernelDescriptor, case: Attention) -> tuple[int, int]:
+    """The head dimensions as they are multiplied."""
+    pad = kernel.padded_columns if kernel.padded_work else 1
+    return -(-case.E // pad) * pad, -(-case.F // pad) * pad
 
 
 def _synchronous(
@@ -169,16 +174,21 @@ def synchronised(
 ) -> Stage:
     """Barriers, addresses and the instructions of copies, of one warp and tile."""
     each = kernel.counted("overhead", case.E) or kernel.overhead
+    own = each * kernel.in_alu("overhead", case.E)
     if kernel.load_bytes:
         widths = case.E if half == 1 else case.E + case.F
         each += 1.5 * 2.0 * tile.columns * widths / (kernel.load_bytes * 32 * tile.warps)
     warps = 8 if kernel.path in ASYNCHRONOUS else tile.warps  # consumers take turns by two
     wait = gpu.waits.barrier + gpu.waits.barrier_warp * warps + gpu.waits.shared
-    return Stage("barriers", issue=each, wait=wait)
+    return Stage("barriers", alu=lane_cycles(gpu, "alu", own), issue=each - own, wait=wait)
 
 
 def masking(gpu: Gpu, kernel: KernelDescriptor, tile: Tile, case: Attention) -> Stage:
     """Comparing every score of a tile with the bounds, and choosing."""
+    if counted := kernel.counted("mask", case.E):
+        own = counted * kernel.in_alu("mask", case.E)
+        rest = lane_cycles(gpu, "fma", counted - own)
+        return Stage("mask", alu=lane_cycles(gpu, "alu", own), issue=rest)
     bounds = 1 + case.causal + (case.window > 0)
     each = 16 * tile.row_tiles * tile.columns / 32 * (bounds + 1)
     issue = 0.0 if kernel.path in ASYNCHRONOUS else each
@@ -215,6 +225,8 @@ def launch(
     """The launch of fused attention in one or two passes, keys over ``splits`` blocks."""
     heads = heads_drawn(case, tile)
     walked = spans(case, tile, heads)
+    if kernel.masks_all and not case.causal and case.M % tile.columns:
+        walked = [replace(s, masked=s.tiles) for s in walked]
     if splits > 1:
         walked = parted(walked, -(-case.M // tile.columns), splits)
     copies = case.B * case.H // heads
@@ -233,8 +245,9 @@ def launch(
         width = 2 * -(-case.E // kernel.padded_columns) * kernel.padded_columns
     tile_bytes = [2.0 * tile.columns * (width if half != 1 else case.E) for half in halves]
     number = 2.0 if splits == 1 else 4.0  # bytes of an output; of parts as they are accumulated
-    durations = cache(_durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share, number))
-    total = ending(
+    each, start = _durations(gpu, kernel, tile, case, walked, parts, tile_bytes, share, number)
+    durations = cache(each)
+    total = start(together) + ending(
         durations,
         copies,
         gpu.multiprocessors,
@@ -279,36 +292,56 @@ def _durations(
     tile_bytes: Sequence[float],
     share: float,
     number: float,
-) -> Callable[[int], list[float]]:
-    """Cycles of the blocks of a head, as a function of how many reside on a multiprocessor."""
+) -> tuple[Callable[[int], list[float]], Callable[[int], float]]:
+    """Cycles of the blocks of a head, and what their first tiles of queries take besides.
+
+    Both are functions of how many reside on a multiprocessor.
+    """
     mask = masking(gpu, kernel, tile, case)
     beside = gpu.waits.mma_issue
 
-    def walk(part: list[Stage], warps: int, residents: int) -> float:
+    def walk(part: list[Stage], residents: int) -> float:
         """Cycles of a tile."""
+        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
         if kernel.overlap == "staggered":
             return staggered(part, warps)
         return in_order(part, warps, residents, beside, kernel.interleaved)
 
-    def durations(residents: int) -> list[float]:
-        """Cycles of the blocks of a head, ``residents`` of them on a multiprocessor."""
+    def around(residents: int) -> tuple[float, float, float]:
+        """Cycles before the first tile of a block, of its later queries, after the last tile."""
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
-        cycles = masked = first = alone = 0.0
-        for part, size in zip(parts, tile_bytes, strict=True):
-            one = walk(part, warps, residents)
-            cycles += max(one, residents * size / share)
-            masked += walk([*part, mask], warps, residents) - one
-            first += in_phase(part, warps) - one if kernel.overlap == "staggered" else 0.0
-            if kernel.skips:
-                alone += walk(part, max(1, warps // residents), 1)
         before, after = _around(gpu, kernel, tile, case, residents, warps, share, number)
-        if kernel.persistent:  # its next keys are there by then, its next queries are not
-            before = gpu.waits.memory + residents * 2.0 * tile.rows * case.E / share
-        around = first + after + before + gpu.waits.slot
-        spared = max(0.0, cycles - alone) if kernel.skips else 0.0  # by who sees nothing
-        return [around + s.tiles * cycles + s.masked * masked - s.unseen * spared for s in walked]
+        apart = 0.0  # warps begin together
+        if kernel.overlap == "staggered":
+            apart = sum(in_phase(part, warps) - walk(part, residents) for part in parts)
+        first = apart + before + gpu.waits.slot
+        if not kernel.persistent:
+            return first, first, after
+        if kernel.queries_ahead:
+            return first, apart, after
+        queries = gpu.waits.memory + residents * 2.0 * tile.rows * case.E / share
+        return first, apart + queries, after  # its keys are there by then
 
-    return durations
+    def durations(residents: int) -> list[float]:
+        cycles = masked = alone = 0.0
+        for part, size in zip(parts, tile_bytes, strict=True):
+            one = walk(part, residents)
+            cycles += max(one, residents * size / share)
+            masked += walk([*part, mask], residents) - one
+            if kernel.skips:
+                alone += walk(part, 1)
+        _, before, after = around(residents)
+        spared = max(0.0, cycles - alone) if kernel.skips else 0.0  # by who sees nothing
+        return [
+            before + after + s.tiles * cycles + s.masked * masked - s.unseen * spared
+            for s in walked
+        ]
+
+    def start(residents: int) -> float:
+        first, later, _ = around(residents)
+        return first - later
+
+    return durations, start
 
 
 def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int) -> float:
