@@ -264,7 +264,7 @@ def launch(
     return Launch(
         kernel.name,
         total,
-        read + read_again(gpu, tile, case, slots),
+        read + read_again(gpu, tile, case, slots, kernel.passes),
         written,
         held_bytes=read + written,
         busy=min(1.0, busy),
@@ -344,24 +344,37 @@ def _durations(
     return durations, start
 
 
-def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int) -> float:
-    """Bytes of K and V that memory gives again where a round of blocks ends within a head.
+def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int, passes: int = 1) -> float:
+    """Bytes of K and V that memory gives again: to a later round of a head, to a second pass.
 
     Between the two rounds that share a head L2 sees the keys of all heads at
-    work and the queries and outputs of a round.  Lines that all
-    multiprocessors read stand in both halves of L2, so half of its reach
-    holds them; what passes beyond that is lost in proportion.  Under a causal
-    mask the later blocks of a head read only its first keys, which stay.
+    work and the queries and outputs of a round; between the two visits of a
+    tile of K the rest of the first pass and as much of the second: three
+    quarters of K and V.  Lines that all multiprocessors read stand in both halves
+    of L2, so half of its reach holds them; what passes beyond that is lost in
+    proportion.  Under a causal mask the later blocks of a head read only its
+    first keys, which stay.
     """
     each = -(-case.P // tile.rows)  # blocks of a head
-    if case.causal or each == 1:
+    if case.causal:
         return 0.0
     rounds = math.ceil(each * case.B * case.H / slots)
     shared = case.HK / case.H
     at_work = min(case.B * case.HK, max(1.0, (slots / each + 1) * shared)) * case.keys_bytes
-    passed = at_work + 2.0 * slots * tile.rows * (case.E + case.F)
-    lost = max(0.0, 1 - gpu.l2_reach_bytes / 2 / passed)
-    return (rounds - 1) * shared * case.keys_bytes * lost
+    queries = 2.0 * slots * tile.rows * case.E
+    outputs = 2.0 * slots * tile.rows * case.F
+
+    def lost(passed: float) -> float:
+        return max(0.0, 1 - gpu.l2_reach_bytes / 2 / passed)
+
+    found = 0.0
+    if each > 1:
+        found += (rounds - 1) * shared * case.keys_bytes * lost(at_work + queries + outputs)
+    if passes == 2:
+        turns = max(1.0, each / shared / slots)  # rounds of a key head
+        keys = 2.0 * case.B * case.HK * case.M * case.E
+        found += turns * keys * lost(0.75 * at_work + queries)
+    return found
 
 
 def _around(

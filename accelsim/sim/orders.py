@@ -29,7 +29,7 @@ class Orders:
                     if nest.initial(access):
                         continue
                     name, place = access.tensor, work.leaf.place
-                    steps = self.recurs(access) if nest.old(access) else 0
+                    steps = self._handed_on(writer.name, after, access) if nest.old(access) else 0
                     parts = (
                         nest.parts[self.nest.cascade.iterative[name]] if nest.old(access) else ()
                     )
@@ -77,6 +77,20 @@ class Orders:
         along = {p.part for p in nest.parts[rank]}
         at = [n for n, loop in enumerate(nest.steps) if loop.part in along]
         return nest.bodies[at[-1] + 1] if at else None
+
+    def _handed_on(self, writer: str, reader: str, access: Access) -> int | None:
+        """Steps from the writing of a slot of a recurrence to its reading, at least.
+
+        What is beside the step loops does all steps of a tile at once: it writes its
+        first no sooner than its last, or reads its last as soon as its first.  None:
+        inside a step.
+        """
+        steps, bodies = self.recurs(access), self.nest.bodies
+        made, read = self.nest.work[writer], self.nest.work[reader]
+        wait = bodies[made.depth] - 1 if made.side == "last" else 0
+        if read.side == "first" and made.side != "first":
+            wait = max(wait, bodies[read.depth] - 1)
+        return steps and max(1, steps - wait)
 
     def slots(self) -> Iterator[Order]:
         """A buffer's next tile is not there before its last one is done with."""

@@ -221,6 +221,26 @@ def test_keys_are_read_again_only_where_rounds_share_a_head_that_l2_has_lost() -
     assert again(P=128, M=16384) == 0
     assert again(P=2048, M=2048) == 0
     assert again(P=16384, M=16384, HK=2) < again(P=16384, M=16384)
+    many = {"P": 2432, "M": 5565, "B": 26, "H": 4, "HK": 4}
+    once = again(**many)
+    kernel = load_kernel("attention-2pass-mma")  # comes back to K behind its first pass
+    tile = kernel.tile({"E": 128})
+    assert again(**many) > 1.2 * once
+    assert again(P=512, M=512, H=4, HK=4) == 0
+
+
+def test_cudnn_compares_all_scores_where_keys_end_within_a_tile() -> None:
+    """Counted: 129 instructions more of a warp and tile; a causal launch has them either way."""
+    kernel = load_kernel("cudnn-attention")
+
+    def seconds(**changes: object) -> float:
+        case = attention(H=16, HK=16, E=64, F=64, **changes)
+        return gpu_attention.launch(H100, kernel, kernel.tile({"E": 64}), case).cycles
+
+    assert seconds(P=4096, M=4095) > 1.1 * seconds(P=4096, M=4096)
+    assert seconds(P=4095, M=4096) == pytest.approx(seconds(P=4096, M=4096), rel=0.01)
+    causal = seconds(P=4096, M=4096, causal=True)
+    assert seconds(P=4095, M=4095, causal=True) == pytest.approx(causal, rel=0.01)
 
 
 def test_bound_of_every_launch_is_no_faster_than_its_ceilings() -> None:

@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 
 from accelsim.explore.estimate import estimate
 from accelsim.explore.simulate import simulate
+from accelsim.ir.arch import Architecture, Level, Unit
+from accelsim.ir.mapping import Group, Leaf, Loop, Mapping, Node, Stage
+from accelsim.ir.problem import bind
 from accelsim.load import catalog
+from accelsim.load.cascade import cascade_from_text
 from accelsim.sim import nest
-from tests.models.nests import Case
+from tests.models.nests import _OPERATIONS, Case
 from tests.models.test_ends import shorter
 from tests.sim.cases import timed
 from tests.sim.test_random import bounded, executed, replayed
@@ -68,3 +72,40 @@ def test_fusemax_of_any_length(size: int, tmp_path: Path) -> None:
     assert ran.max_rel_error is not None
     assert ran.max_rel_error <= 1e-9
     assert ran.simulation.total("reads") == priced.read_bytes
+
+
+HANDED_ON = """
+cascade: handed-on
+ranks: [M, F]
+inputs: {X: [M, F]}
+output: Z
+split: {M: [M1, M0]}
+einsums:
+  - W[0,f]    = 1
+  - U[m1,f]   = W[m1,f] * W[m1,f]
+  - T[m1,f]   = X[m1,m0,f] :: sum(m0)
+  - W[m1+1,f] = U[m1,f] + T[m1,f]
+  - Z[f]      = W[M1,f] * W[M1,f]
+"""
+
+
+@pytest.mark.parametrize("beside", ["U", "W"])
+@pytest.mark.parametrize("size", [5, 6])
+def test_a_state_that_one_beside_the_steps_reads_or_writes(size: int, beside: str) -> None:
+    """U reads the state before all steps of a tile of M, or W writes it after all of them.
+
+    What U makes comes to W by way of the backing level: it has no step to spare for that.
+    """
+    units = (Unit("lanes", 1, 1, _OPERATIONS), Unit("grid", 1, 1, _OPERATIONS))
+    arch = Architecture("small", 1.0, 1.0, (Level("dram", bandwidth=64.0), Level("buffer")), units)
+    tiles, tile, f = Loop("M1", 3), Loop("M0", 2), Loop("F", 8)
+    own, alone = Leaf("T", "lanes", (tile,)), Leaf(beside, "lanes", (f,))
+    steps = Node((f,), (), (own, Leaf("W" if beside == "U" else "U", "grid")))
+    each = Node((tiles,), (), (alone, steps) if beside == "U" else (steps, alone))
+    tree = Node((), (), (each, Leaf("Z", "lanes", (f,))))
+    parts = (("M1", (tiles,)), ("M0", (tile,)), ("F", (f,)))
+    mapping = Mapping("m", (Group("g", tree, (Stage(("U", "T", "W", "Z")),)),), parts)
+    sizes = {"M": size, "M1": 3, "M0": 2, "F": 8}
+    problem = bind(cascade_from_text(HANDED_ON), sizes, imperfect=("M",))
+    bounded(Case(problem, arch, mapping))
+    executed(Case(problem, arch, mapping))
