@@ -212,6 +212,11 @@ def resident(gpu: Gpu, tile: Tile, shared_bytes: float, blocks: int) -> int:
     return max(1, min(tile.blocks, fit, threads, -(-blocks // gpu.multiprocessors)))
 
 
+def _warps(gpu: Gpu, tile: Tile, blocks: int) -> int:
+    """Warps of a scheduler of so many blocks."""
+    return max(1, blocks * tile.warps // gpu.multiprocessor.schedulers)
+
+
 def shared_bytes(kernel: KernelDescriptor, tile: Tile, case: Attention) -> float:
     """Shared memory of a block: the tile of Q, and K's and V's in flight."""
     pad = kernel.padded_columns or 1
@@ -232,7 +237,7 @@ def launch(
     copies = case.B * case.H // heads
     blocks = len(walked) * copies
     together = resident(gpu, tile, shared_bytes(kernel, tile, case), blocks)
-    warps = max(1, together * tile.warps // gpu.multiprocessor.schedulers)
+    warps = _warps(gpu, tile, together)
     mean = sum(s.tiles for s in walked) / len(walked)
     corrected = {"always": 1.0, "never": 0.0}.get(kernel.correction)
     if corrected is None:
@@ -302,14 +307,15 @@ def _durations(
 
     def walk(part: list[Stage], residents: int) -> float:
         """Cycles of a tile."""
-        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
+        warps = _warps(gpu, tile, residents)
         if kernel.overlap == "staggered":
             return staggered(part, warps)
         return in_order(part, warps, residents, beside, kernel.interleaved)
 
+    @cache
     def around(residents: int) -> tuple[float, float, float]:
         """Cycles before the first tile of a block, of its later queries, after the last tile."""
-        warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
+        warps = _warps(gpu, tile, residents)
         before, after = _around(gpu, kernel, tile, case, residents, warps, share, number)
         apart = 0.0  # warps begin together
         if kernel.overlap == "staggered":
@@ -344,7 +350,7 @@ def _durations(
     return durations, start
 
 
-def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int, passes: int = 1) -> float:
+def read_again(gpu: Gpu, tile: Tile, case: Attention, slots: int, passes: int) -> float:
     """Bytes of K and V that memory gives again: to a later round of a head, to a second pass.
 
     Between the two rounds that share a head L2 sees the keys of all heads at
