@@ -56,6 +56,8 @@ class Compiler:
         self.word = nest.arch.word_bytes
         self.buffers: list[Buffer] = []
         self.flows: dict[str, list[Flow]] = {e: [] for e in nest.work}
+        #: Holds of which a share is read where they are filled from.
+        self.spilling: set[int] = set()
         self.orders = Orders(nest, self.buffers)
 
         for einsum in nest.work:
@@ -63,6 +65,7 @@ class Compiler:
         self._holds()
         self.buffers[:] = [self._with_sources(n, b) for n, b in enumerate(self.buffers)]
         self.buffers[:] = [replace(b, lead=self._lead(n)) for n, b in enumerate(self.buffers)]
+        self.buffers[:] = [replace(b, onto=self._onto(n)) for n, b in enumerate(self.buffers)]
 
     def program(self, schedule: Schedule) -> Program:
         """The program with a schedule."""
@@ -122,7 +125,7 @@ class Compiler:
             work.depth,
             work.side,
             tuple(self.flows[einsum]),
-            tuple(n for n, b in enumerate(self.buffers) if einsum in b.users),
+            tuple(n for n, b in enumerate(self.buffers) if einsum in b.holders),
             waits,
             work.leaf.place,
             self._length(einsum),
@@ -275,6 +278,8 @@ class Compiler:
             visits = ShortVisits(
                 lines, nest.steps[:depth], inside, whole, nest.ends, taken, again=written
             )
+        if self._spilled(hold):
+            self.spilling.add(id(hold))
         kept = 1.0 if nest.mapping.spill_adds else 1.0 - self._spilled(hold)
         sums = nest.mapping.partial_sums
         fills = "met" if state or not written else "again" if sums else ""
@@ -334,6 +339,19 @@ class Compiler:
         ]
         return max(inner, default=0)
 
+    def _onto(self, number: int) -> dict[str, int]:
+        """Users of a buffer that read it only through another one, each with that one."""
+        buffer = self.buffers[number]
+        if buffer.writers:
+            return {}
+        return {
+            e: n
+            for n, b in enumerate(self.buffers)
+            if tile_of(number) in b.sources and b.hold not in self.spilling
+            for e in b.users
+            if e not in b.guests | buffer.guests
+        }
+
     def _drains(self, tensor: str, einsum: str, outside: int) -> list[int | str]:
         """Buffers through which what an Einsum writes gets to a hold, or to the backing level."""
         return [
@@ -363,7 +381,8 @@ class Compiler:
         words = {e: self.orders.loads(*self.flows[e]) for e in units}
         cycles = {e: max(self._cycles(e), *words[e].values(), 0) for e in units}
         inside = [(o.before, o.after) for o in orders if o.why == "inside"]
-        shared = cuts(self.nest, inside, self._cycles)
+        away = {frozenset((o.before, o.after)) for o in orders if o.why == "data" and o.far}
+        shared = cuts(self.nest, inside, away, self._cycles)
         every = own_cuts(self.nest, shared, self._cycles)
         found = [some for some in (shared, every) if some and cut and not beside]
         two = pairs(self.nest, orders, cycles.__getitem__) if beside else ()

@@ -1,11 +1,11 @@
-"""Steps cut into turns: Einsums on several units that hand on what is finer than a step.
+"""Steps cut into turns: Einsums that hand on what is finer than a step.
 
-Such Einsums go round the loops inside a step that are around all of them
-together.  With a turn for each iteration one works on a tile while the other
-makes the next; as many as there is room for may be between them.  A buffer
-whose tiles change with the turns of all its users comes and goes with them,
-an equal share of the step's words each.  A state is handed on to the round of
-its next slot.
+Einsums of several units, or of one through another level, go round the loops
+inside a step that are around all of them together.  With a turn for each
+iteration one works on a tile while the other makes the next; as many as there
+is room for may be between them.  A buffer whose tiles change with the turns of
+all its users comes and goes with them, an equal share of the step's words
+each.  A state is handed on to the round of its next slot.
 
 Any Einsum may be cut further into turns of its own.  They hand nothing on, but
 another Einsum of its unit that shares a tile may have its turn between them.
@@ -14,7 +14,7 @@ another Einsum of its unit that shares a tile may have its turn between them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from accelsim.ir.mapping import Loop
@@ -109,10 +109,15 @@ class Cut:
 
 
 def cuts(
-    nest: Nest, pairs: Iterable[tuple[str, str]], cycles: Callable[[str], int]
+    nest: Nest,
+    pairs: Iterable[tuple[str, str]],
+    away: Set[frozenset[str]],
+    cycles: Callable[[str], int],
 ) -> dict[str, Cut]:
     """Einsums that may take turns, of those that in pairs share what is finer than a step.
 
+    On one unit they gain by it only where something is ``away`` between two of them:
+    it leaves for another level and comes back, while the unit has another turn.
     ``cycles`` are those of an Einsum in a step: each turn takes one at least.
     """
     groups: list[set[str]] = []
@@ -132,7 +137,8 @@ def cuts(
             cut = more
         whole = all(w.depth == len(nest.steps) for w in works)
         together = len({nest.stage[e] for e in group}) == 1
-        if cut.loops and whole and together and len({w.leaf.unit for w in works}) > 1:
+        several = len({w.leaf.unit for w in works}) > 1 or any(both <= group for both in away)
+        if cut.loops and whole and together and several:
             found |= dict.fromkeys(group, cut)
     return found
 

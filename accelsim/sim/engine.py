@@ -82,6 +82,11 @@ class Engine:
             for source in slots.sources:
                 self.made[source] = 0
                 self.readers.setdefault(source, []).append(slots)
+        #: For each buffer those whose tiles it is done with when it has been filled.
+        self.outer: dict[int, list[Slots]] = {}
+        for slots in self.slots:
+            for inner in set(slots.buffer.onto.values()):
+                self.outer.setdefault(inner, []).append(slots)
         self.units = tuple(dict.fromkeys(t.unit for t in program.tasks))
         self.taken_by = dict.fromkeys(self.units, 0)
         self.shapes = Shapes(program, self.slots, self.ports)
@@ -121,13 +126,14 @@ class Engine:
             slots.waiting += 1
             return
         tile, slots.tiles = slots.tiles, slots.tiles + 1
+        slots.begun[tile] = slots.next * slots.body
         slots.next = slots.following(slots.next)
         slots.writes[tile] = len(slots.buffer.writers)
         slots.drains[tile] = move.drain
         if move.early is not None:
             slots.early[tile] = move.early
         end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
-        slots.covers[tile] = end
+        slots.covers[tile] = slots.until[tile] = end
         self._take(slots, 1)
         if move.fill is None:
             self._there(slots, tile)
@@ -142,7 +148,19 @@ class Engine:
     def _there(self, slots: Slots, tile: int) -> None:
         """A tile is there."""
         slots.ready.add(tile)
+        del slots.begun[tile]
         self._progress(tile_of(slots.number), slots.covers.pop(tile))
+        for outer in self.outer.get(slots.number, ()):
+            self._let_go(outer, slots)
+        for number in slots.buffer.onto.values():
+            self._let_go(slots, self.slots[number])
+
+    def _let_go(self, slots: Slots, inner: Slots) -> None:
+        """A buffer is done with the tiles that it will not be filled from any more."""
+        upto = inner.filled()
+        while (tile := slots.at[inner.number] + 1) in slots.ready and slots.until[tile] <= upto:
+            slots.at[inner.number] = tile
+            self._done(slots, tile)
 
     def _progress(self, source: int | str, upto: int) -> None:
         """A source has made all that it makes before step ``upto``; who waits for it may go on."""
@@ -200,7 +218,7 @@ class Engine:
         slots.ends[tile] = slots.ends.get(tile, 0) + 1
         if slots.ends[tile] < len(slots.at) + (slots.drains.get(tile) is not None):
             return
-        for known in (slots.ends, slots.writes, slots.drains):
+        for known in (slots.ends, slots.writes, slots.drains, slots.until):
             del known[tile]
         slots.early.pop(tile, None)
         slots.ready.remove(tile)

@@ -209,7 +209,8 @@ class Slots:
         moving = [n for n, moves in enumerate(buffer.visits.moving) if moves]
         deepest = len(trips) if buffer.visits.inside else moving[-1] + 1 if moving else 0
         self.stride = 1 if turns > 1 else math.prod(trips[deepest:])
-        self.at: dict[str, int] = dict.fromkeys(buffer.users, -1)
+        #: The last tile that each holder has begun to work on, or that a buffer is filled from.
+        self.at: dict[str | int, int] = dict.fromkeys(buffer.holders, -1)
         #: Tiles that have been asked for, those that are there, free slots whose next is not made.
         self.tiles = 0
         self.ready: set[int] = set()
@@ -220,6 +221,9 @@ class Slots:
         #: The step after a tile's last one while it drains, steps that it covers, how it drains.
         self.upto: dict[int, int] = {}
         self.covers: dict[int, int] = {}
+        #: First steps of tiles on their way; steps after the last ones of tiles that are in use.
+        self.begun: dict[int, int] = {}
+        self.until: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}
         self.early: dict[int, Request] = {}
         self.next: int | None = 0
@@ -242,6 +246,11 @@ class Slots:
         turn = (step - start) // self.body if self.turns > 1 else 0
         lag, begin = self.begins[turn]
         return start + lag, begin - self.buffer.lead
+
+    def filled(self) -> int:
+        """All tiles that begin before this step are there; past all steps after the last."""
+        coming = self.instances if self.next is None else self.next
+        return min([coming * self.body, *self.begun.values()])
 
     def urgency(self) -> tuple[bool, bool]:
         """What asks first of those that ask at once: fills before drains, tiles before streams."""

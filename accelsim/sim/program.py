@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from accelsim.errors import Place
@@ -75,6 +75,8 @@ class Buffer:
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
     out once for the whole group.  ``lead``: cycles that those take that are
     filled from its tile, which is due by so much earlier.
+    ``onto``: users that read nothing of its tile but what another buffer is filled with
+    from it, each with that buffer; they are done with it when that has come.
     """
 
     tensor: str
@@ -97,6 +99,12 @@ class Buffer:
     by_step: bool = True
     leaves: int = 1
     lead: int = 0
+    onto: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def holders(self) -> tuple[str | int, ...]:
+        """Who keeps its tile: users that work on it, and buffers that are filled from it."""
+        return tuple(dict.fromkeys(self.onto.get(e, e) for e in self.users))
 
     @property
     def made(self) -> bool:

@@ -208,6 +208,8 @@ class _Runner:
                         {n: max(u, floor(slots.number)) for n, u in slots.upto.items()}, base, outer
                     ),
                     self._places(slots.covers, base, outer),
+                    self._places(slots.begun, base, outer),
+                    self._places(slots.until, base, outer) if slots.buffer.onto else (),
                     tuple(sorted((n - base, count) for n, count in slots.ends.items())),
                     tuple(sorted((n - base, count) for n, count in slots.writes.items())),
                     tuple(sorted((n - base, d) for n, d in slots.drains.items())),
@@ -289,7 +291,8 @@ class _Runner:
             if slots.next is not None:
                 slots.next += moved_by(slots.next * slots.body) // slots.body
             slots.upto = {n: of(slots.number, u) for n, u in slots.upto.items()}
-            slots.covers = {n: u + moved_by(u) for n, u in slots.covers.items()}
+            for known in (slots.covers, slots.begun, slots.until):
+                known.update({n: u + moved_by(u) for n, u in known.items()})
         ports = engine.ports
         for q, n in zip(self.queued(), mark.less(self.queued()) or (), strict=True):
             q.cycles -= times * n

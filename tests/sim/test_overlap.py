@@ -359,37 +359,3 @@ def test_sums_that_leave_and_come_back_wait_for_the_same_in_the_shortcut(
     short, full = (simulate(problem, arch, mapping, full=f).groups[0] for f in (False, True))
     assert short.skipped
     assert replace(short, skipped=0) == replace(full, skipped=0)
-
-
-@pytest.mark.parametrize(
-    ("memory", "reads", "writes", "sums"),
-    [(8.0, 3.0, 2.0, True), (8.0, 3.0, 3.0, True), (8.0, 3.0, 64.0, True),
-     (3.0, 3.0, 2.0, False), (3.0, 8.0, 2.0, False)],
-)  # fmt: skip
-def test_words_let_a_tile_pass_that_goes_on_to_another(
-    memory: float, reads: float, writes: float, sums: bool
-) -> None:
-    """Z reads the tile that is copied for Y: its words before the copy would keep Y waiting.
-
-    Where memory and the level's writes are busy all the time, so would streams that are due
-    when the tile itself is: it comes before them by the way of its copy.
-    """
-    found = []
-    for steps in (72, 216):
-        arch = Architecture(
-            "small", 1.0, 1.0,
-            (Level("dram", bandwidth=memory / 256),
-             Level("buffer", read_bandwidth=reads / 256, write_bandwidth=writes / 256)),
-            tuple(Unit(u, 1, 1, tuple((n, replace(o, cycles=256.0)) for n, o in _OPERATIONS))
-                  for u in ("grid", "lanes")),
-        )  # fmt: skip
-        outer, inner = (Hold("A", "buffer", copies=2) for _ in range(2))
-        copied = Node((), (inner,), (Leaf("Y", "grid"),))
-        tree = Node((Loop("K", steps),), (outer,), (copied, Leaf("Z", "lanes")))
-        parts = (("I", (Loop("I", 1),)), ("K", (Loop("K", steps),)))
-        mapping = Mapping("m", (Group("g", tree, (Stage(("Y", "Z")),)),), parts, partial_sums=sums)
-        problem = bind(CASCADES["siblings"], {"I": 1, "K": steps})
-        modelled = in_turn_s(problem, arch, mapping, estimate(problem, arch, mapping))
-        found.append((simulate(problem, arch, mapping).cycles, modelled))
-    (few, less), (many, more) = found
-    assert 1.0 <= (many - few) / (more - less) <= 1.02
