@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from accelsim.errors import Fault, InputError, one_of
 from accelsim.ir.arch import Architecture, Unit
-from accelsim.ir.cascade import Access, Einsum, Index, Last, Map, maps, rank_of
+from accelsim.ir.cascade import Access, Index, Last, rank_of
 from accelsim.ir.mapping import (
     Group,
     Hold,
@@ -32,8 +32,8 @@ from accelsim.ir.mapping import (
     short_parts,
     walk,
 )
-from accelsim.ir.ops import MAPS, REDUCTIONS
 from accelsim.ir.problem import Problem
+from accelsim.sim.points import cycles_a_point
 from accelsim.sim.short import Ends
 from accelsim.sim.tiles import Line, Round, lines, strides
 
@@ -41,45 +41,6 @@ from accelsim.sim.tiles import Line, Round, lines, strides
 SHORTEST_STEP = 256
 #: Steps after which the own loops of a lone Einsum stay inside a step.
 ENOUGH_STEPS = 256
-
-
-def operations(einsum: Einsum) -> dict[str, int]:
-    """Operations a point by work class; a product that is summed is one multiply-add.
-
-    >>> operations(Einsum(Access("S"), Map("exp", (Access("A"),))))
-    {'exp': 1}
-    """
-    found: dict[str, int] = {}
-    reducers = [REDUCTIONS[r.op] for r in einsum.reductions if r.op in REDUCTIONS]
-    summed = any(r.name == "sum" for r in reducers)
-    fused = summed and isinstance(einsum.expr, Map) and einsum.expr.op == "mul"
-    for n, operation in enumerate(maps(einsum.expr)):
-        name = "mac" if fused and n == 0 else MAPS[operation.op].work
-        found[name] = found.get(name, 0) + 1
-    for reducer in reducers:
-        if not (fused and reducer.name == "sum"):
-            found[reducer.work] = found.get(reducer.work, 0) + 1
-    return found
-
-
-def cycles_a_point(unit: Unit, einsum: Einsum, leaf: Leaf) -> float:
-    """Cycles of one point in one PE.  Raises InputError if the unit cannot do it."""
-    wanted = operations(einsum)
-    known = dict(unit.operations)
-    costs = {}
-    for name in wanted:
-        operation = unit.operation(name)
-        if operation is None:
-            message = f"{unit.name} has no operation for '{name}', which {einsum.name} needs"
-            raise InputError([Fault(leaf.place, message, one_of(known))])
-        costs[name] = operation
-    hidden = {other for o in costs.values() for other in o.absorbs}
-    total = 0.0
-    for name, o in costs.items():
-        if name not in hidden:
-            each = sum(n * known[p].cycles for p, n in o.uses) if o.uses else o.cycles
-            total += wanted[name] * each
-    return total
 
 
 def folds(leaf: Leaf, unit: Unit) -> tuple[tuple[Round, int], ...]:

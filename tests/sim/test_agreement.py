@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from accelsim.analysis.work import work
 from accelsim.explore.estimate import bind
+from accelsim.load import catalog
+from accelsim.load.cascade import load_cascade
 from accelsim.models.estimate import estimate
+from accelsim.sim.points import operations
 from accelsim.sim.run import simulate
 
 SMALL = "B=2,H=2,E=8,F=8,M=32,P=16"
@@ -44,3 +48,9 @@ def test_the_shortcut_equals_the_full_run() -> None:
     short, full = (simulate(problem, machine, mapping, full=f) for f in (False, True))
     assert short.cycles == full.cycles
     assert short.traffic_bytes == full.traffic_bytes
+
+
+@pytest.mark.parametrize("name", catalog.names("cascade"))
+def test_the_witness_counts_the_same_operations(name: str) -> None:
+    for einsum in load_cascade(name).einsums:
+        assert operations(einsum) == work(einsum), einsum.name
