@@ -11,6 +11,7 @@ longer than that, and all follow from the mapping alone:
   stage makes it, works on it and reads it on several units, these take turns:
   a step takes the longest way from the writer to the last reader, over the
   copies (the mean cycle of a marked graph, Karp, 1978; Cormen et al., 24-5).
+  What reads a copy, held further in, leaves the tile to the next before.
 - A state that several units work on (the running sum that one scales and the
   other adds to) goes from one to the next in every step of its recurrence.
 - Words that an array reads and writes straight at a level on chip come at the
@@ -32,7 +33,7 @@ from graphlib import TopologicalSorter
 from accelsim.ir.arch import Architecture
 from accelsim.ir.cascade import Access, Index
 from accelsim.ir.mapping import Mapping as BoundMapping
-from accelsim.ir.mapping import Node, Tree, leaves
+from accelsim.ir.mapping import Node, Tree, leaves, walk
 from accelsim.ir.problem import Problem
 from accelsim.models.estimate import Estimate, GroupEstimate
 from accelsim.models.latency import fill_cycles
@@ -168,7 +169,8 @@ class _Turns:
             users = {e for t in room for e in self.nest.cascade.users[t]}
             if room & set(self.nest.cascade.iterative) or not users <= block.keys():
                 continue
-            way = self._way(self._made(hold.tensor, block), users, block)
+            copied = {e for t in room for e in _copied(node, t)}
+            way = self._way(self._made(hold.tensor, block), users - copied, block)
             longest = max(longest, way / (hold.copies * self.pieces))
         return longest
 
@@ -247,6 +249,24 @@ class _Turns:
         for e in einsums:
             busy[self.unit_of[e]] = busy.get(self.unit_of[e], 0.0) + self.cycles_of[e]
         return max(busy.values())
+
+
+def _copied(node: Node, tensor: str) -> set[str]:
+    """Einsums that a hold of a tensor below a node stands around.
+
+    >>> from accelsim.ir.mapping import Hold, Leaf
+    >>> inner = Node((), (Hold("A", "registers"),), (Leaf("Y", "u"),))
+    >>> _copied(Node((), (Hold("A", "buffer"),), (inner, Leaf("Z", "u"))), "A")
+    {'Y'}
+    """
+    return {
+        leaf.einsum
+        for child in node.children
+        if isinstance(child, Node)
+        for found, _ in walk(child)
+        if isinstance(found, Node) and any(h.tensor == tensor for h in found.holds)
+        for leaf in leaves(found)
+    }
 
 
 def _trips(path: list[Node]) -> int:

@@ -56,8 +56,6 @@ class Compiler:
         self.word = nest.arch.word_bytes
         self.buffers: list[Buffer] = []
         self.flows: dict[str, list[Flow]] = {e: [] for e in nest.work}
-        #: Holds of which a share is read where they are filled from.
-        self.spilling: set[int] = set()
         self.orders = Orders(nest, self.buffers)
 
         for einsum in nest.work:
@@ -134,6 +132,7 @@ class Compiler:
             begin=schedule.plan[turn].begin,
             pair=schedule.pair(einsum),
             yields=self.yielding[einsum] if einsum in schedule.yields else frozenset(),
+            copied=tuple((n, steps * ticks) for n, steps in self.orders.copied(einsum)),
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -278,8 +277,6 @@ class Compiler:
             visits = ShortVisits(
                 lines, nest.steps[:depth], inside, whole, nest.ends, taken, again=written
             )
-        if self._spilled(hold):
-            self.spilling.add(id(hold))
         kept = 1.0 if nest.mapping.spill_adds else 1.0 - self._spilled(hold)
         sums = nest.mapping.partial_sums
         fills = "met" if state or not written else "again" if sums else ""
@@ -292,13 +289,15 @@ class Compiler:
         sharing = [h.tensor for h in path[-1].holds if (h.shares or h.tensor) ==
                    (hold.shares or tensor)]  # fmt: skip
         everyone = dict.fromkeys(e for t in [tensor, *sharing] for e in nest.users(t, path[-1]))
+        guests = frozenset(everyone) - frozenset(users)
+        copy = not (written or guests or self._spilled(hold)) and visits.tiles == 1
         room = words * self.word if self._comes_and_goes(hold, path) and not inside else 0.0
         self.buffers.append(
             Buffer(tensor, hold.level, outer[0][0], hold.copies, depth, visits,
                    tuple(fill) if fills else (), tuple(drain) if drains else (),
                    tuple(everyone), room, hold=id(hold),
                    outside=id(chain[place[0] - 1][1]) if place[0] else 0,
-                   writers=frozenset(writers), guests=frozenset(everyone) - frozenset(users))
+                   writers=frozenset(writers), guests=guests, copy=copy)
         )  # fmt: skip
 
     def _with_sources(self, number: int, buffer: Buffer) -> Buffer:
@@ -347,9 +346,9 @@ class Compiler:
         return {
             e: n
             for n, b in enumerate(self.buffers)
-            if tile_of(number) in b.sources and b.hold not in self.spilling
+            if b.copy and tile_of(number) in b.sources
             for e in b.users
-            if e not in b.guests | buffer.guests
+            if e not in buffer.guests
         }
 
     def _drains(self, tensor: str, einsum: str, outside: int) -> list[int | str]:
@@ -407,11 +406,8 @@ class Compiler:
 
     def _leaving(self, buffer: Buffer) -> Buffer:
         """The buffer, whose tiles leave while they are written if it has two of a step's."""
-        moves = [any(x.coefficient(r.part) for x in buffer.visits.lines)
-                 for r in buffer.visits.inside]  # fmt: skip
-        tiles = math.prod(r.trips for r, on in zip(buffer.visits.inside, moves, strict=True) if on)
         alone = len(buffer.writers) == 1
-        return replace(buffer, leaves=tiles if buffer.copies > 1 and alone else 1)
+        return replace(buffer, leaves=buffer.visits.tiles if buffer.copies > 1 and alone else 1)
 
     def _others(self, buffer: Buffer) -> int:
         """Steps of other tiles from a tile's visit to the next with the same elements."""

@@ -369,6 +369,11 @@ class Engine:
             if ended.get(other, turns) < turns:
                 turn.lacks, turn.cause = None, _waits(task, other)
                 return False
+        for number, ticks in task.copied:
+            slots = self.slots[number]
+            if slots.filled() < (step + 1) * self.program.bodies[task.depth] - ticks:
+                turn.lacks, turn.cause = slots, slots.cause
+                return False
         shape = self.shapes.of(task, step)
         for port, _ in shape.flow.hops if shape.flow and task.yields else ():
             for queued in self.ports.queues[port]:

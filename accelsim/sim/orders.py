@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from accelsim.ir.cascade import Access
 from accelsim.ir.mapping import Hold, Leaf, Node, walk
 from accelsim.sim.edges import Order
 from accelsim.sim.nest import Nest
 from accelsim.sim.program import Buffer, Flow, rates, ways_words
+
+
+class Home(NamedTuple):
+    """A hold where a tensor lives that Einsums of the group write, below a path of nodes.
+
+    A part of it is overwritten so many ``steps`` after it was read, 0: within a step.
+    Some readers read ``copies`` of it, in buffers by number.
+    """
+
+    hold: Hold
+    path: tuple[Node, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    steps: int
+    copies: dict[str, int]
 
 
 class Orders:
@@ -102,13 +118,57 @@ class Orders:
                 copies = buffer.copies
                 if number in buffer.sources and before in buffer.writers:
                     copies = min(copies, -buffer.ahead // stays + 1)  # it brings back what left
+                more, way = self._behind(buffer.onto.get(before), before)
                 for after in buffer.users:
-                    steps = (copies - 1) * stays + 1
-                    yield Order(before, after, steps, "room", buffer.tensor, far=comes,
+                    steps = (copies - 1) * stays + 1 + more
+                    yield Order(before, after, steps, "room", buffer.tensor, far=comes + way,
                                 loops=inside, copies=copies)  # fmt: skip
 
+    def _behind(self, copy: int | None, einsum: str) -> tuple[int, int]:
+        """By how many steps an Einsum may trail the making of its copy, and how long that takes.
+
+        A copy comes when the Einsum is done with the one that was in its slot before.
+        """
+        if copy is None:
+            return 0, 0
+        own = self.buffers[copy]
+        more, way = self._behind(own.onto.get(einsum), einsum)
+        stays = own.visits.stays(self.nest.bodies)
+        way += self.passes(Flow(own.tensor, own.visits, own.fill))
+        return (own.copies - 1) * stays + 1 + more, way
+
     def homes(self) -> Iterator[Order]:
-        """What is overwritten where it lives has been read before."""
+        """What is overwritten where it lives has been read, or copied, before."""
+        nest = self.nest
+        for home in self._homes():
+            path, hold = home.path, home.hold
+            inside = nest.around(path)[1]
+            accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, path[-1]))
+            parts = frozenset(p for a in accesses for x in nest.lines(a) for p, _ in x.terms)
+            for writer in home.writers:
+                for before in home.readers:
+                    if before != writer:
+                        more, way = self._behind(home.copies.get(before), before)
+                        why = "room" if home.steps else "inside"
+                        loops = tuple(r.loop for r in inside)
+                        moves = all(loop.part in parts for loop in loops)  # else the same tile
+                        yield Order(before, writer, home.steps + more, why, hold.tensor, hold.place,
+                                    far=way, loops=loops, copies=hold.copies if moves else 1,
+                                    parts=parts if moves else frozenset())  # fmt: skip
+
+    def copied(self, writer: str) -> Iterator[tuple[int, int]]:
+        """Buffers with copies of what an Einsum overwrites, each with the steps since it was read.
+
+        Where tiles have room for one, or where its readers work on the tile itself, lags and
+        turns say when it may; of copies that is known only when they have been made.
+        """
+        for home in self._homes():
+            if writer in home.writers:
+                for number in dict.fromkeys(home.copies.values()):
+                    yield number, home.steps
+
+    def _homes(self) -> Iterator[Home]:
+        """Where what Einsums of the group write lives on chip."""
         nest = self.nest
         for node, above in walk(nest.group.tree):
             if isinstance(node, Leaf):
@@ -116,23 +176,26 @@ class Orders:
             homes = [nest.home(h.tensor) for h in node.holds]
             lives = [found[1] for found in homes if found is not None and found[0] is node]
             for hold in lives:
-                if hold.tensor in self.nest.cascade.iterative:
+                if hold.tensor in nest.cascade.iterative:
                     continue
+                path = (*above, node)
                 sharing = [h.tensor for h in lives if hold.tensor in (h.tensor, h.shares)]
-                readers = dict.fromkeys(e for t in sharing for e in nest.users(t, node))
-                steps = self._between(hold, (*above, node))
-                inside = nest.around((*above, node))[1]
-                accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, node))
-                parts = frozenset(p for a in accesses for x in nest.lines(a) for p, _ in x.terms)
-                for writer in self.nest.cascade.writers[hold.tensor]:
-                    for before in readers:
-                        if writer.name in nest.work and before != writer.name:
-                            why = "room" if steps else "inside"
-                            loops = tuple(r.loop for r in inside)
-                            moves = all(loop.part in parts for loop in loops)  # else the same tile
-                            yield Order(before, writer.name, steps, why, hold.tensor, hold.place,
-                                        loops=loops, copies=hold.copies if moves else 1,
-                                        parts=parts if moves else frozenset())  # fmt: skip
+                readers = tuple(dict.fromkeys(e for t in sharing for e in nest.users(t, node)))
+                made = nest.cascade.writers[hold.tensor]
+                writers = tuple(w.name for w in made if w.name in nest.work)
+                steps = self._between(hold, path)
+                plain = steps and len(sharing) == 1 and not any(nest.work[e].side for e in readers)
+                copies = self._copies(hold) if plain else {}
+                yield Home(hold, path, writers, readers, steps, copies)
+
+    def _copies(self, hold: Hold) -> dict[str, int]:
+        """Einsums that read a home only through a copy, each with the buffer that it is in."""
+        return {
+            e: n
+            for n, b in enumerate(self.buffers)
+            if b.copy and b.tensor == hold.tensor and b.outside == id(hold)
+            for e in b.users
+        }
 
     def _between(self, hold: Hold, path: tuple[Node, ...]) -> int:
         """Steps from the last read of a part of a home to its overwriting; 0: less than a step."""

@@ -75,6 +75,8 @@ class Buffer:
     ``slot_bytes`` is its room in ``level`` for each tile, 0 where room is laid
     out once for the whole group.  ``lead``: cycles that those take that are
     filled from its tile, which is due by so much earlier.
+    It is a ``copy`` where its users read nothing but it once it has come, all of it at once,
+    and nobody else has its room.
     ``onto``: users that read nothing of its tile but what another buffer is filled with
     from it, each with that buffer; they are done with it when that has come.
     """
@@ -99,6 +101,7 @@ class Buffer:
     by_step: bool = True
     leaves: int = 1
     lead: int = 0
+    copy: bool = False
     onto: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -149,6 +152,7 @@ class Task:
     nothing else keeps it, it begins so many cycles after its iteration.  The two
     of a pair begin together, and end when both are done and the lead has passed.
     Tiles of some buffers pass its ports before it begins: it ``yields`` to them.
+    What it overwrites has been ``copied`` to some buffers so many ticks before its step.
     """
 
     einsum: str
@@ -167,6 +171,7 @@ class Task:
     begin: int = 0
     pair: Pair | None = None
     yields: frozenset[int] = frozenset()
+    copied: tuple[tuple[int, int], ...] = ()
 
     @property
     def turns(self) -> int:

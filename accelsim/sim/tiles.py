@@ -233,6 +233,12 @@ class Visits:
         self._known: dict[Key, Visit] = {}
 
     @cached_property
+    def tiles(self) -> int:
+        """Tiles in a step, one after the other."""
+        moves = [any(x.coefficient(r.part) for x in self.lines) for r in self.inside]
+        return math.prod(r.trips for r, on in zip(self.inside, moves, strict=True) if on)
+
+    @cached_property
     def apart(self) -> bool:
         """Whether no step has elements of another; not said of quotients or lines that meet.
 
