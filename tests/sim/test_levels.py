@@ -21,23 +21,26 @@ def hold(tensor: str, level: str) -> Hold:
     return Hold(tensor, level, copies=2)
 
 
-def more(
-    nest: Callable[[Loop], Node], memory: float, reads: float, writes: float, sums: bool
-) -> tuple[float, float]:
-    """What a step more of siblings Y and Z takes, simulated over modelled; the room that it took.
+def small(memory: float, reads: float, writes: float) -> Architecture:
+    """A machine of which each operation takes 256 cycles.
 
-    Each Einsum takes 256 cycles a step, a word of memory or of the level's ports 256 over
-    its bytes a cycle.
+    So does a word of memory, or of the level's ports, over its bytes a cycle.
     """
     operations = tuple((n, replace(o, cycles=256.0)) for n, o in _OPERATIONS)
-    arch = Architecture(
+    return Architecture(
         "small", 1.0, 1.0,
         (Level("dram", bandwidth=memory / 256),
          Level("buffer", read_bandwidth=reads / 256, write_bandwidth=writes / 256),
          Level("registers")),
         tuple(Unit(u, 1, 1, operations) for u in ("grid", "lanes")),
     )  # fmt: skip
-    found = []
+
+
+def more(
+    nest: Callable[[Loop], Node], memory: float, reads: float, writes: float, sums: bool
+) -> tuple[float, float]:
+    """What a step more of siblings takes, simulated over modelled; the room that it took."""
+    arch, found = small(memory, reads, writes), []
     for steps in (72, 216):
         parts = (("I", (Loop("I", 1),)), ("K", (Loop("K", steps),)))
         group = Group("g", nest(Loop("K", steps)), (Stage(("Y", "Z")),))
@@ -100,3 +103,35 @@ def test_a_tile_leaves_room_when_the_next_level_has_it(
     ratio, room = more(nest, memory, rate, rate, sums=False)
     assert 1.0 <= ratio <= 1.02
     assert room <= 6
+
+
+def handed_on(copies: int, words: int) -> tuple[float, float]:
+    """What a step more takes, simulated and step by step, where Z reads a copy of what S makes.
+
+    S makes ``words`` in the buffer in 256 cycles each, for so many ``copies`` of which there is
+    room there; Z takes 256 cycles for each of those in registers, a copy of one 64.
+    """
+    arch, found = small(64.0, 4.0, 64.0), []
+    for steps in (72, 216):
+        sizes = {"I": words, "J": steps, "K": 1, "L": 1}
+        inner = Node((), (hold("S", "registers"),), (Leaf("Z", "grid", (Loop("I", words),)),))
+        made = Leaf("S", "lanes", (Loop("I", words),))
+        home = Hold("S", "buffer", copies=copies)
+        nest = Node((Loop("J", steps),), (home,), (made, inner))
+        parts = tuple((rank, (Loop(rank, n),)) for rank, n in sizes.items())
+        group = Group("g", Node((), (Hold("Z", "registers"),), (nest,)), (Stage(("S", "Z")),))
+        mapping = Mapping("m", (group,), parts)
+        problem = bind(CASCADES["chain"], sizes)
+        modelled = in_turn_s(problem, arch, mapping, estimate(problem, arch, mapping))
+        run = simulate(problem, arch, mapping)
+        assert run.cycles <= run.serial_cycles
+        found.append((run.cycles, modelled))
+    (few, less), (many, greater) = found
+    return (many - few) / 144, (greater - less) / 144
+
+
+@pytest.mark.parametrize("words", [1, 3])
+def test_what_has_been_copied_is_overwritten_while_the_copy_is_read(words: int) -> None:
+    """Two tiles let both units work all the time, and one is written anew once it is copied."""
+    assert handed_on(2, words) == (256 * words, 256 * words)
+    assert handed_on(1, words) == (256 * words + 64 * words, 256 * words)
