@@ -18,6 +18,7 @@ from accelsim.errors import InputError, refuse
 from accelsim.ir.cascade import Access
 from accelsim.ir.mapping import Hold, Leaf, Node, walk
 from accelsim.sim.cuts import cuts, own_cuts, turned
+from accelsim.sim.links import Links
 from accelsim.sim.listing import Turn, numbered
 from accelsim.sim.nest import Nest, folds
 from accelsim.sim.orders import Orders
@@ -31,7 +32,6 @@ from accelsim.sim.program import (
     Task,
     Wait,
     Way,
-    tile_of,
 )
 from accelsim.sim.rooms import Rooms
 from accelsim.sim.schedule import Schedule, Solver
@@ -61,9 +61,7 @@ class Compiler:
         for einsum in nest.work:
             self._leaf(einsum)
         self._holds()
-        self.buffers[:] = [self._with_sources(n, b) for n, b in enumerate(self.buffers)]
-        self.buffers[:] = [replace(b, lead=self._lead(n)) for n, b in enumerate(self.buffers)]
-        self.buffers[:] = [replace(b, onto=self._onto(n)) for n, b in enumerate(self.buffers)]
+        Links(nest, self.buffers, self.orders).link()
 
     def program(self, schedule: Schedule) -> Program:
         """The program with a schedule."""
@@ -132,7 +130,7 @@ class Compiler:
             begin=schedule.plan[turn].begin,
             pair=schedule.pair(einsum),
             yields=self.yielding[einsum] if einsum in schedule.yields else frozenset(),
-            copied=tuple((n, steps * ticks) for n, steps in self.orders.copied(einsum)),
+            copied=tuple((n, steps * ticks) for n, steps in self.copied[einsum]),
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -300,65 +298,6 @@ class Compiler:
                    writers=frozenset(writers), guests=guests, copy=copy)
         )  # fmt: skip
 
-    def _with_sources(self, number: int, buffer: Buffer) -> Buffer:
-        """The buffer, with what its fills wait for besides its slot.
-
-        A tile that is filled with what it drained itself waits for that; with
-        one slot it is drained before its slot is free.
-        """
-        tensor = buffer.tensor
-        if not buffer.fill:
-            return buffer
-        if buffer.drain:
-            if buffer.visits.apart or buffer.copies == 1:
-                return buffer
-            return replace(buffer, sources=(number,), ahead=-self._others(buffer))
-        around = [n for n, b in enumerate(self.buffers) if b.hold and b.hold == buffer.outside]
-        steps = [self.cascade.steps[e] for e in buffer.users]
-        reads = [a for step in steps for a in step.reads if a.tensor == tensor]
-        made = not all(map(self.nest.initial, reads))
-        sources: list[int | str] = []
-        for writer in self.cascade.writers.get(tensor, ()) if made else ():
-            einsum = writer.name
-            if einsum in self.nest.work and all(einsum in self.buffers[n].users for n in around):
-                sources += self._drains(tensor, einsum, buffer.outside) or [einsum]
-        if not sources:
-            return replace(buffer, sources=tuple(map(tile_of, around)), ahead=1)
-        ahead = 1
-        if all(self.nest.old(a) for a in reads):  # what an earlier step of the recurrence made
-            ahead -= self.orders.recurs(reads[0]) or 1
-        return replace(buffer, sources=tuple(dict.fromkeys(sources)), ahead=ahead)
-
-    def _lead(self, number: int) -> int:
-        """Cycles of the longest way that tiles go on from a buffer's tile."""
-        inner = [
-            self.orders.passes(Flow(b.tensor, b.visits, b.fill)) + self._lead(n)
-            for n, b in enumerate(self.buffers)
-            if tile_of(number) in b.sources
-        ]
-        return max(inner, default=0)
-
-    def _onto(self, number: int) -> dict[str, int]:
-        """Users of a buffer that read it only through another one, each with that one."""
-        buffer = self.buffers[number]
-        if buffer.writers:
-            return {}
-        return {
-            e: n
-            for n, b in enumerate(self.buffers)
-            if b.copy and tile_of(number) in b.sources
-            for e in b.users
-            if e not in buffer.guests
-        }
-
-    def _drains(self, tensor: str, einsum: str, outside: int) -> list[int | str]:
-        """Buffers through which what an Einsum writes gets to a hold, or to the backing level."""
-        return [
-            n
-            for n, b in enumerate(self.buffers)
-            if b.tensor == tensor and b.drain and einsum in b.users and b.outside == outside
-        ]
-
     def _comes_and_goes(self, hold: Hold, path: tuple[Node, ...]) -> bool:
         """Whether a hold's room is its own, so that it counts while a tile is in it."""
         alone = sum(hold.tensor in (h.tensor, h.shares) for h in path[-1].holds) == 1
@@ -404,11 +343,12 @@ class Compiler:
                 found[e] = met
         return found
 
+    @cached_property
+    def copied(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """For each Einsum the buffers with copies of what it overwrites, and the steps since."""
+        return {e: tuple(self.orders.copied(e)) for e in self.nest.work}
+
     def _leaving(self, buffer: Buffer) -> Buffer:
         """The buffer, whose tiles leave while they are written if it has two of a step's."""
         alone = len(buffer.writers) == 1
         return replace(buffer, leaves=buffer.visits.tiles if buffer.copies > 1 and alone else 1)
-
-    def _others(self, buffer: Buffer) -> int:
-        """Steps of other tiles from a tile's visit to the next with the same elements."""
-        return buffer.visits.others(self.nest.bodies, self.nest.mapping.extent)
