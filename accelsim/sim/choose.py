@@ -5,7 +5,7 @@ not stall: Einsums side by side (``sim.pairs``), and a search near the first sch
 (``sim.search``).  Where steps may not overlap, or are so short that ports, which
 round up to whole cycles, may be felt, longer steps are tried, in which each child
 of a fork is whole before the next; but none within which a state goes round, which
-is handed on from step to step.
+is handed on from step to step, or in which stages meet at a finer tile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from accelsim.errors import InputError
 from accelsim.ir.arch import Architecture
-from accelsim.ir.mapping import Group
+from accelsim.ir.mapping import Group, Node, walk
 from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim.compile import Compiler, Scheduled
@@ -56,7 +56,11 @@ def compiled(problem: Problem, arch: Architecture, mapping: BoundMapping, group:
 
 
 def _whole(compiler: Compiler, mapping: BoundMapping) -> Compiler | None:
-    """What compiles steps in which each child of a fork is whole; None where there are none."""
+    """What compiles steps in which each child of a fork is whole; None where there are none.
+
+    Nor where a state goes round within them, or where several stages work on a tile
+    finer than they are: the next begins when all of the step's have come and gone.
+    """
     nest = compiler.nest
     whole = Nest(nest.problem, nest.arch, mapping, nest.group, whole=True)
     if whole.steps == nest.steps:
@@ -64,7 +68,17 @@ def _whole(compiler: Compiler, mapping: BoundMapping) -> Compiler | None:
     for state, rank in nest.cascade.iterative.items():
         if nest.users(state) and any(p not in whole.steps for p in several(nest.parts[rank])):
             return None
-    return Compiler(whole)
+    return None if _meet(whole) else Compiler(whole)
+
+
+def _meet(nest: Nest) -> bool:
+    """Whether Einsums of several stages work on a tile finer than a step."""
+    return any(
+        len({nest.stage[e] for e in nest.users(hold.tensor, node)}) > 1
+        for node, above in walk(nest.group.tree)
+        if isinstance(node, Node) and nest.around((*above, node))[1]
+        for hold in node.holds
+    )
 
 
 def _cycles(program: Program, ports: Mapping[tuple[str, str], float]) -> float:
