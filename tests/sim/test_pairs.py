@@ -15,6 +15,8 @@ from accelsim.ir.problem import bind
 from accelsim.ir.reference import random_inputs
 from accelsim.load.cascade import cascade_from_text
 from accelsim.models.estimate import estimate
+from accelsim.models.turns import in_turn_s
+from accelsim.sim import nest
 from accelsim.sim.execute import Executor, largest_difference
 from accelsim.sim.run import Simulation, simulate
 from tests.models.nests import _OPERATIONS, CASCADES
@@ -172,3 +174,39 @@ def test_a_tile_that_is_long_on_its_way_does_not_keep_steps_from_repeating() -> 
     found = simulate(problem, arch, mapping)
     assert found.cycles == simulate(problem, arch, mapping, full=True).cycles
     assert found.groups[0].skipped > 0.9 * found.groups[0].steps
+
+
+def test_stages_that_meet_at_a_finer_tile_keep_to_its_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """D adds up a row of E in the stage after E made it: no step has more rows than there is room.
+
+    With steps of all rows Z, which runs once in them, would hide behind all of D.
+    """
+    monkeypatch.setattr(nest, "SHORTEST_STEP", 256)
+    sizes = {"N": 13, "I": 7, "J": 2, "K": 2}
+    n, i, j, k = (Loop(rank, size) for rank, size in sizes.items())
+    rows = (Hold("S", "registers"), Hold("G", "buffer"), Hold("E", "registers"))
+    row = (Leaf("G", "grid", (), (j,)), Leaf("E", "lanes", (j,)), Leaf("D", "lanes", (j,)))
+    scores = Node((j, k, i), (Hold("A", "buffer"),), (Leaf("S", "lanes"),))
+    softmax = Node((i,), (*rows, Hold("D", "registers", 2, shares="D")), row)
+    values = Node((i, j), (Hold("D", "registers"),), (Leaf("Z", "grid"),))
+    held = (Hold("B", "buffer"), Hold("S", "registers"), Hold("E", "registers"))
+    again = (Hold("B", "buffer"), Hold("G", "buffer"), Hold("E", "registers", 2))
+    again = (*again, Hold("V", "buffer"))
+    tree = Node((n,), held, (Node((), again, (scores, softmax, values)),))
+    units = (Unit("grid", 4, 1, _OPERATIONS), Unit("lanes", 1, 3, _OPERATIONS))
+    arch = Architecture(
+        "small",
+        1.0,
+        1.0,
+        (Level("dram", bandwidth=2.0), Level("buffer"), Level("registers")),
+        units,
+    )
+    stages = (Stage(("S", "G", "E")), Stage(("D", "Z")))
+    parts = tuple((loop.part, (loop,)) for loop in (n, i, j, k))
+    mapping = Mapping("m", (Group("g", tree, stages),), parts, partial_sums=False)
+    problem = bind(CASCADES["softmax"], sizes)
+    found = simulate(problem, arch, mapping)
+    modelled = in_turn_s(problem, arch, mapping, estimate(problem, arch, mapping))
+    assert modelled <= found.cycles <= found.serial_cycles
