@@ -125,9 +125,9 @@ class Engine:
         if move.fill and any(self.made[source] < wanted for source in slots.sources):
             slots.waiting += 1
             return
-        tile, slots.tiles = slots.tiles, slots.tiles + 1
-        slots.begun[tile] = slots.next * slots.body
-        slots.next = slots.following(slots.next)
+        tile, slots.tiles, instance = slots.tiles, slots.tiles + 1, slots.next
+        slots.begun[tile] = instance * slots.body
+        slots.next = slots.following(instance)
         slots.writes[tile] = len(slots.buffer.writers)
         slots.drains[tile] = move.drain
         if move.early is not None:
@@ -135,6 +135,9 @@ class Engine:
         end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
         slots.covers[tile] = slots.until[tile] = end
         self._take(slots, 1)
+        for writer in slots.buffer.writers:
+            if slots.at[writer] == tile:  # it has begun before there was a slot
+                self._leave(slots, writer, instance)
         if move.fill is None:
             self._there(slots, tile)
         else:
@@ -203,14 +206,14 @@ class Engine:
             due = min(due, other.due(upto - other.buffer.ahead))
         return due
 
-    def _leave(self, slots: Slots, einsum: str, step: int) -> None:
+    def _leave(self, slots: Slots, einsum: str, instance: int) -> None:
         """Let all but the last of a step's tiles leave while the Einsum runs that writes them.
 
         The last leaves after it, at the same ports, so that nobody waits for these.
         """
         early = slots.early.get(slots.at[einsum])
         if early is not None and einsum in slots.buffer.writers:
-            due = self._gone(slots, slots.after(step) * slots.body)
+            due = self._gone(slots, slots.after(instance) * slots.body)
             self._ask(Transfer(slots, slots.at[einsum], True, due, len(early.hops), True), early)
 
     def _done(self, slots: Slots, tile: int) -> None:

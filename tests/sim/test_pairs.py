@@ -210,3 +210,27 @@ def test_stages_that_meet_at_a_finer_tile_keep_to_its_steps(
     found = simulate(problem, arch, mapping)
     modelled = in_turn_s(problem, arch, mapping, estimate(problem, arch, mapping))
     assert modelled <= found.cycles <= found.serial_cycles
+
+
+def test_tiles_leave_early_though_their_einsum_began_before_there_was_a_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Z, side by side with S, streams out; all its bytes pass, whenever its slot is free."""
+    monkeypatch.setattr(nest, "SHORTEST_STEP", 256)
+    sizes = {"M": 3, "I": 3, "J": 5}
+    m, i, j = (Loop(rank, size) for rank, size in sizes.items())
+    n = Node(
+        (), (Hold("N", "registers", 2),), (Leaf("N", "grid"), Node((), (), (Leaf("S", "lanes"),)))
+    )
+    held = (Hold("K", "registers", 2), Hold("V", "buffer"), Hold("S", "registers", 2))
+    inner, last = Node((j,), held, (n,)), Node((), (), (Leaf("Z", "grid", (j,)),))
+    outer = (Hold("K", "registers"), Hold("N", "buffer"), Hold("S", "registers"))
+    units = (Unit("grid", 1, 1, _OPERATIONS), Unit("lanes", 1, 3, _OPERATIONS))
+    levels = (Level("dram", bandwidth=0.5), Level("buffer"), Level("registers"))
+    arch = Architecture("small", 1.0, 1.0, levels, units)
+    group = Group("g", Node((m, i), outer, (inner, last)), (Stage(("N", "S", "Z")),))
+    mapping = Mapping("m", (group,), tuple((loop.part, (loop,)) for loop in (m, i, j)))
+    problem = bind(CASCADES["state"], sizes)
+    found, priced = simulate(problem, arch, mapping), estimate(problem, arch, mapping)
+    assert found.total("writes") == pytest.approx(priced.write_bytes, rel=1e-12)
+    assert found.cycles >= priced.latency_s
