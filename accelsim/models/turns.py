@@ -5,8 +5,8 @@ and takes the busiest, as the published models do.  Four things make a stage
 longer than that, and all follow from the mapping alone:
 
 - An Einsum that runs once in many steps (``AV`` after the loop over keys) is
-  done within one of them.  The other unit has no more to do in that step than
-  in any other, so the busiest unit is to be taken step by step.
+  done within one of them.  Units that work on the steps together have no more
+  to do in that step than in any other, so the busiest is to be taken step by step.
 - A tile that is held once cannot be written anew before it was read.  Where a
   stage makes it, works on it and reads it on several units, these take turns:
   a step takes the longest way from the writer to the last reader, over the
@@ -130,7 +130,8 @@ class _Turns:
         What one of them adds to its step is what its unit then takes beyond the
         busiest; of several units that which adds most is taken.  No unit takes
         less than all its Einsums one after the other.  Where last tiles are short, steps
-        differ, and that is all that is said.
+        differ, and that is all that is said; so it is where the steps of the stage are of
+        one unit alone, which may do all of them while another does what is beside them.
         """
         steps = _trips(self.path)
         each: dict[str, float] = dict.fromkeys((self.unit_of[e] for e in einsums), 0.0)
@@ -139,7 +140,8 @@ class _Turns:
             whole[self.unit_of[e]] += self.cycles_of[e]
             if e not in self.runs:
                 each[self.unit_of[e]] += self.cycles_of[e] / steps
-        if self.nest.short:
+        abreast = {self.unit_of[e] for e in einsums if e not in self.runs}
+        if self.nest.short or len(abreast) < 2:
             return max(*whole.values(), 0.0)
         busiest = max(each.values(), default=0.0)
         more = dict.fromkeys(each, 0.0)
