@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from accelsim.errors import InputError, refuse
-from accelsim.sim.machine import Due, Ports, Request, Room, Slots, Transfer
-from accelsim.sim.program import Fixed, Program, Stage, Task, tile_of
+from accelsim.sim.machine import Slots
+from accelsim.sim.program import Fixed, Program, Stage, Task
 from accelsim.sim.shapes import Shapes
 from accelsim.sim.trace import Recorder
+from accelsim.sim.traffic import SERIAL, Counters, Traffic
 
 #: Counters that every run has, before those of levels and units.
-COMPUTE, SERIAL, TASKS = "compute", "one after the other", "tasks"
+COMPUTE, TASKS = "compute", "tasks"
 DRAINS = "last tiles drain"
 ARRAYS = "arrays fill and drain"
 OTHERS = "other units of the stage"
@@ -55,7 +56,7 @@ class Turn:
 
 
 class Engine:
-    """The state of a running program: ``time`` is the beginning of the next stage, ``now`` now."""
+    """The state of a running program: ``time`` is the beginning of the next stage."""
 
     def __init__(
         self,
@@ -65,196 +66,19 @@ class Engine:
         execute: Callable[[str, Fixed], None] | None = None,
     ) -> None:
         self.program, self.recorder, self.execute = program, recorder, execute
-        self.counts: list[float] = []
-        self.named: dict[str, int] = {}
-        counters = {
-            (level, writes): self._counter(f"{'writes' if writes else 'reads'} {level}")
-            for level in program.laid_bytes
-            for writes in (False, True)
-        }
-        self.ports = Ports(rates, counters)
-        self.slots = [Slots(n, b, program, self.ports) for n, b in enumerate(program.buffers)]
+        self.counters = Counters()
+        self.traffic = Traffic(program, rates, self.counters, recorder)
+        self.ports = self.traffic.ports
         #: Iterations are counted in ticks, as steps are.
-        self.time = self.now = self.iteration = 0
-        self.made: dict[int | str, int] = {}
-        self.readers: dict[int | str, list[Slots]] = {}
-        for slots in self.slots:
-            for source in slots.sources:
-                self.made[source] = 0
-                self.readers.setdefault(source, []).append(slots)
-        #: For each buffer those whose tiles it is done with when it has been filled.
-        self.outer: dict[int, list[Slots]] = {}
-        for slots in self.slots:
-            for inner in set(slots.buffer.onto.values()):
-                self.outer.setdefault(inner, []).append(slots)
+        self.time = self.iteration = 0
         self.units = tuple(dict.fromkeys(t.unit for t in program.tasks))
         self.taken_by = dict.fromkeys(self.units, 0)
-        self.shapes = Shapes(program, self.slots, self.ports)
-        self.room = Room(program.laid_bytes)
-        if recorder:
-            self.ports.served = self._recorded
-        self.words_of = ""
-        first = sorted(self.slots, key=Slots.urgency)
-        for n in range(max((s.copies for s in first), default=0)):
-            for slots in first:
-                if n < slots.copies:
-                    self._fill(slots)
-
-    def _counter(self, name: str) -> int:
-        if name not in self.named:
-            self.named[name] = len(self.counts)
-            self.counts.append(0.0)
-        return self.named[name]
+        self.shapes = Shapes(program, self.traffic.slots, self.ports)
+        self.add = self.counters.add
 
     def taken(self) -> list[int]:
         """Cycles that each unit and each port cannot have spared so far."""
         return [*self.taken_by.values(), *self.ports.asked]
-
-    def add(self, name: str, amount: float) -> None:
-        """Add to a counter."""
-        self.counts[self._counter(name)] += amount
-
-    # -- tiles -------------------------------------------------------------------------------
-
-    def _fill(self, slots: Slots) -> None:
-        """Ask for the buffer's next tile, for which a slot is free, once it is made."""
-        if slots.next is None:
-            return
-        wanted = slots.wanted(slots.next)
-        move, due = slots.move(slots.next), slots.due(slots.next * slots.body)
-        if move.fill and any(self.made[source] < wanted for source in slots.sources):
-            slots.waiting += 1
-            return
-        tile, slots.tiles, instance = slots.tiles, slots.tiles + 1, slots.next
-        slots.begun[tile] = instance * slots.body
-        slots.next = slots.following(instance)
-        slots.writes[tile] = len(slots.buffer.writers)
-        slots.drains[tile] = move.drain
-        if move.early is not None:
-            slots.early[tile] = move.early
-        end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
-        slots.covers[tile] = slots.until[tile] = end
-        self._take(slots, 1)
-        for writer in slots.buffer.writers:
-            if slots.at[writer] == tile:  # it has begun before there was a slot
-                self._leave(slots, writer, instance)
-        if move.fill is None:
-            self._there(slots, tile)
-        else:
-            self._ask(Transfer(slots, tile, False, due, len(move.fill.hops)), move.fill)
-
-    def _ask(self, transfer: Transfer, request: Request) -> None:
-        """Let a tile pass the ports."""
-        self._count(request)
-        self.ports.ask(request, transfer, self.now)
-
-    def _there(self, slots: Slots, tile: int) -> None:
-        """A tile is there."""
-        slots.ready.add(tile)
-        del slots.begun[tile]
-        self._progress(tile_of(slots.number), slots.covers.pop(tile))
-        for outer in self.outer.get(slots.number, ()):
-            self._let_go(outer, slots)
-        for number in slots.buffer.onto.values():
-            self._let_go(slots, self.slots[number])
-
-    def _let_go(self, slots: Slots, inner: Slots) -> None:
-        """A buffer is done with the tiles that it will not be filled from any more."""
-        upto = inner.filled()
-        while (tile := slots.at[inner.number] + 1) in slots.ready and slots.until[tile] <= upto:
-            slots.at[inner.number] = tile
-            self._done(slots, tile)
-
-    def _progress(self, source: int | str, upto: int) -> None:
-        """A source has made all that it makes before step ``upto``; who waits for it may go on."""
-        if self.made.get(source, upto) >= upto:
-            return
-        self.made[source] = upto
-        for slots in self.readers[source]:
-            waiting, slots.waiting = slots.waiting, 0
-            for _ in range(waiting):
-                self._fill(slots)
-
-    def _take(self, slots: Slots, sign: int) -> None:
-        """A tile takes its room from when it is asked for until it is drained."""
-        if size := slots.buffer.slot_bytes:
-            self.room.change(slots.buffer.level, self.now, sign * size)
-
-    def _close(self, slots: Slots, einsum: str, upto: int) -> None:
-        """A user is done with its tile; the last one that writes it lets it drain.
-
-        ``upto`` is the step after the tile's last one.
-        """
-        tile = slots.at[einsum]
-        drain = None
-        if einsum in slots.buffer.writers:
-            slots.writes[tile] -= 1
-            drain = slots.drains[tile]
-        last = einsum in slots.buffer.writers and not slots.writes[tile]
-        if last and drain is not None:
-            slots.upto[tile] = upto
-            due = self._gone(slots, upto)
-            self._ask(Transfer(slots, tile, True, due, len(drain.hops)), drain)
-        self._done(slots, tile)
-        if last and drain is None:
-            self._progress(slots.number, upto)
-
-    def _gone(self, slots: Slots, upto: int) -> Due:
-        """When a tile is due to have left: another comes, or somebody reads what it brings."""
-        due = slots.due(upto + (slots.copies - 1) * slots.stays)
-        for other in self.readers.get(slots.number, ()):
-            due = min(due, other.due(upto - other.buffer.ahead))
-        return due
-
-    def _leave(self, slots: Slots, einsum: str, instance: int) -> None:
-        """Let all but the last of a step's tiles leave while the Einsum runs that writes them.
-
-        The last leaves after it, at the same ports, so that nobody waits for these.
-        """
-        early = slots.early.get(slots.at[einsum])
-        if early is not None and einsum in slots.buffer.writers:
-            due = self._gone(slots, slots.after(instance) * slots.body)
-            self._ask(Transfer(slots, slots.at[einsum], True, due, len(early.hops), True), early)
-
-    def _done(self, slots: Slots, tile: int) -> None:
-        """A user is done with a tile, or it has drained; behind the last its slot is free."""
-        slots.ends[tile] = slots.ends.get(tile, 0) + 1
-        if slots.ends[tile] < len(slots.at) + (slots.drains.get(tile) is not None):
-            return
-        for known in (slots.ends, slots.writes, slots.drains, slots.until):
-            del known[tile]
-        slots.early.pop(tile, None)
-        slots.ready.remove(tile)
-        self._take(slots, -1)
-        self._fill(slots)
-
-    def _count(self, request: Request) -> None:
-        for counter, size in request.counts:
-            self.counts[counter] += size
-        self.add(SERIAL, sum(cycles for _, cycles in request.hops))
-
-    def _pass(self, until: int) -> None:
-        """Let tiles pass their ports up to a time."""
-        while (now := self.ports.next()) is not None and now <= until:
-            self.now = max(self.now, now)
-            for moved in self.ports.take(self.now):
-                if moved.early:
-                    continue
-                if moved.drains:
-                    upto = moved.slots.upto.pop(moved.tile)
-                    self._done(moved.slots, moved.tile)
-                    self._progress(moved.slots.number, upto)
-                else:
-                    self._there(moved.slots, moved.tile)
-        self.now = until
-
-    def _recorded(self, transfer: Transfer | None, port: int, start: int, end: int) -> None:
-        """Tell the recorder who had a port."""
-        assert self.recorder is not None
-        name = f"words of {self.words_of}"
-        if transfer is not None:
-            name = f"{'drain' if transfer.drains else 'fill'} {transfer.slots.buffer.tensor}"
-        self.recorder.transfer(name, self.ports.names[port], start, end)
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -289,9 +113,9 @@ class Engine:
                 self._pause(why, cycles)
                 self.add(SERIAL, cycles)
                 self.time += cycles
-        self._pass(self.time)
+        self.traffic.pass_until(self.time)
         self.ports.go_on(self.time)
-        self.room.follow(self.time, self.recorder)
+        self.traffic.room.follow(self.time, self.recorder)
 
     def _work(self, turns: list[Turn], ended: dict[str, int]) -> None:
         """All tasks of a stage, in order of time; of each Einsum some turns have ``ended``."""
@@ -306,11 +130,13 @@ class Engine:
             passed = self.ports.next()
             if not ends and passed is None:
                 raise self._stopped(turns)
-            self._pass(max(self.now, min(ends if passed is None else [*ends, passed])))
+            self.traffic.pass_until(
+                max(self.traffic.now, min(ends if passed is None else [*ends, passed]))
+            )
             for turn in running:
                 self._arrived(turn)
                 both = (turn, *turn.beside)
-                if turn.task and all(t.end <= self.now and not t.coming for t in both):
+                if turn.task and all(t.end <= self.traffic.now and not t.coming for t in both):
                     for t in both:
                         ended[self._end(t)] += 1
 
@@ -373,7 +199,7 @@ class Engine:
                 turn.lacks, turn.cause = None, _waits(task, other)
                 return False
         for number, ticks in task.copied:
-            slots = self.slots[number]
+            slots = self.traffic.slots[number]
             if slots.filled() < (step + 1) * self.program.bodies[task.depth] - ticks:
                 turn.lacks, turn.cause = slots, slots.cause
                 return False
@@ -426,13 +252,13 @@ class Engine:
         """Begin a unit's next task."""
         turn.task, turn.step = task, step = turn.left.pop()
         shape = self.shapes.of(task, step)
-        if self.now > turn.time:
-            turn.waits.append((turn.cause, self.now - turn.time))
-        turn.time, turn.lacks = self.now, None
-        turn.end, turn.slow, turn.beside = self.now + shape.cycles, "", ()
+        if self.traffic.now > turn.time:
+            turn.waits.append((turn.cause, self.traffic.now - turn.time))
+        turn.time, turn.lacks = self.traffic.now, None
+        turn.end, turn.slow, turn.beside = self.traffic.now + shape.cycles, "", ()
         for slots in shape.opens:
             slots.at[task.einsum] += 1
-            self._leave(slots, task.einsum, step)
+            self.traffic.leave(slots, task.einsum, step)
         turn.coming = [
             (slots, slots.at[task.einsum])
             for slots in shape.needs
@@ -440,9 +266,9 @@ class Engine:
         ]
         self.taken_by[task.unit] += shape.least
         if shape.flow is not None:
-            self.words_of = task.einsum
-            self._count(shape.flow)
-            done = self.ports.words(shape.flow, self.now)
+            self.traffic.words_of = task.einsum
+            self.traffic.count(shape.flow)
+            done = self.ports.words(shape.flow, self.traffic.now)
             if done > turn.end:
                 turn.end, turn.slow = done, f"ports: words of {task.einsum}"
         if self.execute:
@@ -453,8 +279,8 @@ class Engine:
         here = [slots for slots, tile in turn.coming if tile in slots.ready]
         if here:
             turn.coming = [c for c in turn.coming if c[1] not in c[0].ready]
-            for t in (turn, *turn.beside) if self.now > turn.end else ():
-                t.end, t.slow = self.now, here[-1].cause
+            for t in (turn, *turn.beside) if self.traffic.now > turn.end else ():
+                t.end, t.slow = self.traffic.now, here[-1].cause
 
     def _end(self, turn: Turn) -> str:
         """A unit has done its task: book it, and close the tiles that it was the last of.
@@ -479,8 +305,8 @@ class Engine:
         upto = step * body + (task.turn + 1) * body // task.turns
         for slots in shape.closes:
             last = (upto - 1) // slots.body
-            self._close(slots, task.einsum, slots.after(last) * slots.body)
-        self._progress(task.einsum, upto)
+            self.traffic.close(slots, task.einsum, slots.after(last) * slots.body)
+        self.traffic.progress(task.einsum, upto)
         return task.einsum
 
     def _fixed(self, task: Task, step: int) -> Fixed:
@@ -498,14 +324,14 @@ class Engine:
     def finish(self) -> None:
         """Let the last tiles drain, and the arrays too."""
         while (now := self.ports.next()) is not None:
-            self._pass(max(self.now, now))
-        end = max([self.now, *self.ports.free])
+            self.traffic.pass_until(max(self.traffic.now, now))
+        end = max([self.traffic.now, *self.ports.free])
         if end > self.time:
             self._pause(DRAINS, end - self.time)
         if self.program.fill_cycles:
             self._pause(ARRAYS, self.program.fill_cycles)
             self.add(SERIAL, self.program.fill_cycles)
-        self.room.follow(end, self.recorder)
+        self.traffic.room.follow(end, self.recorder)
         self.time = end + self.program.fill_cycles
 
 

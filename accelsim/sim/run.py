@@ -12,9 +12,10 @@ from accelsim.ir.mapping import Mapping as BoundMapping
 from accelsim.ir.problem import Problem
 from accelsim.sim import steady
 from accelsim.sim.choose import compiled
-from accelsim.sim.engine import COMPUTE, SERIAL, TASKS, Engine
+from accelsim.sim.engine import COMPUTE, TASKS, Engine
 from accelsim.sim.program import Fixed, rates
 from accelsim.sim.trace import Recorder
+from accelsim.sim.traffic import SERIAL
 
 Number = TypeVar("Number", int, float)
 
@@ -184,7 +185,7 @@ def _most_first(found: Mapping[str, Number]) -> dict[str, Number]:
 
 
 def _group(engine: Engine, skipped: int, units: tuple[str, ...]) -> GroupRun:
-    counts = {name: engine.counts[n] for name, n in engine.named.items()}
+    counts = {name: engine.counters.counts[n] for name, n in engine.counters.named.items()}
 
     def picked(prefix: str) -> dict[str, float]:
         start = f"{prefix} "
@@ -212,7 +213,7 @@ def _group(engine: Engine, skipped: int, units: tuple[str, ...]) -> GroupRun:
         whole("einsum"),
         picked("reads"),
         picked("writes"),
-        dict(engine.room.peaks),
+        dict(engine.traffic.room.peaks),
         engine.program.count,
         skipped,
         round(counts.get(TASKS, 0.0)),

@@ -167,7 +167,9 @@ class _Runner:
                 return index + times * period
         if len(seen) >= REMEMBERED:
             seen.clear()
-        mark = Mark(index, engine.time, tuple(engine.counts), tuple((q, q.cycles) for q in queued))
+        mark = Mark(
+            index, engine.time, tuple(engine.counters.counts), tuple((q, q.cycles) for q in queued)
+        )
         seen[state] = mark
         seen.setdefault(exact, mark)
         return index
@@ -186,9 +188,11 @@ class _Runner:
         outer, body = self.bodies[depth], self.bodies[depth + 1]
         found: list[Any] = [tuple(max(free - now, 0) for free in engine.ports.free)]
         floor = self._floors(depth)
-        found.append(tuple(self._place(max(u, floor(n)), outer) for n, u in engine.made.items()))
+        found.append(
+            tuple(self._place(max(u, floor(n)), outer) for n, u in engine.traffic.made.items())
+        )
         ahead, first = 1, []
-        for slots in engine.slots:
+        for slots in engine.traffic.slots:
             base = min(slots.at.values())
             first.append(base)
             coming: tuple[int, int] | None = None
@@ -236,7 +240,7 @@ class _Runner:
         """
         outer, past = self.bodies[depth], self._past()
         around, found = self.engine.iteration // outer, dict[int | str, int]()
-        for source, readers in self.engine.readers.items():
+        for source, readers in self.engine.traffic.readers.items():
             wanted = [
                 slots.wanted(slots.next) - 1
                 for slots in readers
@@ -248,8 +252,8 @@ class _Runner:
     def _looked_back(self, floor: Callable[[int | str], int]) -> int:
         """How far back lies the first of what has been made, or drains, above its floor."""
         engine = self.engine
-        made = [u for n, u in engine.made.items() if u > floor(n)]
-        for slots in engine.slots:
+        made = [u for n, u in engine.traffic.made.items() if u > floor(n)]
+        for slots in engine.traffic.slots:
             made += [u for u in slots.upto.values() if u > floor(slots.number)]
         return engine.iteration - min(made, default=engine.iteration)
 
@@ -280,14 +284,14 @@ class _Runner:
             engine.recorder.skipped(
                 name or self.steps[depth].part, times, engine.time, engine.time + moved
             )
-        old = (*mark.counts, *[0.0] * (len(engine.counts) - len(mark.counts)))
+        old = (*mark.counts, *[0.0] * (len(engine.counters.counts) - len(mark.counts)))
         for n, was in enumerate(old):
-            engine.counts[n] += times * (engine.counts[n] - was)
+            engine.counters.counts[n] += times * (engine.counters.counts[n] - was)
 
         def of(source: int | str, step: int) -> int:
             return step + moved_by(step) if step > floor(source) else step
 
-        for slots in engine.slots:
+        for slots in engine.traffic.slots:
             if slots.next is not None:
                 slots.next += moved_by(slots.next * slots.body) // slots.body
             slots.upto = {n: of(slots.number, u) for n, u in slots.upto.items()}
@@ -299,9 +303,9 @@ class _Runner:
         for transfer in {id(q.transfer): q.transfer for qs in ports.queues for q in qs}.values():
             transfer.due = transfer.due[0] + moved_by(transfer.due[0]), transfer.due[1]
         ports.free = [t + moved for t in ports.free]
-        engine.made = {n: of(n, u) for n, u in engine.made.items()}
-        for level, changes in engine.room.changes.items():
-            engine.room.changes[level] = [(t + moved, size) for t, size in changes]
-        engine.time = engine.now = engine.time + moved
+        engine.traffic.made = {n: of(n, u) for n, u in engine.traffic.made.items()}
+        for level, changes in engine.traffic.room.changes.items():
+            engine.traffic.room.changes[level] = [(t + moved, size) for t, size in changes]
+        engine.time = engine.traffic.now = engine.time + moved
         engine.iteration += steps
         self.skipped += steps
