@@ -18,7 +18,9 @@ longer than that, and all follow from the mapping alone:
   pace of its port while their Einsum runs; other Einsums of the unit do not
   bring them any sooner, so that a unit takes the sum of what each takes.
 
-All are lower bounds of what a schedule of whole tiles takes.  Work that can
+All are lower bounds of what a schedule takes that goes through the mapping's own
+steps; one of longer steps (where these are shorter than ``sim.nest.SHORTEST_STEP``)
+may do what is beside them piece by piece, and take less.  Work that can
 go on piece by piece (loops with which all of a node's children begin) divides
 the way by the number of pieces.  Not counted: tiles held once that wait for
 memory, which the simulator shows.

@@ -32,7 +32,11 @@ FAMILIES = {
 
 
 def bounded(case: Case) -> None:
-    """Estimate <= in turn <= simulated <= no overlap, the same bytes, the shortcut the same."""
+    """Estimate <= in turn <= simulated <= no overlap, the same bytes, the shortcut the same.
+
+    Simulated steps that are longer than the mapping's own may do what is beside those piece by
+    piece: then the estimate alone is below.
+    """
     found = simulate(case.problem, case.arch, case.mapping)
     every = simulate(case.problem, case.arch, case.mapping, full=True)
     for one, other in zip(found.groups, every.groups, strict=True):
@@ -46,8 +50,9 @@ def bounded(case: Case) -> None:
         assert found.total("reads") == pytest.approx(priced.read_bytes, rel=1e-12)
         assert found.total("writes") == pytest.approx(priced.write_bytes, rel=1e-12)
         turns = in_turn_s(case.problem, case.arch, case.mapping, priced)
-        assert found.cycles >= turns * case.arch.clock_hz * (1 - 1e-9)
         assert turns >= priced.latency_s
+        least = turns if nest.SHORTEST_STEP == 1 else priced.latency_s
+        assert found.cycles >= least * case.arch.clock_hz * (1 - 1e-9)
 
 
 def replayed(case: Case) -> None:
