@@ -17,7 +17,7 @@ class Home(NamedTuple):
     """A hold where a tensor lives that Einsums of the group write, below a path of nodes.
 
     A part of it is overwritten so many ``steps`` after it was read, 0: within a step.
-    Some readers read ``copies`` of it, in buffers by number.
+    What some readers read has been ``copied``: into which buffers, by number.
     """
 
     hold: Hold
@@ -25,7 +25,7 @@ class Home(NamedTuple):
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     steps: int
-    copies: dict[str, int]
+    copied: dict[str, int]
 
 
 class Orders:
@@ -148,7 +148,7 @@ class Orders:
             for writer in home.writers:
                 for before in home.readers:
                     if before != writer:
-                        more, way = self._behind(home.copies.get(before), before)
+                        more, way = self._behind(home.copied.get(before), before)
                         why = "room" if home.steps else "inside"
                         loops = tuple(r.loop for r in inside)
                         moves = all(loop.part in parts for loop in loops)  # else the same tile
@@ -164,7 +164,7 @@ class Orders:
         """
         for home in self._homes():
             if writer in home.writers:
-                for number in dict.fromkeys(home.copies.values()):
+                for number in dict.fromkeys(home.copied.values()):
                     yield number, home.steps
 
     def _homes(self) -> Iterator[Home]:
@@ -185,8 +185,8 @@ class Orders:
                 writers = tuple(w.name for w in made if w.name in nest.work)
                 steps = self._between(hold, path)
                 plain = steps and len(sharing) == 1 and not any(nest.work[e].side for e in readers)
-                copies = self._copies(hold) if plain else {}
-                yield Home(hold, path, writers, readers, steps, copies)
+                copied = self._copies(hold) if plain else {}
+                yield Home(hold, path, writers, readers, steps, copied)
 
     def _copies(self, hold: Hold) -> dict[str, int]:
         """Einsums that read a home only through a copy, each with the buffer that it is in."""
