@@ -130,7 +130,7 @@ class Compiler:
             begin=schedule.plan[turn].begin,
             pair=schedule.pair(einsum),
             yields=self.yielding[einsum] if einsum in schedule.yields else frozenset(),
-            copied=tuple((n, steps * ticks) for n, steps in self.copied[einsum]),
+            copied=tuple((n, steps * ticks) for n, steps in self.orders.copied[einsum]),
         )
 
     def _length(self, einsum: str) -> Length | None:
@@ -342,11 +342,6 @@ class Compiler:
             if met := frozenset(n for n, some in enumerate(ports) if own & some):
                 found[e] = met
         return found
-
-    @cached_property
-    def copied(self) -> dict[str, tuple[tuple[int, int], ...]]:
-        """For each Einsum the buffers with copies of what it overwrites, and the steps since."""
-        return {e: tuple(self.orders.copied(e)) for e in self.nest.work}
 
     def _leaving(self, buffer: Buffer) -> Buffer:
         """The buffer, whose tiles leave while they are written if it has two of a step's."""

@@ -218,10 +218,9 @@ class Slots:
         #: Users that are done with a tile, and its drain; users that still have to write it.
         self.ends: dict[int, int] = {}
         self.writes: dict[int, int] = {}
-        #: The step after a tile's last one while it drains, steps that it covers, how it drains.
+        #: The step after a tile's last one while it drains, how it drains.
         self.upto: dict[int, int] = {}
-        self.covers: dict[int, int] = {}
-        #: First steps of tiles on their way; steps after the last ones of tiles that are in use.
+        #: First steps of tiles on their way; steps after the last of these and of those in use.
         self.begun: dict[int, int] = {}
         self.until: dict[int, int] = {}
         self.drains: dict[int, Request | None] = {}

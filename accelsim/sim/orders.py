@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from accelsim.ir.cascade import Access
@@ -145,27 +146,28 @@ class Orders:
             inside = nest.around(path)[1]
             accesses = nest.accesses(hold.tensor, nest.users(hold.tensor, path[-1]))
             parts = frozenset(p for a in accesses for x in nest.lines(a) for p, _ in x.terms)
+            why, loops = "room" if home.steps else "inside", tuple(r.loop for r in inside)
+            moves = all(loop.part in parts for loop in loops)  # else the same tile
             for writer in home.writers:
                 for before in home.readers:
                     if before != writer:
                         more, way = self._behind(home.copied.get(before), before)
-                        why = "room" if home.steps else "inside"
-                        loops = tuple(r.loop for r in inside)
-                        moves = all(loop.part in parts for loop in loops)  # else the same tile
                         yield Order(before, writer, home.steps + more, why, hold.tensor, hold.place,
                                     far=way, loops=loops, copies=hold.copies if moves else 1,
                                     parts=parts if moves else frozenset())  # fmt: skip
 
-    def copied(self, writer: str) -> Iterator[tuple[int, int]]:
-        """Buffers with copies of what an Einsum overwrites, each with the steps since it was read.
+    @cached_property
+    def copied(self) -> dict[str, list[tuple[int, int]]]:
+        """For each Einsum buffers with copies of what it overwrites, and steps since that was read.
 
         Where tiles have room for one, or where its readers work on the tile itself, lags and
         turns say when it may; of copies that is known only when they have been made.
         """
+        found: dict[str, list[tuple[int, int]]] = {e: [] for e in self.nest.work}
         for home in self._homes():
-            if writer in home.writers:
-                for number in dict.fromkeys(home.copied.values()):
-                    yield number, home.steps
+            for writer in home.writers:
+                found[writer] += [(n, home.steps) for n in dict.fromkeys(home.copied.values())]
+        return found
 
     def _homes(self) -> Iterator[Home]:
         """Where what Einsums of the group write lives on chip."""

@@ -195,6 +195,7 @@ class _Runner:
         for slots in engine.traffic.slots:
             base = min(slots.at.values())
             first.append(base)
+            known = slots.until if slots.buffer.onto else {n: slots.until[n] for n in slots.begun}
             coming: tuple[int, int] | None = None
             if slots.next is not None:
                 at = slots.next * slots.body
@@ -211,9 +212,8 @@ class _Runner:
                     self._places(
                         {n: max(u, floor(slots.number)) for n, u in slots.upto.items()}, base, outer
                     ),
-                    self._places(slots.covers, base, outer),
                     self._places(slots.begun, base, outer),
-                    self._places(slots.until, base, outer) if slots.buffer.onto else (),
+                    self._places(known, base, outer),
                     tuple(sorted((n - base, count) for n, count in slots.ends.items())),
                     tuple(sorted((n - base, count) for n, count in slots.writes.items())),
                     tuple(sorted((n - base, d) for n, d in slots.drains.items())),
@@ -295,7 +295,7 @@ class _Runner:
             if slots.next is not None:
                 slots.next += moved_by(slots.next * slots.body) // slots.body
             slots.upto = {n: of(slots.number, u) for n, u in slots.upto.items()}
-            for known in (slots.covers, slots.begun, slots.until):
+            for known in (slots.begun, slots.until):
                 known.update({n: u + moved_by(u) for n, u in known.items()})
         ports = engine.ports
         for q, n in zip(self.queued(), mark.less(self.queued()) or (), strict=True):

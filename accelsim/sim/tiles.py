@@ -235,8 +235,12 @@ class Visits:
     @cached_property
     def tiles(self) -> int:
         """Tiles in a step, one after the other."""
-        moves = [any(x.coefficient(r.part) for x in self.lines) for r in self.inside]
-        return math.prod(r.trips for r, on in zip(self.inside, moves, strict=True) if on)
+        return math.prod(trips for on, trips in self._rounds if on)
+
+    @cached_property
+    def _rounds(self) -> list[tuple[bool, int]]:
+        """For each loop within a step whether it moves the tile, and its trips."""
+        return [(any(x.coefficient(r.part) for x in self.lines), r.trips) for r in self.inside]
 
     @cached_property
     def apart(self) -> bool:
@@ -370,12 +374,11 @@ class Visits:
 
     def _counted(self, carried: bool, visited: bool) -> Visit:
         """What ``_seen`` finds where tiles are regular: another tile in each iteration."""
-        moves = [any(line.coefficient(r.part) for line in self.lines) for r in self.inside]
-        loops = [(on, r.trips) for on, r in zip(moves, self.inside, strict=True) if r.trips > 1]
+        loops = [(on, trips) for on, trips in self._rounds if trips > 1]
         while loops and not loops[-1][0]:
             loops.pop()  # iterations that all have the last tile
         tiles = math.prod(trips for _, trips in loops) - carried
-        different = math.prod(trips for on, trips in loops if on) - carried
+        different = self.tiles - carried
         again = 0 if not self.again else tiles if visited else tiles - different
         return Visit(tiles > 0, tiles * int(self.words), again * int(self.words))
 

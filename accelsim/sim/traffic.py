@@ -91,14 +91,14 @@ class Traffic:
         slots.next = slots.following(instance)
         slots.writes[tile] = len(slots.buffer.writers)
         slots.drains[tile] = move.drain
+        end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
+        slots.until[tile] = end
+        self._take(slots, 1)
         if move.early is not None:
             slots.early[tile] = move.early
-        end = self.program.bodies[0] if slots.next is None else slots.next * slots.body
-        slots.covers[tile] = slots.until[tile] = end
-        self._take(slots, 1)
-        for writer in slots.buffer.writers:
-            if slots.at[writer] == tile:  # it has begun before there was a slot
-                self.leave(slots, writer, instance)
+            for writer in slots.buffer.writers:
+                if slots.at[writer] == tile:  # it has begun before there was a slot
+                    self.leave(slots, writer, instance)
         if move.fill is None:
             self._there(slots, tile)
         else:
@@ -113,7 +113,7 @@ class Traffic:
         """A tile is there."""
         slots.ready.add(tile)
         del slots.begun[tile]
-        self.progress(tile_of(slots.number), slots.covers.pop(tile))
+        self.progress(tile_of(slots.number), slots.until[tile])
         for outer in self.outer.get(slots.number, ()):
             self._let_go(outer, slots)
         for number in slots.buffer.onto.values():
