@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from accelsim.ir.gpu import Gpu
@@ -176,6 +176,10 @@ def _values(
     wait = sum(s.wait for s in one) + far * gpu.waits.memory
     wait += (1 - far) * gpu.waits.l2
 
+    def passed_on(times: Sequence[float]) -> float:
+        """L2 passes on what comes from memory line by line."""
+        return far * min(times[1], times[2])
+
     def lasts(residents: int, running: int, columns: Iterable[int]) -> list[float]:
         """Cycles of blocks of so many keys, so many on their multiprocessor and so many in all."""
         active = -(-running // residents)
@@ -183,7 +187,7 @@ def _values(
         moved = weights / share + 2.0 * STEP * case.F / shared_ingest(gpu, active)
         demands = [issued, moved, far * weights / panels * active]
         customers = residents * tile.stages
-        rounds = served(demands, customers, wait, (False, True, True)) / tile.stages
+        rounds = served(demands, customers, wait, (False, True, True), passed_on) / tile.stages
         warps = max(1, residents * tile.warps // gpu.multiprocessor.schedulers)
         work = in_order(one, warps, residents, gpu.waits.mma_issue)
         first = residents * max(moved, far * weights / panels * active)

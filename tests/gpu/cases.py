@@ -13,9 +13,9 @@ from accelsim.gpu.neighbourhood import Axis, Grid
 #: The grid that the model is built on; the one it is judged on has another seed.
 GRID_SEED, GRID_COUNT = 1, 220
 #: Drawn once the model stood; nothing was looked at before.
-JUDGED_SEED, JUDGED_COUNT = 20271101, 190
+JUDGED_SEED, JUDGED_COUNT = 20271201, 190
 #: Drawn after the last change of a kernel: variants beside their baselines.
-FRESH_SEED = 20271117
+FRESH_SEED = 20271217
 #: Of the small cases whose counters are read.
 COUNTED_SEED = 5
 
