@@ -287,7 +287,7 @@ class Closer:
         """
         best = self._priced(costs, None, np.zeros(self.size))[0]
         for place, room in self.places.items():
-            price, factor = np.where(np.isfinite(best), best / room, 0.0), 8.0
+            price, factor = np.where(np.isfinite(best), best, 0.0) / max(room, 1.0), 8.0
             if not np.any(self._priced(costs, place, np.zeros(self.size))[1] > room):
                 continue
             for _ in range(STEPS):

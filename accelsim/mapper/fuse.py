@@ -78,10 +78,11 @@ class _Cuts:
         runs = [(i, j) for i in range(n) for j in range(i + 1, n + 1)]
         if n > MOST_EINSUMS:
             runs = [(i, i + 1) for i in range(n)] + [(0, n)]
+        self.runs = [edge for edge in runs if connected(task.cascade, self.names(edge))]
         self.bounds = {
             edge: floor(task, self.names(edge))
-            for edge in runs
-            if connected(task.cascade, self.names(edge)) and _whole(task, self.names(edge))
+            for edge in self.runs
+            if _whole(task, self.names(edge))
         }
 
     def names(self, edge: Edge) -> tuple[str, ...]:
@@ -180,10 +181,14 @@ def fuse(
         for e in task.cascade.einsums if e.reads
         for a in bent(task.cascade, e.name)
     ]  # fmt: skip
-    refused += _hopeless(task)
     if refused:
         raise InputError(refused)
     cuts = _Cuts(task, goal, progress, gap, loops)
+    if task.wishes.holds:
+        from accelsim.mapper.infeasible import hopeless
+
+        if faults := hopeless(task, [cuts.names(edge) for edge in cuts.runs]):
+            raise InputError(faults)
     path = _by_product(cuts) if goal.name == "edp" else _by_sum(cuts)
     if path is None:
         known = [f.choice for f in cuts.found.values() if f.choice is not None]
@@ -273,21 +278,13 @@ def _alike(task: Task, cuts: _Cuts, choices: Iterable[Choice]) -> Result | None:
     return best
 
 
-def _hopeless(task: Task) -> tuple[Fault, ...]:
-    """Why one Einsum fits nowhere, where a level is asked for and its least tile is too large."""
-    einsums = [e.name for e in task.cascade.einsums if e.reads]
-    if len(einsums) > 1 or not task.wishes.holds:
-        return ()
-    from accelsim.mapper.infeasible import hopeless
-
-    return hopeless(task, einsums[0])
-
-
 def _nothing(task: Task, cuts: _Cuts) -> InputError:
-    """Why there is no mapping."""
+    """Why there is no mapping: of the Einsums that have none by themselves, or of all."""
     from accelsim.mapper.infeasible import reasons
 
-    return InputError(reasons(task, cuts.names((0, len(cuts.einsums)))))
+    alone = [edge for edge in sorted(cuts.bounds) if edge[1] == edge[0] + 1]
+    without = [cuts.names(edge) for edge in alone if cuts.figures(edge)[0] == math.inf]
+    return InputError(reasons(task, without or [cuts.einsums]))
 
 
 def summed(result: Result) -> tuple[int, int, int]:

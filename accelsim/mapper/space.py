@@ -385,9 +385,13 @@ class Space:
         as are in flight between its writer and its readers.
         """
         flying = in_flight(counts, (tensor,), keep.spot, self.after, self.trail(way))
+        return np.maximum(flying, self.filled(counts, tensor, keep, keeps))
+
+    def filled(self, counts: Counts, tensor: str, keep: Keep, keeps: tuple[Keep, ...]) -> Any:
+        """Copies of a tile that is filled from further out, however units overlap."""
         inner = self.task.inner
         if keep == counts.home(tensor, keeps) or (inner is not None and keep.level == inner.level):
-            return flying
+            return 1.0
         tile = counts.held(tensor, keep.spot)
         again = tile.visits > tile.tile * (1 + EQUAL)
-        return np.maximum(flying, np.where(again, float(self.task.wishes.buffers), 1.0))
+        return np.where(again, float(self.task.wishes.buffers), 1.0)

@@ -102,8 +102,8 @@ REFUSED = {
     ("--objective", "speed"): "no objective 'speed'\n  allowed: buffer, edp, energy, latency",
     ("--out", "/dev/null/x.yaml"): "/dev/null/x.yaml: cannot be written: Not a directory",
     ("--hold", "QK=buffer", "--hold", "K=buffer", "--set", "buffer.capacity=1B"): (
-        "levels.buffer.capacity: K and QK in buffer need at least 10 B, 9 B more than its 1 B\n"
-        "  allowed: a capacity of 10 B, or a level further out"
+        "levels.buffer.capacity: K and QK in buffer need at least 8 B, 7 B more than its 1 B\n"
+        "  allowed: a capacity of 8 B, or a level further out"
     ),
 }
 
@@ -112,6 +112,13 @@ REFUSED = {
 def test_what_cannot_be_is_refused_with_its_reason(arguments: tuple[str, ...]) -> None:
     _, err = run(*SMALL, *arguments, status=2)
     assert REFUSED[arguments] in err
+
+
+@pytest.mark.filterwarnings("error")
+def test_levels_without_room_are_gone_round() -> None:
+    out, err = run(*MATMUL, "--set", "buffer.capacity=0B", "--set", "registers.capacity=0B")
+    assert not err
+    assert "buffer holds" not in out
 
 
 def test_a_wish_is_kept() -> None:
