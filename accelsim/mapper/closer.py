@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import product
 from typing import Any
 
@@ -155,19 +155,24 @@ class Closer:
         None where a room may be shared with a tensor that is not among these.
         """
         space, counts = self.space, self.counts
-        where = {(row.tensor, keep) for row in rows for keep in row.keeps}
+        where = {
+            (row.tensor, keep): copies
+            for row in rows
+            for keep, copies in zip(row.keeps, row.copies[way], strict=True)
+        }
         found: dict[Where, Any] = {}
         for row in rows:
             root = space.shares.get(row.tensor, "")
-            for keep, words, least in zip(row.keeps, row.words, row.copies[way], strict=True):
+            for keep, words in zip(row.keeps, row.words, strict=True):
                 if not words or (root, keep) in where or (root and len(rows) == 1):
                     continue
-                copies = least
+                copies = where[row.tensor, keep]
                 with_it = {t for t, k in where if k == keep and space.shares.get(t) == row.tensor}
                 if with_it:
                     family = {row.tensor, *with_it}
                     flying = in_flight(counts, family, keep.spot, space.after, space.trail(way))
-                    copies = np.maximum(copies, flying)
+                    least = [where[t, keep] for t in family]
+                    copies = reduce(np.maximum, least, flying)
                 for moment, some in words.items():
                     here = moment, keep.level
                     found[here] = found.get(here, 0.0) + some * copies

@@ -17,7 +17,7 @@ choice is given up where
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
 from typing import Any, TypeAlias
@@ -260,14 +260,21 @@ class Stow:
         return fits
 
     def _together(self, chosen: Sequence[Held]) -> Iterator[Together]:
-        """The holds of a complete choice, with the tensor whose room each takes."""
-        where = {(h.tensor, k) for h in chosen for k in h.keeps}
+        """The holds of a complete choice, with the tensor whose room each takes.
+
+        A room has as many copies as any tensor in it needs.
+        """
+        where = {
+            (h.tensor, keep): copies
+            for h in chosen
+            for keep, copies in zip(h.keeps, h.row.copies[self.way], strict=True)
+        }
         for held in chosen:
-            row = held.row
             root = self.space.shares.get(held.tensor, "")
-            for keep, words, least in zip(row.keeps, row.words, row.copies[self.way], strict=True):
+            for keep, words in zip(held.keeps, held.row.words, strict=True):
                 shared = root if (root, keep) in where else ""
                 family = self._family(shared or held.tensor, keep, where)
+                least = max(where[tensor, keep] for tensor in family)
                 yield held.tensor, keep, words, least, shared, self._flying(family, keep.spot)
 
     def _flying(self, family: frozenset[str], spot: int) -> Array:
@@ -277,7 +284,7 @@ class Stow:
             self.flights[family, spot] = np.array(found, dtype=np.float64)
         return self.flights[family, spot]
 
-    def _family(self, root: str, keep: Keep, where: set[tuple[str, Keep]]) -> frozenset[str]:
+    def _family(self, root: str, keep: Keep, where: Collection[tuple[str, Keep]]) -> frozenset[str]:
         """Tensors that take one room."""
         others = {t for t, r in self.space.shares.items() if r == root and (t, keep) in where}
         return frozenset({root, *others})

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accelsim.errors import InputError
-from accelsim.explore.map import task_for
+from accelsim.explore.map import map_, task_for
 from accelsim.mapper import infeasible
 from accelsim.mapper.fuse import fuse
 from accelsim.mapper.goal import Goal
@@ -82,6 +82,14 @@ def test_what_is_missing_is_the_least_that_is(asked: tuple[str, ...]) -> None:
 def test_groups_that_need_a_given_split_are_not_refused() -> None:
     asked = task("attention-1pass", 9, "QK", "V")  # fits where M0 is 2 and SLNV is a group
     assert not refused(asked)
+
+
+@pytest.mark.parametrize("room", [4, 9])
+def test_a_room_has_the_copies_of_all_that_share_it(room: int) -> None:
+    held = dict.fromkeys(("PLM", "QK", "SLN"), "buffer")  # SLN stands in QK's room, twice
+    shape, sets = SHAPES["attention-2pass"], [f"buffer.capacity={room}B"]
+    found = map_("attention-2pass", arch="teaching", shape=shape, sets=sets, holds=held)
+    assert 0 < found.estimate.peak_bytes["buffer"] <= room
 
 
 def test_every_level_that_is_too_small_is_told() -> None:
