@@ -184,7 +184,7 @@ def fuse(
     if refused:
         raise InputError(refused)
     cuts = _Cuts(task, goal, progress, gap, loops)
-    if task.wishes.holds:
+    if task.wishes.holds or task.wishes.spreads or task.wishes.extents:
         from accelsim.mapper.infeasible import hopeless
 
         if faults := hopeless(task, [cuts.names(edge) for edge in cuts.runs]):

@@ -133,7 +133,11 @@ def _cut(
     """The ways to cut a rank; ``own`` are its parts by the rank that the cascade has for them."""
     names = tuple(p for parts in own.values() for p in parts)
     known = {*names, *own}
-    missing = [w for w in wanted if w in names_of(rank, own) and w not in known]
+    missing = [
+        part  # one as long as the rank is the rank uncut
+        for part, extent in wanted.items()
+        if part in names_of(rank, own) and part not in known and extent != size
+    ]
     if missing:
         raise _refused(f"{rank} is not cut into {one_of(missing)} here")
     if not known & wanted.keys():

@@ -11,8 +11,9 @@ import numpy as np
 from accelsim import units
 from accelsim.errors import Fault, InputError, Place
 from accelsim.mapper.evaluate import Keep
-from accelsim.mapper.frame import frames
+from accelsim.mapper.frame import batch_ranks, frames
 from accelsim.mapper.space import Space, Task
+from accelsim.mapper.spreads import units_for
 
 #: Tiles for which no level by itself is too small, but one at a time always is.
 NEAREST = " with tiles that come nearest to fitting every level"
@@ -58,20 +59,37 @@ def hopeless(task: Task, runs: Sequence[Sequence[str]]) -> tuple[Fault, ...]:
     without: list[Needed] = []
     possible: set[str] = set()
     for einsum in dict.fromkeys(e for run in runs for e in run):
-        own = [run for run in sorted(runs, key=len) if einsum in run]
-        for run in own if einsum not in possible else ():
-            if run not in needed:
-                needed[run] = _needed(task, run)
-            if not any(needed[run]):
-                possible.update(run)
-                break
-        else:
-            found = [needed[run] for run in own if einsum not in possible]
-            crowded = [n for n in found if n[0]]
+        tried: list[Needed] = []
+        for run in sorted(runs, key=len) if einsum not in possible else ():
+            if einsum in run:
+                if run not in needed:
+                    needed[run] = _needed(task, run)
+                tried.append(needed[run])
+                if not any(tried[-1]):
+                    possible.update(run)
+                    break
+                if tried[-1][2] and _never_spread(task, einsum):
+                    break
+        if einsum not in possible:
+            crowded = [n for n in tried if n[0]]
             if crowded:  # what is asked for fits none: by the least that it does not
                 without.append(min(crowded, key=lambda n: max(r.words for r in n[0])))
-            without += [] if crowded else found[:1]
+            without += [] if crowded else tried[:1]
     return _told(task, without)
+
+
+def _never_spread(task: Task, einsum: str) -> bool:
+    """Whether no unit has the sides that are wanted, or a rank is outside in every group."""
+    wanted = task.wishes.spreads.get(einsum)
+    if wanted is None:
+        return False
+    row, col = wanted
+    found = units_for(task.cascade, einsum, task.arch, task.wishes.units)
+    units = [task.arch.unit[name] for name in found]
+    if not any((not row or u.rows > 1) and (not col or u.cols > 1) for u in units):
+        return True
+    everywhere = batch_ranks(task.cascade, [e.name for e in task.cascade.einsums if e.reads])
+    return bool({row, col} & {*everywhere})
 
 
 def _told(task: Task, found: Sequence[Needed]) -> tuple[Fault, ...]:

@@ -128,6 +128,11 @@ def test_a_wish_is_kept() -> None:
     assert found["choices"]["M0"] == 2
 
 
+def test_a_tile_as_long_as_its_rank_is_the_rank_uncut() -> None:
+    whole = answer(*MATMUL, "--tile", "K0=8", "--objective", "energy")
+    assert whole["energy_j"] >= answer(*MATMUL, "--objective", "energy")["energy_j"] * (1 - 1e-3)
+
+
 def test_no_unit_can_do_it() -> None:
     _, err = run("map", "attention-3pass", "--arch", "tpu-v4i", "--shape", SMALL[-1],
                  "--unit", "QK=scalar", status=2)  # fmt: skip

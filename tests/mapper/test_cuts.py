@@ -280,7 +280,7 @@ def test_wanted_tiles_may_leave_a_short_one(data: st.DataObject) -> None:
         reject()
     if found.choice is not None:
         ((part, n),) = wanted.items()
-        assert found.choice.trips[part] == n
+        assert found.choice.trips.get(part, found.choice.trips.get(rank)) == n  # or all of it
         checked(task, found.choice)
 
 

@@ -111,6 +111,14 @@ def test_what_no_mapping_holds_there_is_told_without_a_search() -> None:
     assert said == "--hold: AV cannot be held in registers\n  allowed: a level between"
 
 
+def test_a_spread_that_no_unit_has_is_told_without_a_search() -> None:
+    shape, held = SHAPES["attention-1pass"], {"SLD": "registers"}
+    spreads = {"AV": ("H", "B")}
+    asked = {"arch": "fusemax-cloud", "shape": shape, "holds": held, "spreads": spreads}
+    said = refused(task_for("attention-1pass", **asked)[0])
+    assert "--spread: AV cannot have H along rows and B along columns of array_1d" in said
+
+
 @pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.long)])
 def test_nothing_that_fits_is_refused_and_no_more_is_said_to_be_missing(examples: int) -> None:
     @settings(
