@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from accelsim.errors import Fault, InputError
+from accelsim.mapper import infeasible
 from accelsim.mapper.bound import connected, floor
 from accelsim.mapper.frame import MOST_LOOPS, bent
 from accelsim.mapper.goal import Figures, Goal, better
@@ -184,11 +185,9 @@ def fuse(
     if refused:
         raise InputError(refused)
     cuts = _Cuts(task, goal, progress, gap, loops)
-    if task.wishes.holds or task.wishes.spreads or task.wishes.extents:
-        from accelsim.mapper.infeasible import hopeless
-
-        if faults := hopeless(task, [cuts.names(edge) for edge in cuts.runs]):
-            raise InputError(faults)
+    asked = task.wishes.holds or task.wishes.spreads or task.wishes.extents
+    if asked and (faults := infeasible.hopeless(task, [cuts.names(run) for run in cuts.runs])):
+        raise InputError(faults)
     path = _by_product(cuts) if goal.name == "edp" else _by_sum(cuts)
     if path is None:
         known = [f.choice for f in cuts.found.values() if f.choice is not None]
@@ -280,11 +279,9 @@ def _alike(task: Task, cuts: _Cuts, choices: Iterable[Choice]) -> Result | None:
 
 def _nothing(task: Task, cuts: _Cuts) -> InputError:
     """Why there is no mapping: of the Einsums that have none by themselves, or of all."""
-    from accelsim.mapper.infeasible import reasons
-
     alone = [edge for edge in sorted(cuts.bounds) if edge[1] == edge[0] + 1]
     without = [cuts.names(edge) for edge in alone if cuts.figures(edge)[0] == math.inf]
-    return InputError(reasons(task, without or [cuts.einsums]))
+    return InputError(infeasible.reasons(task, without or [cuts.einsums]))
 
 
 def summed(result: Result) -> tuple[int, int, int]:

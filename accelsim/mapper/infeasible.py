@@ -49,36 +49,37 @@ def hopeless(task: Task, runs: Sequence[Sequence[str]]) -> tuple[Fault, ...]:
     >>> from accelsim.explore.map import task_for
     >>> holds = dict.fromkeys("AB", "buffer")
     >>> asked = {"shape": "M=8,N=8,K=8", "sets": ["levels.buffer.capacity=1 B"], "holds": holds}
-    >>> print(hopeless(task_for("matmul", arch="teaching", **asked)[0], ["C"])[0].message)
+    >>> print(hopeless(task_for("matmul", arch="teaching", **asked)[0], [("C",)])[0].message)
     A and B in buffer need at least 8 B, 7 B more than its 1 B
     """
     never = [_unheld(*pair) for pair in task.wishes.holds.items() if not _holdable(task, *pair)]
     if never:
         return tuple(never)
+    einsums = tuple(dict.fromkeys(e for run in runs for e in run))
+    shortest = sorted(runs, key=len)
     needed: dict[Sequence[str], Needed] = {}
     without: list[Needed] = []
     possible: set[str] = set()
-    for einsum in dict.fromkeys(e for run in runs for e in run):
+    for einsum in einsums:
+        if einsum in possible:
+            continue
         tried: list[Needed] = []
-        for run in sorted(runs, key=len) if einsum not in possible else ():
-            if einsum in run:
-                if run not in needed:
-                    needed[run] = _needed(task, run)
-                tried.append(needed[run])
-                if not any(tried[-1]):
-                    possible.update(run)
-                    break
-                if tried[-1][2] and _never_spread(task, einsum):
-                    break
+        for run in (r for r in shortest if einsum in r):
+            if run not in needed:
+                needed[run] = _needed(task, run)
+            tried.append(needed[run])
+            if not any(tried[-1]):
+                possible.update(run)
+                break
+            if tried[-1][2] and _never_spread(task, einsum, einsums):
+                break
         if einsum not in possible:
-            crowded = [n for n in tried if n[0]]
-            if crowded:  # what is asked for fits none: by the least that it does not
-                without.append(min(crowded, key=lambda n: max(r.words for r in n[0])))
-            without += [] if crowded else tried[:1]
+            crowded = [n for n in tried if n[0]] or tried[:1]  # by the least that is missing
+            without.append(min(crowded, key=lambda n: max((r.words for r in n[0]), default=0.0)))
     return _told(task, without)
 
 
-def _never_spread(task: Task, einsum: str) -> bool:
+def _never_spread(task: Task, einsum: str, einsums: Sequence[str]) -> bool:
     """Whether no unit has the sides that are wanted, or a rank is outside in every group."""
     wanted = task.wishes.spreads.get(einsum)
     if wanted is None:
@@ -88,8 +89,7 @@ def _never_spread(task: Task, einsum: str) -> bool:
     units = [task.arch.unit[name] for name in found]
     if not any((not row or u.rows > 1) and (not col or u.cols > 1) for u in units):
         return True
-    everywhere = batch_ranks(task.cascade, [e.name for e in task.cascade.einsums if e.reads])
-    return bool({row, col} & {*everywhere})
+    return bool({row, col} & {*batch_ranks(task.cascade, einsums)})
 
 
 def _told(task: Task, found: Sequence[Needed]) -> tuple[Fault, ...]:
